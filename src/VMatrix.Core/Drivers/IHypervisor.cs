@@ -1,0 +1,189 @@
+using System;
+using System.Collections.Generic;
+using System.Threading;
+using System.Threading.Tasks;
+
+namespace VMatrix.Drivers;
+
+/// <summary>
+/// What the code for one kind of hypervisor does. Every changing call is one small effect that is safe to repeat: called again
+/// after it was cut short anywhere, it ends in the same state as called once. None of them knows about plans, journals or balancers.
+/// Errors are <see cref="VMatrixException"/>; one with <see cref="VMatrixException.IsTransient"/> may be tried again.
+/// A server's files or registration are in exactly one <em>place</em>: the nest, a host, or the disposed area.
+/// </summary>
+public interface IHypervisor : IAsyncDisposable
+{
+    /// <summary>What this driver can do.</summary>
+    HypervisorTraits Traits { get; }
+
+    /// <summary>Asks a host what it is and what runs on it, in one pass. Foreign machines are listed too (<see cref="Machine.Mark"/> null).</summary>
+    /// <exception cref="VMatrixException"><c>HostUnreachable</c>: proves nothing about what runs there.</exception>
+    Task<HostReport> ReadHostAsync(HostSpec host, CancellationToken cancellation);
+
+    /// <summary>Lists the dormant and the disposed servers, and the images by service.</summary>
+    Task<NestReport> ReadNestAsync(CancellationToken cancellation);
+
+    /// <summary>Makes sure that the service's image stands in the nest (imported, and with its warm state where the service asks for one). Returns the image's version.</summary>
+    Task<string> PrepareImageAsync(DriverCall call, ServiceSpec service, HostSpec on, IProgress<string>? progress, CancellationToken cancellation);
+
+    /// <summary>Makes a dormant server in the nest from the image version that <paramref name="mark"/> names.</summary>
+    Task CreateAsync(DriverCall call, ServerMark mark, ServiceSpec service, CancellationToken cancellation);
+
+    /// <summary>Brings a dormant server from the nest to a host; it stays dormant.</summary>
+    Task FetchAsync(DriverCall call, Guid server, HostSpec to, CancellationToken cancellation);
+
+    /// <summary>Brings a dormant server from a host to the nest.</summary>
+    Task StowAsync(DriverCall call, Guid server, HostSpec from, CancellationToken cancellation);
+
+    /// <summary>Brings a dormant server from one host to another.</summary>
+    Task CarryAsync(DriverCall call, Guid server, HostSpec from, HostSpec to, CancellationToken cancellation);
+
+    /// <summary>Starts a dormant server on the host it is on: wakes it where memory was kept, else boots it. Returns where it will answer, as <c>address:port</c>; it need not answer yet. Refuses unless no other live copy can exist.</summary>
+    Task<string> StartAsync(DriverCall call, Guid server, ServiceSpec service, HostSpec on, CancellationToken cancellation);
+
+    /// <summary>Hibernates a running server on its host: memory to a file that is proven whole, then the machine is gone. A save that fails leaves the server running.</summary>
+    Task SaveAsync(DriverCall call, Guid server, HostSpec on, CancellationToken cancellation);
+
+    /// <summary>Powers a server off; its memory, kept or live, is lost. Used to dispose.</summary>
+    Task StopAsync(DriverCall call, Guid server, HostSpec on, CancellationToken cancellation);
+
+    /// <summary>Moves a running server to another host without stopping it. Only where <see cref="HypervisorTraits.LiveMigration"/>. Returns its new address.</summary>
+    Task<string> MigrateAsync(DriverCall call, Guid server, ServiceSpec service, HostSpec from, HostSpec to, CancellationToken cancellation);
+
+    /// <summary>Writes the mark of a server, where it is.</summary>
+    /// <param name="call">Who calls.</param>
+    /// <param name="mark">The mark to write.</param>
+    /// <param name="on">The host it is on; null for the nest and the disposed area.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    Task MarkAsync(DriverCall call, ServerMark mark, HostSpec? on, CancellationToken cancellation);
+
+    /// <summary>Takes a stopped or dormant server to the disposed area, from a host or (null) from the nest.</summary>
+    Task DiscardAsync(DriverCall call, Guid server, HostSpec? from, CancellationToken cancellation);
+
+    /// <summary>Brings a disposed server back to the nest.</summary>
+    Task RecoverAsync(DriverCall call, Guid server, CancellationToken cancellation);
+
+    /// <summary>Deletes a disposed server for good.</summary>
+    Task EraseAsync(DriverCall call, Guid server, CancellationToken cancellation);
+
+    /// <summary>Tries to prove that a server does not run on a host, for example by locking its disk exclusively. False means not proven, for whatever reason.</summary>
+    Task<bool> ProveStoppedAsync(Guid server, HostSpec on, CancellationToken cancellation);
+}
+
+/// <summary>What a hypervisor driver can do.</summary>
+public sealed record HypervisorTraits
+{
+    /// <summary>The driver's name in pool files.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>True when running machines can move without stopping.</summary>
+    public bool LiveMigration { get; init; }
+
+    /// <summary>True when hosts can be powered down and woken.</summary>
+    public bool HostPower { get; init; }
+}
+
+/// <summary>Who makes a changing call, and for what move. A driver refuses an epoch lower than one it has seen (<c>StaleEpoch</c>).</summary>
+/// <param name="MoveId">The move that the call is a step of.</param>
+/// <param name="Epoch">The decider's epoch; 0 for a call by hand, which is never refused for its epoch.</param>
+public readonly record struct DriverCall(Guid MoveId, long Epoch);
+
+/// <summary>What VMatrix writes on a virtual machine to know it again.</summary>
+public sealed record ServerMark
+{
+    /// <summary>The id that we minted.</summary>
+    public required Guid ServerId { get; init; }
+
+    /// <summary>The server's name.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>Its service.</summary>
+    public required string Service { get; init; }
+
+    /// <summary>The image version it was made from.</summary>
+    public required string Image { get; init; }
+
+    /// <summary>The stage it is in.</summary>
+    public required Stage Stage { get; init; }
+
+    /// <summary>Counts the changes of stage and host.</summary>
+    public int Generation { get; init; }
+
+    /// <summary>The hypervisor's own id of the machine when the mark was written; another one now means a clone or an import, which is foreign. Empty until the driver stamps it.</summary>
+    public string MachineId { get; init; } = "";
+
+    /// <summary>The random id of the pool state that controls it; another one means another controller's.</summary>
+    public required Guid StateId { get; init; }
+
+    /// <summary>When the server was made.</summary>
+    public required DateTimeOffset CreatedAt { get; init; }
+
+    /// <summary>When its stage or host last changed.</summary>
+    public required DateTimeOffset ChangedAt { get; init; }
+
+    /// <summary>The Oracle leaves it alone until then; null for none.</summary>
+    public DateTimeOffset? HeldUntil { get; init; }
+}
+
+/// <summary>A virtual machine as its hypervisor shows it.</summary>
+public sealed record Machine
+{
+    /// <summary>The hypervisor's own id of the machine.</summary>
+    public required string MachineId { get; init; }
+
+    /// <summary>The machine's display name.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>Our mark; null for a machine that is not ours, or no longer (see <see cref="Problem"/>).</summary>
+    public ServerMark? Mark { get; init; }
+
+    /// <summary>What it does.</summary>
+    public required PowerState Power { get; init; }
+
+    /// <summary>Where it answers, as <c>address:port</c>; null when it does not run.</summary>
+    public string? Address { get; init; }
+
+    /// <summary>Bytes of memory that it has (running) or will have (dormant).</summary>
+    public long MemoryBytes { get; init; }
+
+    /// <summary>Processor cores.</summary>
+    public int Cores { get; init; } = 1;
+
+    /// <summary>How it fares as far as the hypervisor knows: <see cref="ServerHealth.Dead"/>, <see cref="ServerHealth.Hung"/> or <see cref="ServerHealth.Unknown"/>.</summary>
+    public ServerHealth Health { get; init; }
+
+    /// <summary>What is wrong, with the end of the console where there is one; null when nothing is.</summary>
+    public string? Problem { get; init; }
+}
+
+/// <summary>A host's answer.</summary>
+public sealed record HostReport
+{
+    /// <summary>The host's name.</summary>
+    public required string Host { get; init; }
+
+    /// <summary>Everything on it, ours and foreign; disposed ones are in the nest's report instead.</summary>
+    public required IReadOnlyList<Machine> Machines { get; init; }
+
+    /// <summary>True while the host is powered down.</summary>
+    public bool PoweredDown { get; init; }
+
+    /// <summary>What is wrong with it, as a sentence; null when nothing is.</summary>
+    public string? Problem { get; init; }
+}
+
+/// <summary>The nest's answer.</summary>
+public sealed record NestReport
+{
+    /// <summary>Dormant servers in the nest.</summary>
+    public required IReadOnlyList<Machine> Dormant { get; init; }
+
+    /// <summary>Disposed servers that were not purged.</summary>
+    public required IReadOnlyList<Machine> Disposed { get; init; }
+
+    /// <summary>The newest image version by service; a service without one has none prepared yet.</summary>
+    public required IReadOnlyDictionary<string, string> Images { get; init; }
+
+    /// <summary>What is wrong in the nest, as sentences.</summary>
+    public IReadOnlyList<string> Problems { get; init; } = [];
+}

@@ -1,0 +1,104 @@
+using System;
+using System.Collections.Generic;
+using VMatrix.Drivers;
+
+namespace VMatrix.Planning;
+
+/// <summary>All that the planner may know. Same input, same plan: no clock, no files, no drivers behind it.</summary>
+public sealed record PlannerInput
+{
+    /// <summary>The owner's settings.</summary>
+    public required PoolSpec Pool { get; init; }
+
+    /// <summary>The moment of planning.</summary>
+    public required DateTimeOffset Now { get; init; }
+
+    /// <summary>The hosts' state, one for each host of the pool.</summary>
+    public required IReadOnlyList<HostState> Hosts { get; init; }
+
+    /// <summary>Every server of the pool, disposed ones included.</summary>
+    public required IReadOnlyList<ServerState> Servers { get; init; }
+
+    /// <summary>Load samples by service, oldest first; the last one is now. Bad ones carry their reason.</summary>
+    public required IReadOnlyDictionary<string, IReadOnlyList<ServiceLoad>> Loads { get; init; }
+
+    /// <summary>What the planner itself asked to be kept from the plan before (forecast state, need windows); null at first.</summary>
+    public PlannerMemory? Memory { get; init; }
+
+    /// <summary>Counts of servers pinned by an operator, by service.</summary>
+    public IReadOnlyDictionary<string, int> Pinned { get; init; } = new Dictionary<string, int>();
+
+    /// <summary>What an activation takes from decision to first answer, by service, as measured; a service that is missing was never measured.</summary>
+    public IReadOnlyDictionary<string, TimeSpan> WakeTime { get; init; } = new Dictionary<string, TimeSpan>();
+
+    /// <summary>The newest image version by service.</summary>
+    public IReadOnlyDictionary<string, string> Images { get; init; } = new Dictionary<string, string>();
+
+    /// <summary>Seed for the ids of moves and new servers, so that the same input makes the same plan to the byte.</summary>
+    public int Seed { get; init; }
+}
+
+/// <summary>A host for the planner.</summary>
+public sealed record HostState
+{
+    /// <summary>The host's name.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>True when it answers; nothing is placed on one that does not, and nothing on it is believed dead for it.</summary>
+    public bool Reachable { get; init; } = true;
+
+    /// <summary>True when it is proven dead: its servers may be started elsewhere.</summary>
+    public bool ProvenDead { get; init; }
+
+    /// <summary>True while suspended: its servers are moved away and nothing is placed on it.</summary>
+    public bool Suspended { get; init; }
+
+    /// <summary>True while powered down.</summary>
+    public bool PoweredDown { get; init; }
+
+    /// <summary>Bytes of memory that foreign machines hold.</summary>
+    public long ForeignMemoryBytes { get; init; }
+}
+
+/// <summary>A server for the planner.</summary>
+public sealed record ServerState
+{
+    /// <summary>The server's mark.</summary>
+    public required ServerMark Mark { get; init; }
+
+    /// <summary>The host it is on; null in the nest.</summary>
+    public string? Host { get; init; }
+
+    /// <summary>What its machine does.</summary>
+    public PowerState Power { get; init; }
+
+    /// <summary>How it fares.</summary>
+    public ServerHealth Health { get; init; }
+
+    /// <summary>Bytes of memory that it holds or needs.</summary>
+    public long MemoryBytes { get; init; }
+
+    /// <summary>Cores that it holds or needs.</summary>
+    public int Cores { get; init; } = 1;
+
+    /// <summary>True while a move holds a claim on it: the planner leaves it alone and counts it as where it goes.</summary>
+    public bool Claimed { get; init; }
+
+    /// <summary>Where a claimed server goes; null when it is not claimed.</summary>
+    public Stage? ClaimedTo { get; init; }
+
+    /// <summary>The host that a claimed server goes to.</summary>
+    public string? ClaimedHost { get; init; }
+}
+
+/// <summary>What the planner keeps from one plan to the next. Opaque to all but the planner, serialisable as JSON.</summary>
+public sealed record PlannerMemory
+{
+    /// <summary>By service, a small JSON text that only the planner reads.</summary>
+    public IReadOnlyDictionary<string, string> ByService { get; init; } = new Dictionary<string, string>();
+}
+
+/// <summary>What the planner answers.</summary>
+/// <param name="Plan">The plan.</param>
+/// <param name="Memory">To be handed in again next time.</param>
+public sealed record PlannerOutput(Plan Plan, PlannerMemory Memory);

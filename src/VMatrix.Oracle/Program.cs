@@ -1,0 +1,6 @@
+namespace VMatrix.Oracle;
+
+internal static class Program
+{
+    private static int Main() => 0;
+}
