@@ -56,21 +56,22 @@ public sealed class PoolSession : IAsyncDisposable
 
     /// <summary>Carries moves out by hand: servers are claimed meanwhile and held against the Oracle after.</summary>
     /// <param name="moves">The moves.</param>
-    /// <param name="holdFor">How long the Oracle leaves the servers alone after.</param>
+    /// <param name="holdFor">How long the Oracle leaves the servers alone after; null for the pool setting.</param>
     /// <param name="progress">Told at each change; may be null.</param>
     /// <param name="cancellation">Ends the call at the nearest whole state.</param>
-    public Task<IReadOnlyList<MoveRecord>> CarryOutAsync(IReadOnlyList<Move> moves, TimeSpan holdFor, IProgress<MoveRecord>? progress, CancellationToken cancellation) => throw new NotImplementedException();
+    public Task<IReadOnlyList<MoveRecord>> CarryOutAsync(IReadOnlyList<Move> moves, TimeSpan? holdFor, IProgress<MoveRecord>? progress, CancellationToken cancellation) => throw new NotImplementedException();
 
     /// <summary>Carries out a stored plan by its id, as the pool's decider.</summary>
     /// <exception cref="VMatrixException"><c>PlanNotFound</c>, <c>PlanExpired</c>, <c>DeciderBusy</c>.</exception>
     public Task<IReadOnlyList<MoveRecord>> SwitchAsync(Guid plan, IProgress<MoveRecord>? progress, CancellationToken cancellation) => throw new NotImplementedException();
 
     /// <summary>Switches again and again as the pool's decider until cancelled.</summary>
+    /// <param name="name">What the decider calls itself.</param>
     /// <param name="interval">Time from one switch to the next; null for the pool's setting.</param>
-    /// <param name="planned">Told of each plan; may be null.</param>
+    /// <param name="switched">Told of each plan; may be null.</param>
     /// <param name="progress">Told at each change of a move; may be null.</param>
     /// <param name="cancellation">Ends it, with nothing half done.</param>
-    public Task RunAsync(TimeSpan? interval, Action<Plan>? planned, IProgress<MoveRecord>? progress, CancellationToken cancellation) => throw new NotImplementedException();
+    public Task RunAsync(string name, TimeSpan? interval, Action<Plan>? switched, IProgress<MoveRecord>? progress, CancellationToken cancellation) => throw new NotImplementedException();
 
     /// <inheritdoc/>
     public ValueTask DisposeAsync() => throw new NotImplementedException();
