@@ -1,0 +1,21 @@
+using System.CommandLine;
+
+namespace VMatrix.Bench;
+
+/// <summary>Dispatches to one file a subcommand. Each has a static Create that returns its command: one line here for each.</summary>
+internal static class Program
+{
+    private static int Main(string[] args)
+    {
+        RootCommand root = new("Benchmarks of VMatrix. Each prints its figures beside a named peer's, measured in the same run.");
+        Command[] commands =
+        [
+        ];
+        foreach (Command command in commands)
+        {
+            root.Add(command);
+        }
+
+        return root.Parse(args).Invoke();
+    }
+}
