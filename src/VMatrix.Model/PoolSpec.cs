@@ -269,8 +269,11 @@ public sealed record OracleSpec
     /// <summary>How far it may go by itself.</summary>
     public OracleMode Mode { get; init; } = OracleMode.Automatic;
 
-    /// <summary>Share of a server's capacity to plan for, above 0 and at most 1.</summary>
-    public double TargetUse { get; init; } = 0.7;
+    /// <summary>Share of a server's capacity to plan for, above 0 and at most 1. Room for what may come is planned for besides; lower it for a service whose answers get slow well before its capacity is reached.</summary>
+    public double TargetUse { get; init; } = 1;
+
+    /// <summary>Requests per second that a service can get at all; a sample above is bad.</summary>
+    public double MostRate { get; init; } = 1_000_000;
 
     /// <summary>A server is given up only when it was not needed for this long.</summary>
     public TimeSpan Calm { get; init; } = TimeSpan.FromSeconds(30);

@@ -34,6 +34,9 @@ public sealed record PlannerInput
     /// <summary>The newest image version by service.</summary>
     public IReadOnlyDictionary<string, string> Images { get; init; } = new Dictionary<string, string>();
 
+    /// <summary>True when the driver can move a running server without stopping it.</summary>
+    public bool LiveMigration { get; init; }
+
     /// <summary>Seed for the ids of moves and new servers, so that the same input makes the same plan to the byte.</summary>
     public int Seed { get; init; }
 }

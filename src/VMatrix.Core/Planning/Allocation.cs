@@ -1,0 +1,99 @@
+using System;
+using System.Collections.Generic;
+
+namespace VMatrix.Planning;
+
+/// <summary>One service that asks for servers.</summary>
+internal sealed class Claimant
+{
+    public required ServiceSpec Spec { get; init; }
+
+    /// <summary>Servers that it cannot be without: those that may not be touched, the least, a pinned count.</summary>
+    public int Floor { get; init; }
+
+    /// <summary>Servers that it may have at most.</summary>
+    public int Ceiling { get; init; }
+
+    /// <summary>Servers that it holds.</summary>
+    public int Has { get; init; }
+
+    /// <summary>Servers that it holds and should keep while nobody else wants their room.</summary>
+    public int Calm { get; init; }
+
+    /// <summary>Share of a host that one server takes: 1 when dedicated.</summary>
+    public double Share { get; init; } = 1;
+
+    /// <summary>Servers that take no room of a usable host: those on hosts that do not answer.</summary>
+    public int Outside { get; init; }
+
+    /// <summary>Worth of the n-th server, in unserved work of priority 1 avoided by the minute; does not rise with n.</summary>
+    public required Func<int, double> Worth { get; init; }
+
+    /// <summary>Servers granted.</summary>
+    public int Granted { get; set; }
+}
+
+/// <summary>
+/// Divides the pool: every service's floor first, the most important first, then one server after another to where the next
+/// server is worth most for the room that it takes. Worth falls with each server more, so that the greedy division is the best
+/// one (Fox 1966, discrete optimization via marginal analysis).
+/// </summary>
+internal static class Allocation
+{
+    public static void Divide(IReadOnlyList<Claimant> claimants, double room, OracleSpec oracle)
+    {
+        var order = new List<Claimant>(claimants);
+        order.Sort((a, b) => b.Spec.Priority != a.Spec.Priority ? b.Spec.Priority.CompareTo(a.Spec.Priority) : string.CompareOrdinal(a.Spec.Name, b.Spec.Name));
+        foreach (var c in order)
+        {
+            while (c.Granted < c.Floor)
+            {
+                double takes = c.Granted < c.Outside ? 0 : c.Share;
+                if (takes > room + 1e-9)
+                    break;
+                room -= takes;
+                c.Granted++;
+            }
+        }
+
+        // Ties go to the more important, then by name, so that the same input makes the same plan.
+        var heap = new SortedSet<(double Worth, int Rank)>();
+        for (int i = 0; i < order.Count; i++)
+            Offer(i);
+        while (heap.Count > 0)
+        {
+            var best = heap.Max;
+            heap.Remove(best);
+            var c = order[-best.Rank];
+            double takes = c.Granted < c.Outside ? 0 : c.Share;
+            if (takes > room + 1e-9)
+                continue;
+            room -= takes;
+            c.Granted++;
+            Offer(-best.Rank);
+        }
+
+        void Offer(int i)
+        {
+            var c = order[i];
+            if (c.Granted < c.Floor || c.Granted >= c.Ceiling)
+                return;
+            double worth = Worth(c, c.Granted + 1, oracle);
+            if (worth > oracle.ServerCost)
+                heap.Add((worth / c.Share, -i));
+        }
+    }
+
+    /// <summary>
+    /// Worth of the n-th server with what it costs to get it or to get it back: an activation must pay for itself within the
+    /// horizon, so a server that is held is worth that much more than one that is not, and two services of equal need do not swap.
+    /// </summary>
+    public static double Worth(Claimant c, int n, OracleSpec oracle)
+    {
+        double activation = oracle.ActivationCost / Math.Max(1e-6, oracle.Horizon.TotalMinutes);
+        double worth = c.Worth(n);
+        if (n > c.Has)
+            return worth - activation;
+        return n <= c.Calm ? Math.Max(worth + activation, oracle.ServerCost * 1.000001) : worth + activation;
+    }
+}

@@ -1,0 +1,50 @@
+using System;
+using System.Collections.Generic;
+using System.Text.Json;
+
+namespace VMatrix.Planning;
+
+/// <summary>What the planner keeps of one service from plan to plan.</summary>
+internal sealed class ServiceMemory
+{
+    /// <summary>Servers whose health check fails, by id.</summary>
+    public Dictionary<Guid, Failing> Failing { get; set; } = [];
+
+    /// <summary>Needs of the calm window whose value is above every later one, oldest first.</summary>
+    public List<PastNeed> Needs { get; set; } = [];
+
+    /// <summary>Requests per second that one server carried while requests were waiting; null until that was seen.</summary>
+    public double? Saturated { get; set; }
+
+    /// <summary>The most requests per second that one server carried with nothing waiting.</summary>
+    public double Carried { get; set; }
+
+    /// <summary>Servers in the Matrix at the plan before.</summary>
+    public int Had { get; set; }
+
+    /// <summary>Requests that waited at the plan before.</summary>
+    public int Queued { get; set; }
+
+    public static ServiceMemory Read(PlannerMemory? memory, string service) =>
+        memory is not null && memory.ByService.TryGetValue(service, out string? text) ? JsonSerializer.Deserialize<ServiceMemory>(text) ?? new() : new();
+
+    public string Write() => JsonSerializer.Serialize(this);
+}
+
+/// <summary>A server whose health check fails.</summary>
+internal sealed class Failing
+{
+    /// <summary>Checks in a row that failed.</summary>
+    public int Checks { get; set; }
+
+    /// <summary>When the last of them was counted.</summary>
+    public DateTimeOffset At { get; set; }
+}
+
+/// <summary>What a service needed at a moment.</summary>
+internal sealed class PastNeed
+{
+    public DateTimeOffset At { get; set; }
+
+    public int Servers { get; set; }
+}
