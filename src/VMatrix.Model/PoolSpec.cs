@@ -57,6 +57,9 @@ public sealed record PoolSpec
     /// <summary>The services, in the file's order.</summary>
     public required IReadOnlyList<ServiceSpec> Services { get; init; }
 
+    /// <summary>Terms of the software licences that services need; a licence without terms is held by the hosts that name it, for any number of servers.</summary>
+    public IReadOnlyList<LicenceSpec> Licences { get; init; } = [];
+
     /// <summary>The nest.</summary>
     public required NestSpec Nest { get; init; }
 
@@ -82,8 +85,8 @@ public sealed record HostSpec
     /// <summary>Bytes of memory that servers may use.</summary>
     public required long MemoryBytes { get; init; }
 
-    /// <summary>Processor cores that servers may count on.</summary>
-    public int Cores { get; init; } = 1;
+    /// <summary>Processor cores that servers may count on: twice the machine's own for two virtual ones a core. Null where processors are not counted.</summary>
+    public int? Cores { get; init; }
 
     /// <summary>Most servers at a time; null where memory alone decides.</summary>
     public int? MostServers { get; init; }
@@ -102,6 +105,22 @@ public sealed record HostSpec
 
     /// <summary>Licences that this host holds, by name.</summary>
     public IReadOnlyList<string> Licences { get; init; } = [];
+}
+
+/// <summary>The terms of a software licence.</summary>
+public sealed record LicenceSpec
+{
+    /// <summary>The licence's name, as <see cref="ServiceSpec.Licence"/> and <see cref="HostSpec.Licences"/> name it.</summary>
+    public required string Name { get; init; }
+
+    /// <summary>Most running servers that need it on one licensed host; null for no limit.</summary>
+    public int? InstancesPerHost { get; init; }
+
+    /// <summary>Hosts that may be licensed beside those that name it for good: the planner assigns these where servers need them; 0 for none.</summary>
+    public int Seats { get; init; }
+
+    /// <summary>How long an assigned licence stays with its host before it may be reassigned.</summary>
+    public TimeSpan ReassignAfter { get; init; } = TimeSpan.FromDays(90);
 }
 
 /// <summary>What users reach: a service such as FINANCE.</summary>

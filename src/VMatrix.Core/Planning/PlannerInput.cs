@@ -61,6 +61,9 @@ public sealed record HostState
 
     /// <summary>Bytes of memory that foreign machines hold.</summary>
     public long ForeignMemoryBytes { get; init; }
+
+    /// <summary>Image versions whose blocks it holds: a server made from one of them is woken here sooner than elsewhere.</summary>
+    public IReadOnlyList<string> Images { get; init; } = [];
 }
 
 /// <summary>A server for the planner.</summary>
@@ -81,6 +84,9 @@ public sealed record ServerState
     /// <summary>Bytes of memory that it holds or needs.</summary>
     public long MemoryBytes { get; init; }
 
+    /// <summary>Bytes of memory that it really uses, which load balancing between hosts goes by; null where nobody measures it.</summary>
+    public long? MemoryUsedBytes { get; init; }
+
     /// <summary>Cores that it holds or needs.</summary>
     public int Cores { get; init; } = 1;
 
@@ -99,7 +105,16 @@ public sealed record PlannerMemory
 {
     /// <summary>By service, a small JSON text that only the planner reads.</summary>
     public IReadOnlyDictionary<string, string> ByService { get; init; } = new Dictionary<string, string>();
+
+    /// <summary>Licences that are assigned to hosts, whether in use or not.</summary>
+    public IReadOnlyList<LicenceSeat> Seats { get; init; } = [];
 }
+
+/// <summary>A licence that the planner assigned to a host.</summary>
+/// <param name="Licence">The licence.</param>
+/// <param name="Host">The host.</param>
+/// <param name="Since">When it was assigned.</param>
+public sealed record LicenceSeat(string Licence, string Host, DateTimeOffset Since);
 
 /// <summary>What the planner answers.</summary>
 /// <param name="Plan">The plan.</param>
