@@ -1,0 +1,36 @@
+@{
+    RootModule           = 'VMatrix.psm1'
+    ModuleVersion        = '0.1.0'
+    GUID                 = '5b0f6d0e-3c0a-4d0b-9a43-7b8f2f1f6c52'
+    Author               = 'The VMatrix authors'
+    CompanyName          = 'The VMatrix authors'
+    Copyright            = 'Copyright (c) 2026 The VMatrix authors'
+    Description          = 'Turns a pool of real machines into a switch for virtual servers: services get servers where the load is, and give them back where it is not.'
+    PowerShellVersion    = '5.1'
+    CompatiblePSEditions = @('Desktop', 'Core')
+    FormatsToProcess     = @('VMatrix.Format.ps1xml')
+    TypesToProcess       = @('VMatrix.Types.ps1xml')
+    FunctionsToExport    = @()
+    AliasesToExport      = @()
+    VariablesToExport    = @()
+    CmdletsToExport      = @(
+        'Get-VMatrixHost'
+        'Get-VMatrixMove'
+        'Get-VMatrixPool'
+        'Get-VMatrixServer'
+        'Get-VMatrixService'
+        'Invoke-VMatrixSwitch'
+        'Move-VMatrixServer'
+        'New-VMatrixPlan'
+        'New-VMatrixServer'
+        'Remove-VMatrixServer'
+        'Restore-VMatrixServer'
+        'Test-VMatrixPool'
+    )
+    PrivateData          = @{
+        PSData = @{
+            Tags         = @('virtualization', 'load-balancing', 'autoscaling', 'QEMU', 'HAProxy', 'Hyper-V', 'PSEdition_Core', 'PSEdition_Desktop', 'Linux', 'Windows', 'MacOS')
+            ReleaseNotes = 'See CHANGELOG.md.'
+        }
+    }
+}

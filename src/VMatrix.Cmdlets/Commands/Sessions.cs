@@ -1,0 +1,2 @@
+namespace VMatrix.Commands;
+internal static class Sessions { internal static void Forget() { } }
