@@ -71,6 +71,9 @@ public sealed record PoolSpec
 
     /// <summary>What may go on at once, and for how long.</summary>
     public LimitSpec Limits { get; init; } = new();
+
+    /// <summary>How simulated hosts, servers and loads behave; used by the <c>simulation</c> drivers only.</summary>
+    public SimulationSpec Simulation { get; init; } = new();
 }
 
 /// <summary>A real machine that runs virtual machines.</summary>
