@@ -1,0 +1,192 @@
+using System;
+using System.Collections.Generic;
+using System.Globalization;
+using System.IO;
+using System.Linq;
+using System.Threading;
+using System.Threading.Tasks;
+using VMatrix.Drivers;
+
+namespace VMatrix.HAProxy;
+
+/// <summary>HAProxy as the pool's balancer: one that the pool owns, or one that runs already. Everything goes over its runtime socket, and what it holds is asked, never remembered.</summary>
+public sealed class HAProxyBalancer : IBalancer
+{
+    private static readonly Version s_oldest = new(2, 6);
+
+    private readonly PoolSpec _pool;
+    private readonly TimeProvider _clock;
+    private readonly HAProxyProcess? _process;
+    private readonly HAProxySocket _socket;
+
+    /// <summary>Makes the driver; nothing is started or asked yet.</summary>
+    /// <exception cref="VMatrixException"><c>BalancerSocketMissing</c>.</exception>
+    public HAProxyBalancer(PoolSpec pool, TimeProvider clock)
+    {
+        _pool = pool;
+        _clock = clock;
+        _process = pool.Balancer.Own ? new HAProxyProcess(pool, clock) : null;
+        string address = _process?.SocketPath ?? pool.Balancer.Socket ?? throw new VMatrixException("BalancerSocketMissing", VMatrixErrorKind.InvalidInput,
+            $"The balancer in {pool.Path} is not owned and names no runtime socket: write 'socket:' with a full path or address:port, or 'own: true'.");
+        _socket = new HAProxySocket(address, clock);
+    }
+
+    /// <summary>The runtime socket: a full path, or <c>address:port</c>.</summary>
+    public string SocketAddress => _socket.Address;
+
+    /// <inheritdoc/>
+    public async Task EnsureAsync(CancellationToken cancellation)
+    {
+        if (_process is not null)
+        {
+            await _process.EnsureAsync(_socket, cancellation);
+            return;
+        }
+
+        string[] answers = (await _socket.AskAsync("show info;show stat;show cli level", cancellation)).Split("\n\n");
+        string version = HAProxyReport.ParseInfo(answers[0]).GetValueOrDefault("Version", "?");
+        if (!Version.TryParse(string.Concat(version.TakeWhile(letter => char.IsAsciiDigit(letter) || letter == '.')).Trim('.'), out Version? number) || number < s_oldest)
+        {
+            throw new VMatrixException("BalancerTooOld", VMatrixErrorKind.NotSupported,
+                $"HAProxy on {_socket.Address} is version {version}; servers can be added and removed at run time from {s_oldest} on. Upgrade it.");
+        }
+
+        if (answers.Length < 3 || answers[2].Trim() != "admin")
+        {
+            throw new VMatrixException("BalancerDenied", VMatrixErrorKind.Denied,
+                $"HAProxy's runtime socket {_socket.Address} may be read only; write 'level admin' on its 'stats socket' line.");
+        }
+
+        var backends = HAProxyReport.ParseStat(answers[1]).Where(row => row.Kind == StatKind.Backend).Select(row => row.Proxy).ToHashSet(StringComparer.Ordinal);
+        string[] missing = [.. _pool.Services.Select(service => service.Name).Where(name => !backends.Contains(name))];
+        if (missing.Length > 0)
+        {
+            throw new VMatrixException("BackendMissing", VMatrixErrorKind.NotFound,
+                $"HAProxy on {_socket.Address} has no backend named {string.Join(", ", missing)}; a joined HAProxy needs a backend with the name of each service. It has: {(backends.Count == 0 ? "none" : string.Join(", ", backends.Order(StringComparer.Ordinal)))}.");
+        }
+    }
+
+    /// <inheritdoc/>
+    public async Task<BalancerReport> ReadAsync(CancellationToken cancellation)
+    {
+        string answers = await _socket.AskAsync(HAProxyReport.Commands, cancellation);
+        return HAProxyReport.Parse(answers, _pool.Services, _clock.GetUtcNow());
+    }
+
+    /// <inheritdoc/>
+    public async Task JoinAsync(DriverCall call, ServiceSpec service, Guid server, string address, CancellationToken cancellation)
+    {
+        CheckEpoch(call);
+        StatRow? member = await FindAsync(service.Name, server, cancellation);
+        if (member is not null && member.Address != address)
+        {
+            // It answers elsewhere now. HAProxy could change the address, and would keep the checks' verdict on the old one.
+            await RemoveAsync(service.Name, server, cancellation);
+            member = null;
+        }
+
+        string name = $"{service.Name}/{HAProxyConfig.ServerName(server)}";
+        if (member is null)
+        {
+            string added = (await _socket.AskAsync($"add server {name} {address} {HAProxyConfig.ServerKeywords(service)}", cancellation)).Trim();
+            if (!added.Contains("registered", StringComparison.Ordinal) && !added.Contains("Already exists", StringComparison.Ordinal))
+                throw Refused($"add server {server} at {address} to {service.Name}", added);
+        }
+
+        // Its health check has just passed: what HAProxy's own checks found before does not count.
+        string answer = (await _socket.AskAsync($"enable health {name};set server {name} state ready;set server {name} health up", cancellation)).Trim();
+        if (answer.Length > 0)
+            throw Refused($"let server {server} of {service.Name} take traffic", answer);
+    }
+
+    /// <inheritdoc/>
+    public async Task DrainAsync(DriverCall call, string service, Guid server, CancellationToken cancellation)
+    {
+        CheckEpoch(call);
+        if (await FindAsync(service, server, cancellation) is not { } member || member.Status.StartsWith("MAINT", StringComparison.Ordinal))
+            return;
+        string answer = (await _socket.AskAsync($"set server {service}/{HAProxyConfig.ServerName(server)} state drain", cancellation)).Trim();
+        if (answer.Length > 0 && !IsGone(answer))
+            throw Refused($"drain server {server} of {service}", answer);
+    }
+
+    /// <inheritdoc/>
+    public async Task LeaveAsync(DriverCall call, string service, Guid server, CancellationToken cancellation)
+    {
+        CheckEpoch(call);
+        await RemoveAsync(service, server, cancellation);
+    }
+
+    /// <inheritdoc/>
+    public async Task StopAsync(CancellationToken cancellation)
+    {
+        if (_process is not null)
+            await _process.StopAsync(_socket, cancellation);
+    }
+
+    /// <inheritdoc/>
+    public ValueTask DisposeAsync() => default;
+
+    private async Task RemoveAsync(string service, Guid server, CancellationToken cancellation)
+    {
+        string name = $"{service}/{HAProxyConfig.ServerName(server)}";
+        string close = $"set server {name} state maint;shutdown sessions server {name}";
+        string answer = (await _socket.AskAsync(close, cancellation)).Trim();
+        if (answer.Length > 0)
+        {
+            if (IsGone(answer))
+                return;
+            throw Refused($"stop server {server} of {service}", answer);
+        }
+
+        // Sessions end a moment after they are told to, and kept connections are closed in the background.
+        long begun = _clock.GetTimestamp();
+        while (true)
+        {
+            answer = (await _socket.AskAsync($"shutdown sessions server {name};del server {name}", cancellation)).Trim();
+            if (answer.Contains("Server deleted", StringComparison.Ordinal) || IsGone(answer))
+                return;
+            if (!answer.Contains("still has connections", StringComparison.Ordinal) || _clock.GetElapsedTime(begun) > TimeSpan.FromSeconds(10))
+                throw Refused($"remove server {server} of {service}", answer);
+            await Task.Delay(TimeSpan.FromMilliseconds(5), _clock, cancellation);
+        }
+    }
+
+    private async Task<StatRow?> FindAsync(string service, Guid server, CancellationToken cancellation)
+    {
+        string name = HAProxyConfig.ServerName(server);
+        // Servers (4) of every proxy: named by a service, HAProxy would take the frontend of that name for its backend.
+        string answer = await _socket.AskAsync("show stat -1 4 -1", cancellation);
+        return HAProxyReport.ParseStat(answer).FirstOrDefault(row => row.Server == name && row.Proxy == service);
+    }
+
+    private static bool IsGone(string answer) =>
+        answer.Contains("No such server", StringComparison.Ordinal) || answer.Contains("No such backend", StringComparison.Ordinal);
+
+    private VMatrixException Refused(string what, string answer) => answer.Contains("No such backend", StringComparison.Ordinal)
+        ? new VMatrixException("BackendMissing", VMatrixErrorKind.NotFound, $"HAProxy on {_socket.Address} cannot {what}: it has no such backend; a joined HAProxy needs a backend with the name of each service.")
+        : answer.Contains("Permission denied", StringComparison.Ordinal)
+            ? new VMatrixException("BalancerDenied", VMatrixErrorKind.Denied, $"HAProxy on {_socket.Address} may be read only and does not {what}; write 'level admin' on its 'stats socket' line.")
+            : new VMatrixException("BalancerRefused", VMatrixErrorKind.Failed, $"HAProxy on {_socket.Address} did not {what}: {answer.ReplaceLineEndings(" ")}") { IsTransient = true };
+
+    // A decider that was paused and woke again finds that another one has been at work since.
+    private void CheckEpoch(DriverCall call)
+    {
+        if (call.Epoch == 0)
+            return;
+        string path = Path.Combine(_pool.StateFolder, "haproxy.epoch");
+        long seen = File.Exists(path) && long.TryParse(File.ReadAllText(path), NumberStyles.None, CultureInfo.InvariantCulture, out long epoch) ? epoch : 0;
+        if (call.Epoch < seen)
+        {
+            throw new VMatrixException("StaleEpoch", VMatrixErrorKind.InvalidState,
+                $"The balancer of pool {_pool.Name} has been changed by a decider of epoch {seen}; a call of epoch {call.Epoch} comes too late and is refused.");
+        }
+
+        if (call.Epoch == seen)
+            return;
+        Directory.CreateDirectory(_pool.StateFolder);
+        string draft = $"{path}.{call.MoveId:N}";
+        File.WriteAllText(draft, call.Epoch.ToString(CultureInfo.InvariantCulture));
+        File.Move(draft, path, overwrite: true);
+    }
+}

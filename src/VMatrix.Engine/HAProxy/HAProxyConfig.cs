@@ -1,0 +1,144 @@
+using System;
+using System.Collections.Generic;
+using System.Globalization;
+using System.Linq;
+using System.Text;
+using VMatrix.Drivers;
+
+namespace VMatrix.HAProxy;
+
+/// <summary>Writes the configuration of an HAProxy that the pool owns, and the words by which servers join one.</summary>
+internal static class HAProxyConfig
+{
+    /// <summary>The table that counts what became of requests, by service; an owner of a joined HAProxy may keep one too.</summary>
+    public const string CounterTable = "vmatrix-counters";
+
+    /// <summary>The ring that holds each request that did not end well, with HAProxy's own termination code.</summary>
+    public const string EndedRing = "vmatrix-ended";
+
+    private const string ServerPrefix = "vmatrix-";
+
+    /// <summary>The name in HAProxy of a server: it carries the id, so that members are known again by anyone.</summary>
+    public static string ServerName(Guid server) => ServerPrefix + server.ToString("N");
+
+    /// <summary>The id in a server's name; empty for a member that VMatrix did not add.</summary>
+    public static Guid ServerId(string name) =>
+        name.StartsWith(ServerPrefix, StringComparison.Ordinal) && Guid.TryParseExact(name.AsSpan(ServerPrefix.Length), "N", out Guid id) ? id : Guid.Empty;
+
+    /// <summary>The keywords of a server line, the same at run time and in a file.</summary>
+    public static string ServerKeywords(ServiceSpec service)
+    {
+        HealthSpec health = service.Health;
+        string words = string.Create(CultureInfo.InvariantCulture, $"check inter {Milliseconds(health.Interval)} fall {health.Failures} rise 2");
+        return service.Concurrency is { } most ? string.Create(CultureInfo.InvariantCulture, $"{words} maxconn {most}") : words;
+    }
+
+    /// <summary>The whole file.</summary>
+    /// <param name="pool">The pool.</param>
+    /// <param name="socket">Path of the runtime socket.</param>
+    /// <param name="members">Members to begin with: those that a reload carries over.</param>
+    public static string Write(PoolSpec pool, string socket, IReadOnlyList<BalancerMember> members)
+    {
+        long queue = Milliseconds(pool.Balancer.QueueTimeout);
+        var text = new StringBuilder();
+        // noreuseport: with it on, a second HAProxy on the same port would share its users without a word.
+        text.Append(CultureInfo.InvariantCulture, $"""
+            # Written by VMatrix for pool {Quote(pool.Name)} and rewritten when the pool file changes: edit that one.
+            global
+                stats socket {Quote(socket)} mode 600 level admin expose-fd listeners
+                stats timeout 60s
+                fd-hard-limit 65536
+                noreuseport
+                hard-stop-after 5m
+                log ring@{EndedRing} format raw daemon
+
+            ring {EndedRing}
+                format raw
+                maxlen 512
+                size 2097152
+
+            # A server that leaves or dies before it answered costs no request: what may be repeated goes to another server.
+            defaults
+                mode http
+                log global
+                option dontlog-normal
+                log-format "ended %b %s %ts %ST %Tw %[var(txn.vmatrix_id)]"
+                balance leastconn
+                timeout connect 5s
+                timeout client 60s
+                timeout server 60s
+                timeout http-request 30s
+                timeout http-keep-alive 30s
+                timeout queue {queue}ms
+                retries 3
+                option redispatch 1
+                retry-on conn-failure empty-response
+                http-reuse safe
+
+            # By service: gpc0 answered by a server, gpc1 refused because the queue took too long (termination code sQ), gpc2 failed otherwise.
+            backend {CounterTable}
+                stick-table type string len 64 size 1k nopurge store gpc(3)
+
+            """);
+        foreach (ServiceSpec service in pool.Services)
+        {
+            CheckName(service);
+            string listen = service.Listen ?? throw new VMatrixException("ServiceListenMissing", VMatrixErrorKind.InvalidInput,
+                $"Service {service.Name} in {pool.Path} says nowhere to listen; the pool owns its HAProxy, so write 'listen: address:port'.");
+            HealthSpec health = service.Health;
+            text.AppendLine().Append(CultureInfo.InvariantCulture, $"""
+                frontend {service.Name}
+                    bind {Quote(listen)}
+
+                """);
+            if (pool.Balancer.MostOpen is { } mostOpen)
+                text.Append(CultureInfo.InvariantCulture, $"    maxconn {mostOpen}\n");
+            // HAProxy keeps no counter for a termination code. A request whose queue timed out is one that it answered 503 by itself,
+            // that waited the whole queue timeout, and that has no server; sc_inc_gpc counts where it stands, after all other conditions.
+            text.Append(CultureInfo.InvariantCulture, $$"""
+                    http-request track-sc0 str({{service.Name}}) table {{CounterTable}}
+                    http-request set-var(txn.vmatrix_id) req.hdr(x-request-id)
+                    http-request disable-l7-retry unless { method GET HEAD OPTIONS }
+                    http-response set-var(txn.vmatrix_answered) bool(true)
+                    http-response sc-inc-gpc(0,0)
+                    http-after-response set-var-fmt(txn.vmatrix_waited) %Tw
+                    http-after-response set-var-fmt(txn.vmatrix_server) %s
+                    acl answered var(txn.vmatrix_answered) -m bool
+                    acl queued var(txn.vmatrix_waited) -m int ge {{Math.Max(0, queue - 5)}}
+                    acl no_server var(txn.vmatrix_server) -m str <NOSRV>
+                    http-after-response set-var(txn.vmatrix_refused) bool(true) if !answered { status 503 } no_server queued { sc_inc_gpc(1,0) gt 0 }
+                    http-after-response set-var(txn.vmatrix_failed) bool(true) if !answered !{ var(txn.vmatrix_refused) -m bool } { sc_inc_gpc(2,0) gt 0 }
+                    default_backend {{service.Name}}
+
+                backend {{service.Name}}
+                    option httpchk GET {{Quote(health.Path)}}
+                    http-check expect status {{health.Expect}}
+                    timeout check {{Milliseconds(health.Timeout)}}ms
+
+                """);
+            foreach (BalancerMember member in members.Where(member => member.Service == service.Name && member.ServerId != Guid.Empty && member.State is MemberState.Ready or MemberState.Down))
+                text.Append(CultureInfo.InvariantCulture, $"    server {ServerName(member.ServerId)} {member.Address} {ServerKeywords(service)}\n");
+        }
+
+        return text.ToString();
+    }
+
+    private static void CheckName(ServiceSpec service)
+    {
+        if (service.Name.Length is 0 or > 63 || !service.Name.All(letter => char.IsAsciiLetterOrDigit(letter) || letter is '-' or '_' or '.'))
+        {
+            throw new VMatrixException("ServiceNameInvalid", VMatrixErrorKind.InvalidInput,
+                $"HAProxy cannot carry a service named '{service.Name}': use letters, digits, '-', '_' and '.', at most 63 of them.");
+        }
+    }
+
+    private static long Milliseconds(TimeSpan time) => Math.Max(1, (long)Math.Ceiling(time.TotalMilliseconds));
+
+    // Strong quotes of HAProxy's file syntax: nothing in between is expanded.
+    private static string Quote(string value)
+    {
+        if (value.Any(char.IsControl))
+            throw new VMatrixException("BalancerSettingInvalid", VMatrixErrorKind.InvalidInput, $"'{value.ReplaceLineEndings(" ")}' holds a control character, which HAProxy's configuration cannot carry.");
+        return "'" + value.Replace("'", "'\\''", StringComparison.Ordinal) + "'";
+    }
+}
