@@ -1,0 +1,411 @@
+using System;
+using System.Collections.Generic;
+using System.Globalization;
+using System.IO;
+using System.Linq;
+using System.Text.RegularExpressions;
+
+namespace VMatrix.Pools;
+
+/// <summary>What must hold between the settings of a pool, and the defaults that depend on other settings.</summary>
+internal sealed class PoolChecks(PoolNode root, PoolReading reading)
+{
+    private static readonly Regex s_range = new(@"^(.*)\[([0-9]+)-([0-9]+)\]$", RegexOptions.CultureInvariant);
+
+    private readonly List<(PoolNode Node, string Key, ServiceSpec Value)> _services = [.. reading.Made<ServiceSpec>(root["services"], "services")];
+    private readonly Dictionary<string, HostSpec> _hosts = new(StringComparer.OrdinalIgnoreCase);
+
+    /// <summary>Whose each folder is: two hosts in one folder would find each other's servers.</summary>
+    private readonly Dictionary<string, string> _folders = new(Path.DirectorySeparatorChar == '\\' ? StringComparer.OrdinalIgnoreCase : StringComparer.Ordinal);
+
+    private int _references;
+
+    /// <summary>False when something is wrong with the hosts that would make what is said about room a mistake made twice.</summary>
+    private bool _hostsAreSound = true;
+
+    /// <summary>Adds what is wrong to the findings and returns the pool with every default in place.</summary>
+    public PoolSpec Check(PoolSpec pool)
+    {
+        var state = pool.StateFolder ?? reading.Resolve(".vmatrix");
+        var nest = pool.Nest ?? new NestSpec { Folder = "" };
+        if (string.IsNullOrEmpty(nest.Folder))
+            nest = nest with { Folder = reading.Resolve("nest") };
+        _folders.Add(Trim(state), "the state folder");
+        TakeFolder(root["nest"] ?? root, "nest", nest.Folder, "the nest's folder", "");
+
+        var hosts = Hosts();
+        var services = Services(pool.Hypervisor);
+        Listens();
+        Room();
+
+        var balancer = pool.Balancer ?? new BalancerSpec { Kind = "" };
+        pool = pool with
+        {
+            Path = reading.FilePath,
+            StateFolder = state,
+            Hosts = hosts,
+            Services = services,
+            Nest = nest,
+            Balancer = balancer with { Kind = string.IsNullOrEmpty(balancer.Kind) ? pool.Hypervisor == "simulation" ? "simulation" : "haproxy" : balancer.Kind },
+        };
+        BalancerFits(pool);
+        OracleFits(pool);
+        return pool;
+    }
+
+    private HostSpec[] Hosts()
+    {
+        var lines = new Dictionary<string, int>(StringComparer.OrdinalIgnoreCase);
+        var addresses = new Dictionary<string, string>(StringComparer.OrdinalIgnoreCase);
+        var all = new List<HostSpec>();
+        var nodes = root["hosts"]?.Items.Count ?? 0;
+        foreach (var (node, key, host) in reading.Made<HostSpec>(root["hosts"], "hosts"))
+        {
+            nodes--;
+            if (!reading.IsSound(node, "name", "role", "memory", "cores", "servers", "licences"))
+                _hostsAreSound = false;
+            if (!reading.IsSound(node, "name"))
+                continue;
+            if (host.Address is not null && reading.Hypervisor is "qemu" or "simulation")
+                Add(node, key, "address", $"{key}.address has no meaning for {reading.Hypervisor}, whose hosts are all on this machine; remove it, or set hypervisor to hyperv or scvmm.");
+            if (host.Folder is not null && reading.Hypervisor is not ("qemu" or ""))
+                Add(node, key, "folder", $"{key}.folder has no meaning for {reading.Hypervisor}; remove it, or set hypervisor to qemu.");
+            if (host.FenceScript is not null)
+                Fence(node, key, host.FenceScript);
+
+            var told = false;
+            foreach (var name in Expand(node["name"]!, $"{key}.name", host.Name, all.Count))
+            {
+                if (lines.TryGetValue(name.Full, out var line))
+                {
+                    Add(node, key, "name", $"The host name '{name.Full}' is used twice, first in line {line}; give each host a name of its own.");
+                    _hostsAreSound = false;
+                    break;
+                }
+
+                lines.Add(name.Full, node.Line);
+                var made = host with
+                {
+                    Name = name.Full,
+                    Folder = reading.Hypervisor == "qemu" ? Fill(host.Folder, name.Number) ?? reading.Resolve(Path.Combine("hosts", name.Full)) : null,
+                    Address = Fill(host.Address, name.Number) ?? (reading.Hypervisor is "hyperv" or "scvmm" ? name.Full : null),
+                };
+                // One finding for a whole range is enough.
+                if (!told && made.Address is not null && addresses.TryGetValue(made.Address, out var other))
+                {
+                    told = true;
+                    Add(node, key, "address", $"The hosts '{other}' and '{made.Name}' have the same address '{made.Address}'; give each its own{(name.Number is null ? "" : ", with {n} for the number of a range")}.");
+                }
+                else if (made.Address is not null)
+                {
+                    addresses[made.Address] = made.Name;
+                }
+
+                if (!told && made.Folder is not null && reading.IsSound(node, "folder"))
+                    told = !TakeFolder(node, key, made.Folder, $"the folder of host '{made.Name}'", name.Number is null ? "" : ", with {n} for the number of a range");
+                all.Add(made);
+                _hosts[made.Name] = made;
+            }
+        }
+
+        if (nodes != 0)
+            _hostsAreSound = false;
+        return [.. all];
+    }
+
+    /// <summary>The names that a range stands for; one name for what is no range; none when the range is wrong.</summary>
+    private IEnumerable<(string Full, string? Number)> Expand(PoolNode node, string key, string name, int before)
+    {
+        var match = s_range.Match(name);
+        if (!match.Success)
+            return [(name, null)];
+        var from = int.Parse(match.Groups[2].Value, CultureInfo.InvariantCulture);
+        var to = int.Parse(match.Groups[3].Value, CultureInfo.InvariantCulture);
+        var digits = match.Groups[2].Value[0] == '0' && match.Groups[2].Length == match.Groups[3].Length ? match.Groups[2].Length : 1;
+        if (to < from || to - from + 1 + before > PoolTable.MostHosts)
+        {
+            reading.Add(node, key, to < from
+                ? $"{key} is the range {PoolReading.Show(name)}, which ends before it begins; write the smaller number first."
+                : $"{key} is the range {PoolReading.Show(name)}, which makes more than {PoolTable.MostHosts} hosts, the most that a pool may have; make it smaller.");
+            _hostsAreSound = false;
+            return [];
+        }
+
+        return Enumerable.Range(from, to - from + 1).Select(n =>
+        {
+            var number = n.ToString(CultureInfo.InvariantCulture).PadLeft(digits, '0');
+            return (match.Groups[1].Value + number, (string?)number);
+        });
+    }
+
+    private bool TakeFolder(PoolNode node, string key, string folder, string whose, string how)
+    {
+        if (_folders.TryGetValue(Trim(folder), out var other))
+        {
+            Add(node, key, "folder", $"The folder {folder} is {whose} and also {other}; give each a folder of its own{how}.");
+            return false;
+        }
+
+        _folders.Add(Trim(folder), whose);
+        return true;
+    }
+
+    private static string Trim(string path) => path.Length > 1 ? path.TrimEnd('/', '\\') : path;
+
+    private static string? Fill(string? text, string? number) => number is null ? text : text?.Replace("{n}", number);
+
+    private void Fence(PoolNode node, string key, string script)
+    {
+        if (!File.Exists(script))
+        {
+            Add(node, key, "fence", $"{key}.fence names {script}, which does not exist; write the script, or remove the key.");
+            return;
+        }
+
+#if NET
+        if (!OperatingSystem.IsWindows() && (File.GetUnixFileMode(script) & (UnixFileMode.GroupWrite | UnixFileMode.OtherWrite)) != 0)
+            Add(node, key, "fence", $"{key}.fence names {script}, which others than its owner may write; take that right away with chmod go-w.");
+#endif
+    }
+
+    private ServiceSpec[] Services(string? hypervisor)
+    {
+        var lines = new Dictionary<string, (int Line, ServiceSpec Service)>(StringComparer.OrdinalIgnoreCase);
+        foreach (var (node, key, service) in _services)
+        {
+            if (!reading.IsSound(node, "name"))
+                continue;
+            if (lines.TryGetValue(service.Name, out var first))
+                Add(node, key, "name", $"The service name '{service.Name}' is used twice, first in line {first.Line}; give each service a name of its own.");
+            else
+                lines.Add(service.Name, (node.Line, service));
+        }
+
+        var made = new List<ServiceSpec>();
+        foreach (var (node, key, service) in _services)
+        {
+            if (service.Least > service.Most && reading.IsSound(node, "least", "most"))
+            {
+                Add(node, key, node["most"] is null ? "least" : "most", $"{key}.least is {service.Least}, above most, which is {service.Most}; make least smaller or most larger.");
+                reading.MarkUnsound(node, "least");
+            }
+
+            Image(node, key, service, hypervisor);
+            made.Add(service with
+            {
+                Image = service.Image ?? new ImageSpec(),
+                AllowedHosts = HostsOf(node, key, "allow", service.AllowedHosts),
+                ForbiddenHosts = HostsOf(node, key, "forbid", service.ForbiddenHosts),
+                Affinity = ServicesOf(node, key, "affinity", service.Affinity, lines),
+                AntiAffinity = ServicesOf(node, key, "antiAffinity", service.AntiAffinity, lines),
+            });
+        }
+
+        for (var i = 0; i < made.Count; i++)
+        {
+            var (node, key, service) = (_services[i].Node, _services[i].Key, made[i]);
+            _services[i] = (node, key, service);
+            foreach (var both in service.AllowedHosts.Intersect(service.ForbiddenHosts, StringComparer.OrdinalIgnoreCase).Take(1))
+            {
+                Add(node["hosts"]!, $"{key}.hosts", "forbid", $"{key}.hosts both allows and forbids '{both}'; remove it from one of the lists.");
+                reading.MarkUnsound(node, "hosts");
+            }
+
+            foreach (var both in service.Affinity.Intersect(service.AntiAffinity, StringComparer.OrdinalIgnoreCase).Take(1))
+                Add(node, key, "antiAffinity", $"{key} both wants and refuses '{both}' on the same host; remove it from affinity or from antiAffinity.");
+            foreach (var mate in service.Affinity)
+            {
+                if (string.Equals(mate, service.Name, StringComparison.OrdinalIgnoreCase))
+                    Add(node, key, "affinity", $"{key}.affinity names the service itself; name another one, or use isolation: shared to let its servers share hosts.");
+                else if (service.Isolation == Isolation.Dedicated || lines[mate].Service.Isolation == Isolation.Dedicated)
+                    Add(node, key, "affinity", $"{key}.affinity wants '{mate}' on the same host, but '{(service.Isolation == Isolation.Dedicated ? service.Name : mate)}' has isolation: dedicated, which is one live server a host; give both isolation: shared.");
+            }
+        }
+
+        return [.. made];
+    }
+
+    private string[] HostsOf(PoolNode node, string key, string list, IReadOnlyList<string> names)
+    {
+        var items = node["hosts"]?[list]?.Items;
+        var all = new List<string>();
+        for (var i = 0; i < names.Count && items?.Count == names.Count; i++)
+        {
+            var at = $"{key}.hosts.{list}[{i}]";
+            foreach (var (name, _) in Expand(items[i], at, names[i], 0))
+            {
+                if (!_hosts.TryGetValue(name, out var host))
+                {
+                    if (_hostsAreSound)
+                        reading.Add(items[i], at, $"{at} names the host '{name}', which is not among the pool's hosts{Suggest(name, _hosts.Keys)}");
+                    break;
+                }
+
+                if (++_references > PoolTable.MostReferences)
+                    throw new PoolSyntaxException(items[i].Line, items[i].Column, "too many names", $"The hosts lists of the services name more than {PoolTable.MostReferences} hosts, the most that a pool file may; allow or forbid fewer.");
+                all.Add(host.Name);
+            }
+        }
+
+        return [.. all.Distinct(StringComparer.OrdinalIgnoreCase)];
+    }
+
+    private string[] ServicesOf(PoolNode node, string key, string list, IReadOnlyList<string> names, Dictionary<string, (int Line, ServiceSpec Service)> known)
+    {
+        var items = node[list]?.Items;
+        var all = new List<string>();
+        for (var i = 0; i < names.Count && items?.Count == names.Count; i++)
+        {
+            if (known.TryGetValue(names[i], out var found))
+                all.Add(found.Service.Name);
+            else
+                reading.Add(items[i], $"{key}.{list}[{i}]", $"{key}.{list}[{i}] names the service '{names[i]}', which is not among the pool's services{Suggest(names[i], known.Keys)}");
+        }
+
+        return [.. all];
+    }
+
+    private static string Suggest(string name, ICollection<string> known) =>
+        (known.Count <= 2000 ? Nearest.Of(name, known) : null) is { } near ? $"; did you mean {near}?"
+        : known.Count is 0 or > 12 ? "."
+        : $"; those are {string.Join(", ", known)}.";
+
+    private void Image(PoolNode node, string key, ServiceSpec service, string? hypervisor)
+    {
+        if (hypervisor is null || !reading.IsSound(node, "image"))
+            return;
+        var image = service.Image;
+        if (image is null)
+        {
+            if (hypervisor != "simulation")
+            {
+                reading.Add(node.Line, node.Column, $"{key}.image", "nothing",
+                    $"The key image is missing in {key}; only the services of a simulation go without, so give it {(hypervisor == "qemu" ? "a disk, or a kernel with its initrd" : "a disk")}.");
+            }
+
+            return;
+        }
+
+        var at = node["image"]!;
+        var sound = reading.IsSound(at, "disk", "kernel", "initrd", "append");
+        if (!sound)
+            return;
+        if (hypervisor is "hyperv" or "scvmm")
+        {
+            if (image.Disk is null)
+                Add(node, key, "image", $"{key}.image has no disk, which {hypervisor} needs; {(hypervisor == "hyperv" ? "name the gold VHDX" : "name the template")}.");
+            foreach (var name in new[] { "kernel", "initrd", "append", "agent" })
+                if (at[name] is not null)
+                    Add(at, $"{key}.image", name, $"{key}.image.{name} has no meaning for {hypervisor}; remove it.");
+            return;
+        }
+
+        if (hypervisor == "qemu" && image.Disk is null && image.Kernel is null)
+            Add(node, key, "image", $"{key}.image has neither a disk nor a kernel; name at least one of them.");
+        else if (image.Kernel is null && (image.Initrd ?? image.Append) is not null)
+            Add(at, $"{key}.image", image.Initrd is not null ? "initrd" : "append", $"{key}.image has {(image.Initrd is not null ? "an initrd" : "an append line")} and no kernel to go with it; name the kernel, or remove it.");
+    }
+
+    private void Listens()
+    {
+        var seen = new List<(string Address, string Port, string Service)>();
+        var owned = (root["balancer"]?["own"]?.Text ?? "true") == "true" && (root["balancer"]?["kind"]?.Text ?? "haproxy") == "haproxy" && reading.Hypervisor is not ("simulation" or "");
+        foreach (var (node, key, service) in _services)
+        {
+            if (!reading.IsSound(node, "listen"))
+                continue;
+            if (service.Listen is null)
+            {
+                if (owned)
+                {
+                    reading.Add(node.Line, node.Column, $"{key}.listen", "nothing",
+                        $"The key listen is missing in {key}; a balancer that VMatrix owns must be told where to listen for the service's users, such as listen: 127.0.0.1:8080.");
+                }
+
+                continue;
+            }
+
+            var colon = service.Listen.LastIndexOf(':');
+            var (address, port) = (service.Listen.Substring(0, colon), service.Listen.Substring(colon + 1));
+            foreach (var other in seen)
+            {
+                // A wildcard takes the port at every address; [::] takes it for version 4 too on most systems.
+                if (other.Port == port && (other.Address == address || IsAny(other.Address) || IsAny(address)))
+                {
+                    Add(node, key, "listen", $"{key}.listen is {service.Listen}, which overlaps where '{other.Service}' listens ({other.Address}:{other.Port}); give each service a port of its own.");
+                    break;
+                }
+            }
+
+            seen.Add((address, port, service.Name));
+        }
+
+        static bool IsAny(string address) => address is "0.0.0.0" or "[::]";
+    }
+
+    /// <summary>Counts of matrix hosts and what they hold.</summary>
+    private void Room()
+    {
+        if (!_hostsAreSound || root["hosts"] is not { } hostsNode || reading.Hypervisor.Length == 0)
+            return;
+        var hosts = _hosts.Values.Where(h => h.Role == HostRole.Matrix).ToArray();
+        if (hosts.Length == 0)
+        {
+            if (_hosts.Count > 0)
+                reading.Add(hostsNode, "hosts", "No host has the role matrix, so that no service could carry live load; give at least one host role: matrix.");
+            return;
+        }
+
+        var demands = new List<PoolRoom.Demand>();
+        foreach (var (node, key, service) in _services)
+        {
+            if (!reading.IsSound(node, "name", "least", "most", "image", "isolation", "hosts", "licence")
+                || (node["image"] is { Kind: NodeKind.Map } image && !reading.IsSound(image, "memory", "cores"))
+                || (node["hosts"] is { Kind: NodeKind.Map } lists && (!reading.IsSound(lists, "allow", "forbid")
+                    || (lists["allow"] is not null && service.AllowedHosts.Count == 0))))
+            {
+                return;
+            }
+
+            var demand = new PoolRoom.Demand(service, hosts);
+            demands.Add(demand);
+            if (demand.Hosts.Count == 0)
+                reading.Add(node["name"]!, key, $"No matrix host can carry '{service.Name}': {demand.Why()}; give it other hosts, or change what it needs.");
+            else if (service.Least > demand.Slots)
+                Add(node, key, node["least"] is null ? "name" : "least", $"{key}.least is {service.Least}, but the matrix hosts that can carry '{service.Name}' hold {demand.Slots} of its servers at most{demand.And()}; make least smaller, or add hosts.");
+        }
+
+        if (demands.TrueForAll(d => d.Hosts.Count > 0 && d.Service.Least <= d.Slots) && PoolRoom.Shortage(demands, hosts) is { } shortage)
+            reading.Add(root["services"]!, "services", shortage);
+    }
+
+    private void BalancerFits(PoolSpec pool)
+    {
+        var node = root["balancer"];
+        if (node is not null && (node.Kind != NodeKind.Map || !reading.IsSound(node, "kind", "own", "socket")))
+            return;
+        var balancer = pool.Balancer;
+        if (pool.Hypervisor == "simulation" && balancer.Kind != "simulation")
+            Add(node ?? root, "balancer", "kind", $"balancer.kind is {balancer.Kind}, which cannot reach simulated servers; make it simulation, or remove the key.");
+        if (balancer.Kind != "haproxy")
+            return;
+        if (balancer.Own && balancer.Socket is not null)
+            Add(node!, "balancer", "socket", "balancer.socket names a balancer to join, but balancer.own is true; remove the socket, or set own: false.");
+        if (!balancer.Own && balancer.Socket is null)
+            reading.Add(node!, "balancer.socket", "The key socket is missing in balancer; with own: false VMatrix must be told which balancer to join, such as socket: /run/haproxy/admin.sock.");
+    }
+
+    private void OracleFits(PoolSpec pool)
+    {
+        if (root["oracle"] is not { Kind: NodeKind.Map } node)
+            return;
+        if (pool.Oracle.StaleAfter < pool.Oracle.Interval && reading.IsSound(node, "staleAfter", "interval"))
+            Add(node, "oracle", node["staleAfter"] is null ? "interval" : "staleAfter", $"oracle.staleAfter is shorter than oracle.interval, so that every sample would be stale; make staleAfter at least as long.");
+        var matrix = pool.Hosts.Count(h => h.Role == HostRole.Matrix);
+        if (_hostsAreSound && pool.Oracle.ReserveHosts >= matrix && matrix > 0)
+            Add(node, "oracle", "reserveHosts", $"oracle.reserveHosts is {pool.Oracle.ReserveHosts}, but the pool has {matrix} matrix {(matrix == 1 ? "host" : "hosts")}, of which at least one must carry load; make it smaller.");
+    }
+
+    /// <summary>A finding at a key's value, or at its section where the key is not written.</summary>
+    private void Add(PoolNode section, string path, string key, string message) => reading.Add(section[key] ?? section, $"{path}.{key}", message);
+}

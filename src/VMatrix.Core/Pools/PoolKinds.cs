@@ -1,0 +1,676 @@
+using System;
+using System.Collections.Generic;
+using System.Globalization;
+using System.IO;
+using System.Linq;
+using System.Net;
+using System.Net.Sockets;
+using System.Reflection;
+using System.Text.RegularExpressions;
+
+namespace VMatrix.Pools;
+
+/// <summary>A kind of value that a pool file may hold: what is allowed, how it is read, how it is shown.</summary>
+internal abstract class PoolKind
+{
+    /// <summary>The .NET type of what is read.</summary>
+    public abstract Type ValueType { get; }
+
+    /// <summary>What is allowed, so that <c>must be ...</c> can stand before it.</summary>
+    public abstract string Allowed { get; }
+
+    /// <summary>Reads a value, or adds findings and returns null.</summary>
+    public abstract object? Read(PoolNode node, string key, PoolReading reading);
+
+    /// <summary>A value as it would stand in a file.</summary>
+    public virtual string Write(object value) => Convert.ToString(value, CultureInfo.InvariantCulture)!;
+}
+
+/// <summary>A value that is one word, number or text.</summary>
+internal abstract class ScalarKind : PoolKind
+{
+    private static readonly Regex s_notText = new(
+        @"^([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)|true|True|TRUE|false|False|FALSE)$",
+        RegexOptions.CultureInvariant);
+
+    /// <summary>True for kinds that YAML itself takes for a number or a truth, and that stand without quotes.</summary>
+    protected virtual bool StandsWithoutQuotes => false;
+
+    /// <summary>True for kinds that are a text to YAML always.</summary>
+    protected virtual bool IsText => true;
+
+    public sealed override object? Read(PoolNode node, string key, PoolReading reading)
+    {
+        string? hint = null;
+        if (node.Kind == NodeKind.Scalar && !node.IsNothing)
+        {
+            if (IsText && node.IsPlain && s_notText.IsMatch(node.Text))
+            {
+                hint = Parse(node.Text, reading, ref hint) is null ? hint : $"; put it in quotes: \"{node.Text}\"";
+            }
+            else if (Parse(node.Text, reading, ref hint) is { } value)
+            {
+                if (!StandsWithoutQuotes || node.IsPlain)
+                    return value;
+                hint = "; write it without quotes";
+            }
+        }
+
+        reading.Add(node, key, $"{key} must be {Allowed}, not {PoolReading.Show(node)}{hint}{(hint is { Length: > 0 } && hint[hint.Length - 1] == '?' ? "" : ".")}");
+        return null;
+    }
+
+    /// <summary>The value of a text, or null and perhaps a hint that begins with a semicolon.</summary>
+    protected abstract object? Parse(string text, PoolReading reading, ref string? hint);
+
+    protected static bool TryNumber(string text, out double number) =>
+        double.TryParse(text, NumberStyles.AllowLeadingSign | NumberStyles.AllowDecimalPoint | NumberStyles.AllowExponent, CultureInfo.InvariantCulture, out number)
+        && !double.IsNaN(number) && !double.IsInfinity(number);
+}
+
+internal sealed class Flag : ScalarKind
+{
+    public override Type ValueType => typeof(bool);
+
+    public override string Allowed => "true or false";
+
+    protected override bool IsText => false;
+
+    protected override bool StandsWithoutQuotes => true;
+
+    public override string Write(object value) => (bool)value ? "true" : "false";
+
+    protected override object? Parse(string text, PoolReading reading, ref string? hint)
+    {
+        if (text is "true" or "false")
+            return text == "true";
+        hint = text.ToUpperInvariant() switch
+        {
+            "YES" or "ON" or "TRUE" or "Y" => "; write true",
+            "NO" or "OFF" or "FALSE" or "N" => "; write false",
+            _ => null,
+        };
+        return null;
+    }
+}
+
+internal sealed class Whole(int least, int most) : ScalarKind
+{
+    public int Least { get; } = least;
+
+    public int Most { get; } = most;
+
+    public override Type ValueType => typeof(int);
+
+    public override string Allowed => Most == int.MaxValue
+        ? $"a whole number of at least {Least}"
+        : $"a whole number from {Least.ToString(CultureInfo.InvariantCulture)} to {Most.ToString(CultureInfo.InvariantCulture)}";
+
+    protected override bool IsText => false;
+
+    protected override bool StandsWithoutQuotes => true;
+
+    protected override object? Parse(string text, PoolReading reading, ref string? hint) =>
+        int.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number) && number >= Least && number <= Most ? number : null;
+}
+
+/// <summary>A number with a lower bound, which may itself be excluded, and an upper one.</summary>
+internal sealed class Number(double least, double most, bool above = false) : ScalarKind
+{
+    public double Least { get; } = least;
+
+    public double Most { get; } = most;
+
+    /// <summary>True when <see cref="Least"/> itself is not allowed.</summary>
+    public bool Above { get; } = above;
+
+    public override Type ValueType => typeof(double);
+
+    public override string Allowed => string.Format(CultureInfo.InvariantCulture, Above ? "a number above {0} and at most {1}" : "a number from {0} to {1}", Least, Most);
+
+    protected override bool IsText => false;
+
+    protected override bool StandsWithoutQuotes => true;
+
+    public bool Fits(double number) => number <= Most && (Above ? number > Least : number >= Least);
+
+    protected override object? Parse(string text, PoolReading reading, ref string? hint) => TryNumber(text, out var number) && Fits(number) ? number : null;
+}
+
+/// <summary>A share of a whole: <c>0.7</c> or <c>70%</c>.</summary>
+internal sealed class Share(bool above = false) : ScalarKind
+{
+    /// <summary>True when nothing at all is not allowed.</summary>
+    public bool Above { get; } = above;
+
+    public override Type ValueType => typeof(double);
+
+    public override string Allowed => $"a share {(Above ? "above 0 and at most 1" : "from 0 to 1")}, such as 0.7 or 70%";
+
+    protected override bool IsText => false;
+
+    protected override object? Parse(string text, PoolReading reading, ref string? hint)
+    {
+        var percent = text.Length > 0 && text[text.Length - 1] == '%';
+        if (!TryNumber(percent ? text.Substring(0, text.Length - 1) : text, out var number))
+            return null;
+        number = percent ? number / 100 : number;
+        return number <= 1 && (Above ? number > 0 : number >= 0) ? number : null;
+    }
+}
+
+/// <summary>Requests per second: <c>5</c>, <c>5/s</c>, <c>300/m</c>, <c>18000/h</c>.</summary>
+internal sealed class Rate(bool above = true) : ScalarKind
+{
+    private static readonly Regex s_rate = new(@"^([0-9]+(?:\.[0-9]+)?) ?(?:/ ?([smh]))?$", RegexOptions.CultureInvariant);
+
+    /// <summary>True when nothing at all is not allowed.</summary>
+    public bool Above { get; } = above;
+
+    public override Type ValueType => typeof(double);
+
+    public override string Allowed => $"requests per second {(Above ? "above 0 and " : "")}up to 10 million, such as 5, 5/s, 300/m or 18000/h";
+
+    protected override bool IsText => false;
+
+    protected override object? Parse(string text, PoolReading reading, ref string? hint)
+    {
+        var match = s_rate.Match(text);
+        if (!match.Success || !TryNumber(match.Groups[1].Value, out var number))
+            return null;
+        number /= match.Groups[2].Value switch { "m" => 60, "h" => 3600, _ => 1 };
+        return number <= 1e7 && (number > 0 || !Above) ? number : null;
+    }
+}
+
+/// <summary>A size in bytes: <c>512 MiB</c>, <c>1.5 GiB</c>.</summary>
+internal sealed class Size(long least, long most, long step = 1) : ScalarKind
+{
+    private static readonly Regex s_size = new(@"^([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)$", RegexOptions.CultureInvariant);
+    private static readonly string[] s_units = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+    public long Least { get; } = least;
+
+    public long Most { get; } = most;
+
+    /// <summary>Bytes that the size must be a multiple of.</summary>
+    public long Step { get; } = step;
+
+    public override Type ValueType => typeof(long);
+
+    public override string Allowed => $"a size from {Text(Least)} to {Text(Most)}{(Step > 1 ? $" in whole {Text(Step).Substring(2)}" : "")}, such as 512 MiB or 1.5 GiB (units {string.Join(", ", s_units)})";
+
+    public override string Write(object value) => Text((long)value);
+
+    public static string Text(long bytes)
+    {
+        var unit = 0;
+        while (unit < s_units.Length - 1 && bytes != 0 && bytes % 1024 == 0)
+        {
+            bytes /= 1024;
+            unit++;
+        }
+
+        return $"{bytes.ToString(CultureInfo.InvariantCulture)} {s_units[unit]}";
+    }
+
+    protected override object? Parse(string text, PoolReading reading, ref string? hint)
+    {
+        var match = s_size.Match(text);
+        if (!match.Success || !decimal.TryParse(match.Groups[1].Value, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var number))
+            return null;
+        var written = match.Groups[2].Value;
+        var unit = Array.IndexOf(s_units, written);
+        if (unit < 0)
+        {
+            var meant = written.Length == 0 ? "MiB" : Array.Find(s_units, u => char.ToUpperInvariant(u[0]) == char.ToUpperInvariant(written[0]));
+            hint = written.Length == 0 ? $"; it has no unit: write {match.Groups[1].Value} MiB if MiB is meant"
+                : meant is null ? null
+                : $"; write {match.Groups[1].Value} {meant} if units of 1024 are meant";
+            return null;
+        }
+
+        if (number > 1_000_000_000_000_000)
+            return null;
+        for (; unit > 0; unit--)
+            number *= 1024;
+        if (number < Least || number > Most)
+            return null;
+        if (number % Step == 0)
+            return (long)number;
+        hint = $"; it is not a whole number of {Text(Step).Substring(2)}";
+        return null;
+    }
+}
+
+/// <summary>A length of time: <c>500ms</c>, <c>10s</c>, <c>1.5h</c>, <c>7d</c>.</summary>
+internal sealed class Duration(string least, string most) : ScalarKind
+{
+    private static readonly Regex s_duration = new(@"^([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)$", RegexOptions.CultureInvariant);
+    private static readonly (string Name, long Ticks)[] s_units =
+    [
+        ("d", TimeSpan.TicksPerDay), ("h", TimeSpan.TicksPerHour), ("m", TimeSpan.TicksPerMinute), ("s", TimeSpan.TicksPerSecond), ("ms", TimeSpan.TicksPerMillisecond),
+    ];
+
+    private readonly TimeSpan _least = Of(least);
+    private readonly TimeSpan _most = Of(most);
+
+    public override Type ValueType => typeof(TimeSpan);
+
+    public override string Allowed => $"a time from {least} to {most}, such as 500ms, 10s, 5m, 1.5h or 7d";
+
+    public override string Write(object value)
+    {
+        var ticks = ((TimeSpan)value).Ticks;
+        var unit = ticks == 0 ? s_units[3] : Array.Find(s_units, u => ticks % u.Ticks == 0);
+        return unit.Ticks == 0
+            ? ((decimal)ticks / TimeSpan.TicksPerMillisecond).ToString(CultureInfo.InvariantCulture) + "ms"
+            : (ticks / unit.Ticks).ToString(CultureInfo.InvariantCulture) + unit.Name;
+    }
+
+    protected override object? Parse(string text, PoolReading reading, ref string? hint)
+    {
+        var match = s_duration.Match(text);
+        if (!match.Success || !decimal.TryParse(match.Groups[1].Value, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var number))
+            return null;
+        var unit = Array.Find(s_units, u => u.Name == match.Groups[2].Value);
+        if (unit.Ticks == 0)
+        {
+            hint = match.Groups[2].Length == 0 ? $"; it has no unit: write {text.Trim()}s if seconds are meant" : "; the units are ms, s, m, h and d";
+            return null;
+        }
+
+        if (number > 1_000_000_000)
+            return null;
+        number *= unit.Ticks;
+        return number >= _least.Ticks && number <= _most.Ticks ? new TimeSpan((long)number) : null;
+    }
+
+    private static TimeSpan Of(string text)
+    {
+        var match = s_duration.Match(text);
+        return new TimeSpan(long.Parse(match.Groups[1].Value, CultureInfo.InvariantCulture) * Array.Find(s_units, u => u.Name == match.Groups[2].Value).Ticks);
+    }
+}
+
+/// <summary>A time of day: <c>22:30</c>.</summary>
+internal sealed class TimeOfDay : ScalarKind
+{
+    private static readonly Regex s_time = new("^([01][0-9]|2[0-3]):([0-5][0-9])$", RegexOptions.CultureInvariant);
+
+    public override Type ValueType => typeof(TimeSpan);
+
+    public override string Allowed => "a time of day from 00:00 to 23:59";
+
+    public override string Write(object value) => ((TimeSpan)value).ToString(@"hh\:mm", CultureInfo.InvariantCulture);
+
+    protected override object? Parse(string text, PoolReading reading, ref string? hint)
+    {
+        var match = s_time.Match(text);
+        return match.Success
+            ? new TimeSpan(int.Parse(match.Groups[1].Value, CultureInfo.InvariantCulture), int.Parse(match.Groups[2].Value, CultureInfo.InvariantCulture), 0)
+            : null;
+    }
+}
+
+/// <summary>One of a few words.</summary>
+internal sealed class OneOf : ScalarKind
+{
+    private readonly (string Word, object Value)[] _words;
+
+    private OneOf(Type type, (string, object)[] words)
+    {
+        ValueType = type;
+        _words = words;
+    }
+
+    public override Type ValueType { get; }
+
+    public IEnumerable<string> Words => _words.Select(w => w.Word);
+
+    public override string Allowed => _words.Length == 1 ? _words[0].Word : string.Join(", ", Words.Take(_words.Length - 1)) + " or " + _words[_words.Length - 1].Word;
+
+    public static OneOf Texts(params string[] words) => new(typeof(string), [.. words.Select(w => (w, (object)w))]);
+
+    public static OneOf Values(Type type) =>
+        new(type, [.. Enum.GetValues(type).Cast<object>().Select(v => (Camel(v.ToString()!), v))]);
+
+    public override string Write(object value) => _words.First(w => w.Value.Equals(value)).Word;
+
+    protected override object? Parse(string text, PoolReading reading, ref string? hint)
+    {
+        foreach (var (word, value) in _words)
+            if (word == text)
+                return value;
+        hint = Nearest.Of(text, Words) is { } near ? $"; did you mean {near}?" : null;
+        return null;
+    }
+
+    private static string Camel(string word) => char.ToLowerInvariant(word[0]) + word.Substring(1);
+}
+
+/// <summary>A text of a stated form.</summary>
+internal sealed class Text : ScalarKind
+{
+    private readonly Regex _regex;
+
+    private Text(string pattern, string allowed)
+    {
+        Pattern = pattern;
+        Allowed = allowed;
+        _regex = new Regex(pattern, RegexOptions.CultureInvariant);
+    }
+
+    /// <summary>Any text on one line.</summary>
+    public static Text Line { get; } = new(@"^[^\r\n]{1,1000}$", "a text on one line, of at most 1000 characters");
+
+    /// <summary>The name of a pool, service or licence.</summary>
+    public static Text Name { get; } = new("^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$", "a name of at most 63 letters, digits, dots, dashes and underscores that begins and ends with a letter or digit");
+
+    /// <summary>The name of a host, or of a range of hosts.</summary>
+    public static Text HostName { get; } = new(
+        @"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$|^[A-Za-z0-9][A-Za-z0-9._-]{0,40}\[[0-9]{1,6}-[0-9]{1,6}\]$",
+        "a name of at most 63 letters, digits, dots, dashes and underscores, or a range of names such as host[1-100] (in quotes within { } and [ ])");
+
+    /// <summary>The path of a web request.</summary>
+    public static Text HttpPath { get; } = new("^/[!-~]{0,500}$", "a path that begins with /, such as /health, without spaces");
+
+    public override Type ValueType => typeof(string);
+
+    public string Pattern { get; }
+
+    public override string Allowed { get; }
+
+    protected override object? Parse(string text, PoolReading reading, ref string? hint)
+    {
+        if (PoolReading.IsSecretText(text))
+        {
+            hint = "; it looks like a secret, and secrets do not belong in a pool file: keep them in the system's own store, or in a file that only its owner may read";
+            return null;
+        }
+
+        return _regex.IsMatch(text) ? text : null;
+    }
+}
+
+/// <summary>Where something listens: <c>127.0.0.1:8080</c>, <c>[::1]:8080</c>, <c>*:8080</c>. Read as <c>address:port</c> with the star turned into 0.0.0.0.</summary>
+internal sealed class Listen : ScalarKind
+{
+    public const string Pattern = @"^(\*|[0-9.]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})$";
+    private static readonly Regex s_listen = new(Pattern, RegexOptions.CultureInvariant);
+
+    public override Type ValueType => typeof(string);
+
+    public override string Allowed => "an IP address and a port from 1 to 65535, such as 127.0.0.1:8080, [::1]:8080 or *:8080";
+
+    protected override object? Parse(string text, PoolReading reading, ref string? hint)
+    {
+        var match = s_listen.Match(text);
+        if (!match.Success)
+        {
+            hint = text.StartsWith("localhost:", StringComparison.OrdinalIgnoreCase) ? "; write 127.0.0.1 for localhost" : null;
+            return null;
+        }
+
+        var address = match.Groups[1].Value;
+        address = address == "*" ? "0.0.0.0" : address;
+        var isV6 = address[0] == '[';
+        return int.TryParse(match.Groups[2].Value, NumberStyles.None, CultureInfo.InvariantCulture, out var port) && port is >= 1 and <= 65535
+            && IPAddress.TryParse(isV6 ? address.Substring(1, address.Length - 2) : address, out var ip)
+            && ip.AddressFamily == (isV6 ? AddressFamily.InterNetworkV6 : AddressFamily.InterNetwork)
+            && (isV6 || address.Split('.').Length == 4)
+                ? $"{(isV6 ? $"[{ip}]" : ip.ToString())}:{port.ToString(CultureInfo.InvariantCulture)}"
+                : null;
+    }
+}
+
+/// <summary>The path of a file or folder, made full.</summary>
+internal sealed class PathTo : ScalarKind
+{
+    private readonly bool _isFolder;
+    private readonly bool _orTemplate;
+    private readonly bool _orAddress;
+
+    private PathTo(bool isFolder, bool orTemplate = false, bool orAddress = false)
+    {
+        _isFolder = isFolder;
+        _orTemplate = orTemplate;
+        _orAddress = orAddress;
+    }
+
+    public static PathTo Folder { get; } = new(true);
+
+    public static PathTo File { get; } = new(false);
+
+    /// <summary>A file, or for drivers that have templates the name of one.</summary>
+    public static PathTo FileOrTemplate { get; } = new(false, orTemplate: true);
+
+    /// <summary>A socket's file, or <c>address:port</c>.</summary>
+    public static PathTo Socket { get; } = new(false, orAddress: true);
+
+    public override Type ValueType => typeof(string);
+
+    public override string Allowed =>
+        (_isFolder ? "the path of a folder" : "the path of a file")
+        + (_orTemplate ? ", or the name of a template for scvmm" : _orAddress ? ", or an address and a port such as 127.0.0.1:9999" : "")
+        + ", relative to the pool file's folder or full";
+
+    protected override object? Parse(string text, PoolReading reading, ref string? hint)
+    {
+        if (text.Length > 1000 || text.IndexOfAny(['\n', '\r']) >= 0 || text.Trim().Length == 0)
+            return null;
+        if (_orTemplate && reading.Hypervisor == "scvmm")
+            return text;
+        if (_orAddress && Regex.IsMatch(text, Listen.Pattern))
+            return text;
+        if (text == "~" || text.StartsWith("~/", StringComparison.Ordinal))
+        {
+            hint = "; ~ stands for a home folder in shells only: write the full path";
+            return null;
+        }
+
+        string full;
+        try
+        {
+            full = reading.Resolve(text);
+        }
+        catch (Exception e) when (e is ArgumentException or NotSupportedException or PathTooLongException or IOException)
+        {
+            return null;
+        }
+
+        if (!_isFolder && Directory.Exists(full))
+        {
+            hint = "; there is a folder at that place";
+            return null;
+        }
+
+        if (_isFolder && System.IO.File.Exists(full))
+        {
+            hint = "; there is a file at that place";
+            return null;
+        }
+
+        return full;
+    }
+}
+
+/// <summary>A list of values of one kind.</summary>
+internal sealed class ListOf(PoolKind item, int least = 0, int most = PoolTable.MostHosts) : PoolKind
+{
+    public PoolKind Item { get; } = item;
+
+    public int Least { get; } = least;
+
+    public int Most { get; } = most;
+
+    public override Type ValueType => Item.ValueType.MakeArrayType();
+
+    public override string Allowed => Item is PoolSection ? "a list of sections" : $"a list, each item {Item.Allowed}";
+
+    public override object? Read(PoolNode node, string key, PoolReading reading)
+    {
+        if (node.Kind != NodeKind.List)
+        {
+            var hint = node.Kind == NodeKind.Scalar && !node.IsNothing && Item is not PoolSection ? $"; write [{PoolReading.Show(node).Trim('\'')}]"
+                : Item is PoolSection ? "; put a dash before each" : "";
+            reading.Add(node, key, $"{key} must be a list, not {PoolReading.Show(node)}{hint}.");
+            return null;
+        }
+
+        if (node.Items.Count < Least || node.Items.Count > Most)
+        {
+            reading.Add(node, key, node.Items.Count < Least
+                ? $"{key} is empty; it needs at least one item."
+                : $"{key} has {node.Items.Count} items; it may have {Most}.");
+            return null;
+        }
+
+        var values = new List<object>(node.Items.Count);
+        var seen = new HashSet<object>();
+        for (var i = 0; i < node.Items.Count && !reading.IsFull; i++)
+        {
+            if (Item.Read(node.Items[i], $"{key}[{i}]", reading) is not { } value)
+                continue;
+            if (Item is not PoolSection && !seen.Add(value))
+                reading.Add(node.Items[i], $"{key}[{i}]", $"{key} names {PoolReading.Show(node.Items[i])} twice; remove one of the two.");
+            values.Add(value);
+        }
+
+        var array = Array.CreateInstance(Item.ValueType, values.Count);
+        for (var i = 0; i < values.Count; i++)
+            array.SetValue(values[i], i);
+        return array;
+    }
+
+    public override string Write(object value) => $"[{string.Join(", ", ((System.Collections.IEnumerable)value).Cast<object>().Select(Item.Write))}]";
+}
+
+/// <summary>A setting of a section.</summary>
+/// <param name="Name">The key in the file.</param>
+/// <param name="Property">The property that it sets; null for a section whose keys set properties of the same object.</param>
+/// <param name="Kind">What may stand there.</param>
+/// <param name="Doc">What it means, in one or two sentences.</param>
+internal sealed record PoolKey(string Name, string? Property, PoolKind Kind, string Doc)
+{
+    /// <summary>True when there is no default.</summary>
+    public bool Required { get; init; }
+
+    /// <summary>What holds when the key is missing, where the property's own default does not say it.</summary>
+    public string? Otherwise { get; init; }
+
+    /// <summary>Words that people may write instead.</summary>
+    public string[] Also { get; init; } = [];
+
+    /// <summary>A value for the schema and the docs.</summary>
+    public string? Example { get; init; }
+}
+
+/// <summary>A section: keys with values, which become the properties of one object.</summary>
+internal sealed class PoolSection(string name, Type type, string doc, PoolKey[] keys) : PoolKind
+{
+    private readonly Dictionary<string, (PoolKey Key, PropertyInfo? Property)> _keys = keys.ToDictionary(
+        k => k.Name,
+        k => (k, k.Property is null ? null : type.GetProperty(k.Property) ?? throw new InvalidOperationException($"{type.Name} has no property {k.Property}.")));
+
+    /// <summary>The section's name in docs and schema.</summary>
+    public string Name { get; } = name;
+
+    public string Doc { get; } = doc;
+
+    public IReadOnlyList<PoolKey> Keys { get; } = keys;
+
+    public override Type ValueType { get; } = type;
+
+    public override string Allowed => $"a section with the keys {string.Join(", ", Keys.Select(k => k.Name))}";
+
+    /// <summary>An object with the defaults of every key that has one.</summary>
+    public object Defaults() => Activator.CreateInstance(ValueType)!;
+
+    public PropertyInfo? PropertyOf(string key) => _keys[key].Property;
+
+    public override object? Read(PoolNode node, string key, PoolReading reading)
+    {
+        var target = Defaults();
+        if (!Fill(target, node, key, reading))
+            return null;
+        reading.Remember(node, target);
+        return target;
+    }
+
+    private bool Fill(object target, PoolNode node, string path, PoolReading reading)
+    {
+        if (node.Kind != NodeKind.Map && !(node.IsNothing && !Keys.Any(k => k.Required)))
+        {
+            reading.Add(node, path, $"{(path.Length == 0 ? "A pool file" : path)} must be {Allowed}, not {PoolReading.Show(node)}.");
+            return false;
+        }
+
+        var seen = new Dictionary<string, int>();
+        foreach (var (keyNode, value) in node.Entries)
+        {
+            if (reading.IsFull)
+                break;
+            var name = keyNode.Text;
+            var full = path.Length == 0 ? name : $"{path}.{name}";
+            if (keyNode.Kind != NodeKind.Scalar || name.Length == 0)
+            {
+                reading.Add(keyNode, path, $"A key must be a word, not {PoolReading.Show(keyNode)}; known here: {string.Join(", ", Keys.Select(k => k.Name))}.");
+            }
+            else if (seen.TryGetValue(name, out var line))
+            {
+                reading.Add(keyNode, full, $"The key {PoolReading.Show(name)} stands here twice, first in line {line}; remove one of the two.");
+            }
+            else if (!_keys.TryGetValue(name, out var known))
+            {
+                seen.Add(name, keyNode.Line);
+                Unknown(keyNode, name.Length <= 60 ? full : path, reading);
+            }
+            else
+            {
+                seen.Add(name, keyNode.Line);
+                if (known.Property is null)
+                {
+                    if (!((PoolSection)known.Key.Kind).Fill(target, value, full, reading))
+                        reading.MarkUnsound(node, name);
+                }
+                else if (value.IsNothing && known.Key.Kind is not PoolSection)
+                {
+                    reading.Add(value.Text.Length > 0 ? value : keyNode, full, $"{full} has no value; give it {known.Key.Kind.Allowed}{(known.Key.Required ? "" : ", or remove the key")}.");
+                    reading.MarkUnsound(node, name);
+                }
+                else if (known.Key.Kind.Read(value, full, reading) is { } read)
+                {
+                    known.Property.SetValue(target, read);
+                }
+                else
+                {
+                    reading.MarkUnsound(node, name);
+                }
+            }
+        }
+
+        foreach (var missing in Keys.Where(k => k.Required && !seen.ContainsKey(k.Name)))
+        {
+            reading.MarkUnsound(node, missing.Name);
+            reading.Add(node.Line, node.Column, path.Length == 0 ? missing.Name : $"{path}.{missing.Name}", "nothing",
+                $"The key {missing.Name} is missing{(path.Length == 0 ? "" : $" in {path}")}; give it {missing.Kind.Allowed}.");
+        }
+
+        return true;
+    }
+
+    private void Unknown(PoolNode keyNode, string full, PoolReading reading)
+    {
+        if (PoolReading.IsSecretName(keyNode.Text))
+        {
+            reading.Add(keyNode, full, $"The key {PoolReading.Show(keyNode.Text)} looks like a secret, and secrets do not belong in a pool file; remove it and its value, also from the file's history, and keep it in the system's own store.");
+            return;
+        }
+
+        var near = Keys.FirstOrDefault(k => k.Also.Contains(keyNode.Text, StringComparer.OrdinalIgnoreCase) || string.Equals(k.Property, keyNode.Text, StringComparison.OrdinalIgnoreCase))?.Name
+            ?? Nearest.Of(keyNode.Text, Keys.Select(k => k.Name));
+        reading.Add(keyNode, full,
+            $"There is no key {PoolReading.Show(keyNode.Text)} {(Name == "pool" ? "in a pool file" : $"in a {Name} section")}{(near is null ? "" : $"; did you mean {near}?")}{(near is null ? "; known here" : " Known here")}: {string.Join(", ", Keys.Select(k => k.Name))}.");
+    }
+}

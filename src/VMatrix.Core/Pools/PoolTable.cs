@@ -1,0 +1,147 @@
+using System;
+
+namespace VMatrix.Pools;
+
+/// <summary>
+/// Every key of a pool file, declared once: the reader, the JSON Schema and about_VMatrix_PoolFile all come from here.
+/// To add a key, add a property to the Model and a line here, then run the tests with VMATRIX_UPDATE=1 to write the schema and the docs anew.
+/// </summary>
+internal static class PoolTable
+{
+    private const long MiB = 1L << 20;
+    private const long TiB = 1L << 40;
+
+    /// <summary>Hosts that a pool may have; more is a slip of the pen in a range.</summary>
+    public const int MostHosts = 20_000;
+
+    /// <summary>Services that a pool may have.</summary>
+    public const int MostServices = 1_000;
+
+    /// <summary>Names of hosts that all lists of a pool may hold together, ranges written out.</summary>
+    public const int MostReferences = 1_000_000;
+
+    public static PoolSection Host { get; } = new("host", typeof(HostSpec), "A real machine that runs virtual machines.",
+    [
+        new("name", nameof(HostSpec.Name), Text.HostName, "The host's name, unique in the pool whatever the case of its letters. A range such as host[1-100] or host[001-100] stands for that many equal hosts; in their other texts {n} stands for the number.") { Required = true, Example = "host1" },
+        new("role", nameof(HostSpec.Role), OneOf.Values(typeof(HostRole)), "What the host is for: matrix carries servers under live load, chamber is shared by servers under repair."),
+        new("memory", nameof(HostSpec.MemoryBytes), new Size(16 * MiB, 64 * TiB, MiB), "Memory that servers may use.") { Required = true, Example = "1 GiB" },
+        new("cores", nameof(HostSpec.Cores), new Whole(1, 4096), "Processor cores that servers may count on.") { Also = ["cpus", "processors"] },
+        new("servers", nameof(HostSpec.MostServers), new Whole(1, 100_000), "Most servers at a time.") { Otherwise = "as many as the memory allows", Also = ["slots", "mostServers", "most"] },
+        new("folder", nameof(HostSpec.Folder), PathTo.Folder, "The folder that the embedded hypervisor keeps this host's servers in.") { Otherwise = "hosts/<name> for qemu, else none", Example = "hosts/host1" },
+        new("address", nameof(HostSpec.Address), Text.Line, "Network name or address of a remote host; for hyperv and scvmm only.") { Otherwise = "the host's name for hyperv and scvmm, else none", Example = "hv1.example.com" },
+        new("faultDomain", nameof(HostSpec.FaultDomain), Text.Name, "Hosts with the same fault domain, such as a rack, are expected to fail together.") { Otherwise = "each host stands alone", Also = ["rack", "zone"], Example = "rack1" },
+        new("fence", nameof(HostSpec.FenceScript), PathTo.File, "A script that makes sure that this host is dead and says so with exit code 0. Only its owner may be able to write it.") { Otherwise = "none", Example = "fence.sh" },
+        new("licences", nameof(HostSpec.Licences), new ListOf(Text.Name), "Licences that this host holds.") { Also = ["licenses", "licence", "license"], Example = "[SQL]" },
+    ]);
+
+    public static PoolSection Image { get; } = new("image", typeof(ImageSpec), "What new servers of a service are made from: for qemu a disk, a kernel, or both. The files need not be there when the pool file is read.",
+    [
+        new("disk", nameof(ImageSpec.Disk), PathTo.FileOrTemplate, "The gold disk (qcow2 or raw for qemu, VHDX for hyperv) or the template's name (scvmm).") { Otherwise = "none: a guest that lives in its initial RAM disk", Example = "images/finance.qcow2" },
+        new("kernel", nameof(ImageSpec.Kernel), PathTo.File, "A kernel to start directly; for qemu.") { Otherwise = "none: starts from the disk", Example = "guest/vmlinuz" },
+        new("initrd", nameof(ImageSpec.Initrd), PathTo.File, "The initial RAM disk that goes with the kernel.") { Otherwise = "none", Example = "guest/initrd.img" },
+        new("append", nameof(ImageSpec.Append), Text.Line, "The kernel's command line, added to what the driver needs.") { Otherwise = "none", Also = ["cmdline"], Example = "quiet" },
+        new("memory", nameof(ImageSpec.MemoryBytes), new Size(16 * MiB, 64 * TiB, MiB), "Memory of a server."),
+        new("cores", nameof(ImageSpec.Cores), new Whole(1, 4096), "Processor cores of a server.") { Also = ["cpus", "processors"] },
+        new("warm", nameof(ImageSpec.Warm), new Flag(), "True to boot the image once, wait for its health check, keep its memory, and make new servers from that."),
+        new("agent", nameof(ImageSpec.Agent), OneOf.Texts("qga"), "What answers inside the guest: qga is the QEMU guest agent, through which clock, identity and randomness are set after each wake.") { Otherwise = "nothing", Example = "qga" },
+    ]);
+
+    public static PoolSection Health { get; } = new("health", typeof(HealthSpec), "How to tell that a server works: an HTTP request, never a bare connect.",
+    [
+        new("path", nameof(HealthSpec.Path), Text.HttpPath, "The path asked for.") { Also = ["url", "uri"] },
+        new("expect", nameof(HealthSpec.Expect), new Whole(100, 599), "The status that means healthy.") { Also = ["status"] },
+        new("interval", nameof(HealthSpec.Interval), new Duration("50ms", "1d"), "Time between checks of a server in the Matrix."),
+        new("timeout", nameof(HealthSpec.Timeout), new Duration("10ms", "1h"), "How long one check may take."),
+        new("failures", nameof(HealthSpec.Failures), new Whole(1, 1000), "Checks in a row that fail before a server counts as broken."),
+        new("startTimeout", nameof(HealthSpec.StartTimeout), new Duration("100ms", "1d"), "How long a server may take from its start to its first passed check."),
+    ]);
+
+    public static PoolSection ServiceHosts { get; } = new("service hosts", typeof(ServiceSpec), "Which hosts may carry a service. A range of names such as \"host[1-5]\" stands for each of them.",
+    [
+        new("allow", nameof(ServiceSpec.AllowedHosts), new ListOf(Text.HostName), "The hosts that it may run on.") { Otherwise = "all of the right role", Also = ["allowed"], Example = "[host1, host2]" },
+        new("forbid", nameof(ServiceSpec.ForbiddenHosts), new ListOf(Text.HostName), "The hosts that it may not run on.") { Also = ["forbidden", "deny"], Example = "[host3]" },
+    ]);
+
+    public static PoolSection Freeze { get; } = new("freeze", typeof(FreezeSpec), "A window of time, each week, in which a service's servers may not be moved, in local time of the machine that plans.",
+    [
+        new("days", nameof(FreezeSpec.Days), new ListOf(OneOf.Values(typeof(DayOfWeek))), "The days that the window begins on.") { Otherwise = "every day", Example = "[monday, friday]" },
+        new("from", nameof(FreezeSpec.From), new TimeOfDay(), "When it begins.") { Required = true, Also = ["start"], Example = "\"22:00\"" },
+        new("to", nameof(FreezeSpec.To), new TimeOfDay(), "When it ends; a time not after its begin is on the next day.") { Required = true, Also = ["until", "end"], Example = "\"06:00\"" },
+    ]);
+
+    public static PoolSection Service { get; } = new("service", typeof(ServiceSpec), "What users reach, such as FINANCE.",
+    [
+        new("name", nameof(ServiceSpec.Name), Text.Name, "The service's name, unique in the pool whatever the case of its letters.") { Required = true, Example = "FINANCE" },
+        new("priority", nameof(ServiceSpec.Priority), new Number(0, 1_000_000, above: true), "How much an unserved request of this service weighs against one of another. The least important is dropped first.") { Also = ["weight"] },
+        new("least", nameof(ServiceSpec.Least), new Whole(0, 100_000), "Fewest servers in the Matrix.") { Also = ["min", "minimum", "minServers"] },
+        new("most", nameof(ServiceSpec.Most), new Whole(0, 100_000), "Most servers in the Matrix.") { Otherwise = "no limit", Also = ["max", "maximum", "maxServers"] },
+        new("image", nameof(ServiceSpec.Image), Image, "What its servers are made from. Only simulated services may leave it out."),
+        new("port", nameof(ServiceSpec.Port), new Whole(1, 65535), "The port that it answers on inside the server."),
+        new("listen", nameof(ServiceSpec.Listen), new Listen(), "Where the balancer listens for this service's users. Needed when VMatrix owns the balancer.") { Otherwise = "none: the balancer is configured by its owner", Also = ["bind", "frontend"], Example = "127.0.0.1:18081" },
+        new("health", nameof(ServiceSpec.Health), Health, "How to tell that a server works."),
+        new("capacity", nameof(ServiceSpec.Capacity), new Rate(), "Requests per second that one server carries.") { Otherwise = "learned from what a saturated server really carried", Also = ["rate", "requestsPerSecond"], Example = "5/s" },
+        new("concurrency", nameof(ServiceSpec.Concurrency), new Whole(1, 1_000_000), "Most requests that the balancer hands to one server at a time. 1 makes the balancer hold the queue.") { Otherwise = "no limit", Also = ["maxconn"], Example = "1" },
+        new("isolation", nameof(ServiceSpec.Isolation), OneOf.Values(typeof(Isolation)), "Whether its servers share hosts: dedicated is one live server a host, shared as many as the host's memory and servers allow."),
+        new("hosts", null, ServiceHosts, "Which hosts may carry it."),
+        new("affinity", nameof(ServiceSpec.Affinity), new ListOf(Text.Name), "Services whose servers it wants on the same host; they and it must be shared.") { Example = "[CACHE]" },
+        new("antiAffinity", nameof(ServiceSpec.AntiAffinity), new ListOf(Text.Name), "Services (its own name included) whose servers it refuses on the same host.") { Also = ["repel"], Example = "[SPORTS]" },
+        new("spread", nameof(ServiceSpec.Spread), new Flag(), "True to spread its servers over fault domains."),
+        new("licence", nameof(ServiceSpec.Licence), Text.Name, "A licence that a host must hold to run it.") { Otherwise = "none", Also = ["license"], Example = "SQL" },
+        new("mode", nameof(ServiceSpec.Mode), OneOf.Values(typeof(OracleMode)), "How far the Oracle may go with this service.") { Otherwise = "as oracle.mode says", Example = "confirm" },
+        new("freeze", nameof(ServiceSpec.Freeze), new ListOf(Freeze), "Windows of time in which its servers may not be moved.") { Also = ["windows"], Example = "[{ days: [friday], from: \"22:00\", to: \"06:00\" }]" },
+    ]);
+
+    public static PoolSection Nest { get; } = new("nest", typeof(NestSpec), "The store of dormant servers and images.",
+    [
+        new("folder", nameof(NestSpec.Folder), PathTo.Folder, "Where it is; for hyperv a share that every host reaches.") { Otherwise = "nest", Also = ["path"], Example = "nest" },
+        new("purgeAfter", nameof(NestSpec.PurgeAfter), new Duration("0s", "3650d"), "How long a disposed server can be undone before it may be purged."),
+    ]);
+
+    public static PoolSection Balancer { get; } = new("balancer", typeof(BalancerSpec), "What sends requests to the servers in the Matrix.",
+    [
+        new("kind", nameof(BalancerSpec.Kind), OneOf.Texts("haproxy", "simulation"), "The driver.") { Otherwise = "simulation when the hypervisor is, else haproxy", Also = ["type"], Example = "haproxy" },
+        new("own", nameof(BalancerSpec.Own), new Flag(), "True when VMatrix starts and owns it, false to join one that runs already."),
+        new("socket", nameof(BalancerSpec.Socket), PathTo.Socket, "The runtime socket of the balancer to join: a path, or an address and a port.") { Otherwise = "none; needed when own is false", Example = "/run/haproxy/admin.sock" },
+        new("drain", nameof(BalancerSpec.DrainTimeout), new Duration("0s", "1d"), "How long to wait for open requests when a server leaves.") { Also = ["drainTime"] },
+        new("queueTimeout", nameof(BalancerSpec.QueueTimeout), new Duration("1ms", "1h"), "How long a request may wait in the balancer's queue before it is refused.") { Also = ["queue"] },
+        new("mostOpen", nameof(BalancerSpec.MostOpen), new Whole(1, 10_000_000), "Most requests that may be open at a service, waiting ones included.") { Otherwise = "the balancer's own default", Also = ["maxconn"], Example = "2000" },
+    ]);
+
+    public static PoolSection Oracle { get; } = new("oracle", typeof(OracleSpec), "What makes plans, and how far it may go.",
+    [
+        new("interval", nameof(OracleSpec.Interval), new Duration("100ms", "1d"), "Time from one switch to the next."),
+        new("mode", nameof(OracleSpec.Mode), OneOf.Values(typeof(OracleMode)), "How far it may go by itself: automatic carries plans out at once, confirm lets them wait for a word, shadow makes and scores them and never acts."),
+        new("targetUse", nameof(OracleSpec.TargetUse), new Share(above: true), "Share of a server's capacity to plan for."),
+        new("calm", nameof(OracleSpec.Calm), new Duration("0s", "7d"), "A server is given up only when it was not needed for this long."),
+        new("horizon", nameof(OracleSpec.Horizon), new Duration("1s", "7d"), "A move must pay for itself within this time."),
+        new("planExpiry", nameof(OracleSpec.PlanExpiry), new Duration("1s", "7d"), "A plan not begun within this time is refused."),
+        new("staleAfter", nameof(OracleSpec.StaleAfter), new Duration("100ms", "7d"), "A load sample older than this is not believed."),
+        new("holdFor", nameof(OracleSpec.HoldFor), new Duration("0s", "3650d"), "How long a server that was moved by hand is left alone."),
+        new("reserveHosts", nameof(OracleSpec.ReserveHosts), new Whole(0, 100_000), "Matrix hosts kept free for the failure of others.") { Also = ["reserve"] },
+        new("serverCost", nameof(OracleSpec.ServerCost), new Number(0, 1_000_000), "Cost of holding one server for a minute, in units of the minute's unserved work of one server of priority 1."),
+        new("activationCost", nameof(OracleSpec.ActivationCost), new Number(0, 1_000_000), "Cost of one activation, in the same unit."),
+        new("balanceGap", nameof(OracleSpec.BalanceGap), new Share(above: true), "Load balancing between hosts: the gap of memory use above which servers are moved.") { Otherwise = "off", Example = "10%" },
+        new("powerDown", nameof(OracleSpec.PowerDown), new Flag(), "True to power idle hosts down and wake them ahead of need."),
+    ]);
+
+    public static PoolSection Limits { get; } = new("limits", typeof(LimitSpec), "What may go on at once, and for how long.",
+    [
+        new("movesPerHost", nameof(LimitSpec.MovesPerHost), new Whole(1, 10_000), "Most moves at once that touch one host."),
+        new("movesPerPool", nameof(LimitSpec.MovesPerPool), new Whole(1, 100_000), "Most moves at once in the pool."),
+        new("stepTimeout", nameof(LimitSpec.StepTimeout), new Duration("1s", "1d"), "How long one step of a move may take."),
+        new("tries", nameof(LimitSpec.Tries), new Whole(1, 100), "Tries of a step that fails for a passing reason, the first one included.") { Also = ["retries"] },
+    ]);
+
+    public static PoolSection Pool { get; } = new("pool", typeof(PoolSpec), "Hosts, services, a nest and a balancer that belong together. Paths are relative to the file's own folder.",
+    [
+        new("pool", nameof(PoolSpec.Name), Text.Name, "The pool's name.") { Required = true, Also = ["name"], Example = "demo" },
+        new("state", nameof(PoolSpec.StateFolder), PathTo.Folder, "The folder in which VMatrix keeps its journal, its locks and its history; never in git.") { Otherwise = ".vmatrix", Also = ["stateFolder"], Example = ".vmatrix" },
+        new("hypervisor", nameof(PoolSpec.Hypervisor), OneOf.Texts("qemu", "simulation", "hyperv", "scvmm"), "What runs the servers: qemu on this machine, simulation for trying things out, hyperv and scvmm on Windows.") { Required = true, Also = ["driver"], Example = "qemu" },
+        new("hosts", nameof(PoolSpec.Hosts), new ListOf(Host, least: 1, most: MostHosts), "The hosts.") { Required = true },
+        new("services", nameof(PoolSpec.Services), new ListOf(Service, least: 1, most: MostServices), "The services.") { Required = true },
+        new("nest", nameof(PoolSpec.Nest), Nest, "The store of dormant servers and images."),
+        new("balancer", nameof(PoolSpec.Balancer), Balancer, "What sends requests to the servers in the Matrix."),
+        new("oracle", nameof(PoolSpec.Oracle), Oracle, "What makes plans, and how far it may go."),
+        new("limits", nameof(PoolSpec.Limits), Limits, "What may go on at once, and for how long."),
+    ]);
+}
