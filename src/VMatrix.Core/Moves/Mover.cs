@@ -1,32 +1,413 @@
 using System;
 using System.Collections.Generic;
+using System.Globalization;
+using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
+using Polly;
+using Polly.Retry;
 using VMatrix.Drivers;
 
 namespace VMatrix.Moves;
 
 /// <summary>Carries moves out, step by step, journaled, resumable.</summary>
-public sealed class Mover
+#pragma warning disable CA1001 // The token source holds nothing that needs disposing: no timer, no wait handle.
+public sealed partial class Mover
+#pragma warning restore CA1001
 {
+    private readonly MoveGate _gate;
+    private readonly ResiliencePipeline _retries;
+    private readonly Dictionary<string, Task> _imagesInWork = new(StringComparer.Ordinal);
+    private readonly CancellationTokenSource _dead = new();
+    private AbandonException? _abandoned;
+
     /// <summary>Makes a mover over a pool's drivers, state folder and clock.</summary>
-    public Mover(PoolSpec pool, IHypervisor hypervisor, IBalancer balancer, IHealthProbe health, StateFolder state, TimeProvider clock)
+    /// <param name="pool">The owner's settings.</param>
+    /// <param name="hypervisor">Runs the servers.</param>
+    /// <param name="balancer">Sends them requests.</param>
+    /// <param name="health">Asks whether they work.</param>
+    /// <param name="state">The pool's state folder.</param>
+    /// <param name="clock">All waiting is done on it.</param>
+    /// <param name="seed">Seeds the jitter of retries; null for one that differs from process to process.</param>
+    public Mover(PoolSpec pool, IHypervisor hypervisor, IBalancer balancer, IHealthProbe health, StateFolder state, TimeProvider clock, int? seed = null)
     {
-        _ = (pool, hypervisor, balancer, health, state, clock);
-        throw new NotImplementedException();
+        (Pool, Hypervisor, Balancer, Health, State, Clock) = (pool, hypervisor, balancer, health, state, clock);
+        _gate = new MoveGate(pool.Limits);
+        _retries = MakeRetries(pool.Limits, clock, new Random(seed ?? Guid.NewGuid().GetHashCode()));
     }
+
+    internal PoolSpec Pool { get; }
+
+    internal IHypervisor Hypervisor { get; }
+
+    internal IBalancer Balancer { get; }
+
+    internal IHealthProbe Health { get; }
+
+    internal StateFolder State { get; }
+
+    internal TimeProvider Clock { get; }
 
     /// <summary>Carries moves out in the order that their dependencies and the pool's limits allow. Returns what became of each, in the same order; a move that fails is told in its record and does not throw.</summary>
     /// <param name="moves">The moves.</param>
     /// <param name="context">Who carries them out.</param>
     /// <param name="progress">Told at each change of a move's status or step; may be null.</param>
     /// <param name="cancellation">Moves not begun are refused; open ones are taken to the nearest whole state.</param>
-    public Task<IReadOnlyList<MoveRecord>> CarryOutAsync(IReadOnlyList<Move> moves, MoveContext context, IProgress<MoveRecord>? progress, CancellationToken cancellation) =>
-        throw new NotImplementedException();
+    public async Task<IReadOnlyList<MoveRecord>> CarryOutAsync(IReadOnlyList<Move> moves, MoveContext context, IProgress<MoveRecord>? progress, CancellationToken cancellation)
+    {
+        var batch = new Batch(context, progress, MakeTruth(), cancellation);
+        var ids = moves.ToDictionary(m => m.Id);
+        var tasks = new Dictionary<Guid, Task<MoveRecord>>();
+        foreach (var move in Sort(moves, ids))
+        {
+            var before = move.DependsOn.Select(id => tasks.TryGetValue(id, out var task) ? task : null).ToArray();
+            tasks[move.Id] = RunAsync(move, before, batch);
+        }
+        return await AllAsync(moves.Select(m => tasks[m.Id]).ToArray());
+    }
 
-    /// <summary>Finishes or undoes every move that was cut short, as its step allows. Called before anything else by whoever carries out moves.</summary>
-    public Task<IReadOnlyList<MoveRecord>> RecoverAsync(MoveContext context, IProgress<MoveRecord>? progress, CancellationToken cancellation) =>
-        throw new NotImplementedException();
+    /// <summary>Finishes or undoes every move that was cut short, as its step allows. Called before anything else by whoever carries out moves. Moves that somebody is working on are left alone.</summary>
+    public async Task<IReadOnlyList<MoveRecord>> RecoverAsync(MoveContext context, IProgress<MoveRecord>? progress, CancellationToken cancellation)
+    {
+        var batch = new Batch(context, progress, MakeTruth(), cancellation);
+        var tasks = State.Guard(() => State.ReadOpen(out _)).Where(State.IsFree).Select(m => RecoverAsync(m, batch, finish: null)).ToArray();
+        var records = await AllAsync(tasks);
+        State.Guard(() =>
+        {
+            State.ClearLeftovers();
+            return true;
+        });
+        return [.. records.OfType<MoveRecord>()];
+    }
+
+    /// <summary>Finishes a move that was cut short; takes it back only if that fails.</summary>
+    /// <exception cref="VMatrixException"><c>MoveNotFound</c>, <c>MoveRunning</c> with who is at it.</exception>
+    public Task<MoveRecord> ResumeAsync(Guid move, MoveContext context, IProgress<MoveRecord>? progress, CancellationToken cancellation) => RecoverAsync(move, context, progress, true, cancellation);
+
+    /// <summary>Takes back a move that was cut short. One that has passed the point of no return (a dispose whose machine is gone, a purge) is finished instead.</summary>
+    /// <exception cref="VMatrixException"><c>MoveNotFound</c>, <c>MoveRunning</c> with who is at it.</exception>
+    public Task<MoveRecord> UndoAsync(Guid move, MoveContext context, IProgress<MoveRecord>? progress, CancellationToken cancellation) => RecoverAsync(move, context, progress, false, cancellation);
+
+    private async Task<MoveRecord> RecoverAsync(Guid id, MoveContext context, IProgress<MoveRecord>? progress, bool finish, CancellationToken cancellation)
+    {
+        var open = State.Guard(() => State.ReadOpen(out _)).FirstOrDefault(m => m.Move.Id == id)
+            ?? throw new VMatrixException("MoveNotFound", VMatrixErrorKind.NotFound, $"There is no open move {id}. Get-VMatrixMove lists what became of the others.");
+        var batch = new Batch(context, progress, MakeTruth(), cancellation);
+        return (State.IsFree(open) ? await RecoverAsync(open, batch, finish) : null)
+            ?? throw new VMatrixException("MoveRunning", VMatrixErrorKind.Busy, $"The move of {open.Move.ServerName} is being carried out by {open.By}.");
+    }
+
+    private async Task<MoveRecord?> RecoverAsync(OpenMove found, Batch batch, bool? finish)
+    {
+        var server = found.Move.ServerId;
+        OpenMove? open = null;
+        try
+        {
+            using var pass = await _gate.EnterAsync(HostsOf(found.Move), batch.Cancellation);
+            State.CheckEpoch(batch.Context.Epoch);
+            var owner = State.EnsureOwner();
+            open = State.Guard(() => OpenMove.TryTakeOver(State, server, batch.Context, owner, Clock.GetUtcNow()));
+            if (open is null)
+                return null;
+            return await new MoveRun(this, open, batch).RecoverAsync(finish);
+        }
+        catch (Exception e) when (!IsDead(e))
+        {
+            return batch.Tell(found.ToRecord(MoveStatus.Interrupted) with { Error = Sentence(e) });
+        }
+        finally
+        {
+            if (open is not null)
+                State.SetRunning(found.Move.Id, false);
+        }
+    }
+
+    private async Task<MoveRecord> RunAsync(Move move, IReadOnlyList<Task<MoveRecord>?> before, Batch batch)
+    {
+        var started = Clock.GetUtcNow();
+        MoveRecord Refuse(string why) => End(batch, new MoveRecord { Move = move, PlanId = batch.Context.PlanId, Status = MoveStatus.Refused, By = batch.Context.By, StartedAt = started, EndedAt = Clock.GetUtcNow(), Error = why });
+        OpenMove? open = null;
+        var began = false;
+        try
+        {
+            foreach (var task in before)
+            {
+                if (task is null)
+                    return Refuse("It depends on a move that is not carried out with it, or on itself.");
+                var record = await task;
+                if (record.Status is not MoveStatus.Done)
+                    return Refuse($"It depends on the {record.Move.Kind} of {record.Move.ServerName}, which is {record.Status}: {record.Error}");
+            }
+            using var pass = await _gate.EnterAsync(HostsOf(move), batch.Cancellation);
+            State.CheckEpoch(batch.Context.Epoch);
+            (open, var busy) = Claim(move, batch.Context);
+            if (open is null)
+                return Refuse(busy!);
+            Point(move, "claimed");
+            var run = new MoveRun(this, open, batch);
+            if (await run.FindObstacleAsync() is { } obstacle)
+                return Refuse(obstacle);
+            began = true;
+            return await run.CarryOutAsync();
+        }
+        catch (OperationCanceledException) when (!began && _abandoned is null)
+        {
+            return Refuse("Cancelled before it began.");
+        }
+        catch (Exception e) when (!began && !IsDead(e))
+        {
+            return Refuse(Sentence(e));
+        }
+        finally
+        {
+            if (open is not null)
+            {
+                if (!began && _abandoned is null)
+                    Try(open.Close);
+                State.SetRunning(move.Id, false);
+            }
+        }
+    }
+
+    private (OpenMove? Open, string? Busy) Claim(Move move, MoveContext context)
+    {
+        for (var tries = 0; ; tries++)
+        {
+            var owner = State.EnsureOwner();
+            State.SetRunning(move.Id, true);
+            var open = State.Guard(() => OpenMove.TryClaim(State, move, context, owner, Clock.GetUtcNow()));
+            if (open is not null)
+                return (open, null);
+            State.SetRunning(move.Id, false);
+            var other = State.Guard(() => OpenMove.TryRead(State, State.MovePath(move.ServerId)));
+            if (other is not null)
+            {
+                return (null, State.IsFree(other)
+                    ? $"ServerClaimed: an earlier {other.Move.Kind} of {move.ServerName} by {other.By} was cut short in step '{other.Step}'; run Resume-VMatrixMove or Undo-VMatrixMove {other.Move.Id}."
+                    : $"ServerClaimed: {move.ServerName} is being moved by {other.By}: {other.Move.Kind}, begun {other.StartedAt.ToString("u", CultureInfo.InvariantCulture)}.");
+            }
+            if (tries == 2)
+                return (null, $"ServerClaimed: {move.ServerName} is being claimed by somebody else at this moment.");
+
+            // The other move has just ended, or its file never held anything: clear that and try again.
+            State.Guard(() =>
+            {
+                State.ClearLeftovers();
+                return true;
+            });
+        }
+    }
+
+    /// <summary>Dependencies first, else in the order given. A move in a circle comes with its dependency missing, and is refused for it.</summary>
+    private static List<Move> Sort(IReadOnlyList<Move> moves, Dictionary<Guid, Move> ids)
+    {
+        var sorted = new List<Move>(moves.Count);
+        var done = new HashSet<Guid>();
+        var path = new HashSet<Guid>();
+        foreach (var move in moves)
+            Visit(move);
+        return sorted;
+
+        void Visit(Move move)
+        {
+            if (done.Contains(move.Id) || !path.Add(move.Id))
+                return;
+            foreach (var id in move.DependsOn)
+                if (ids.TryGetValue(id, out var other))
+                    Visit(other);
+            done.Add(move.Id);
+            sorted.Add(move);
+        }
+    }
+
+    private async Task<T[]> AllAsync<T>(Task<T>[] tasks)
+    {
+        var results = new T[tasks.Length];
+        Exception? failure = null;
+        for (var i = 0; i < tasks.Length; i++)
+        {
+            try
+            {
+                results[i] = await tasks[i];
+            }
+            catch (Exception e)
+            {
+                failure ??= e;
+            }
+        }
+        if (_abandoned is { } abandoned)
+            throw abandoned;
+        if (failure is not null)
+            throw failure is VMatrixException ? failure : new VMatrixException("MoverFailed", VMatrixErrorKind.Failed, $"A move ended in an error that nobody expected: {failure.Message}", failure);
+        return results;
+    }
+
+    internal static string[] HostsOf(Move move) => new[] { move.FromHost, move.ToHost }.OfType<string>().Distinct().ToArray();
+
+    internal HostSpec? HostOf(string? name) => name is null ? null : Pool.Hosts.FirstOrDefault(h => h.Name == name);
+
+    internal ServiceSpec? ServiceOf(string name) => Pool.Services.FirstOrDefault(s => s.Name == name);
+
+    internal Truth MakeTruth() => new(Pool,
+        (host, c) => TryAsync($"Reading {host.Name}", Pool.Limits.StepTimeout, t => Hypervisor.ReadHostAsync(host, t), c),
+        c => TryAsync("Reading the nest", Pool.Limits.StepTimeout, Hypervisor.ReadNestAsync, c));
+
+    /// <summary>One call with its deadline, tried again while it fails for a passing reason.</summary>
+    internal async Task<T> TryAsync<T>(string what, TimeSpan timeout, Func<CancellationToken, Task<T>> call, CancellationToken cancellation)
+    {
+        using var linked = CancellationTokenSource.CreateLinkedTokenSource(cancellation, _dead.Token);
+        var context = ResilienceContextPool.Shared.Get(continueOnCapturedContext: true, linked.Token);
+        try
+        {
+            return await _retries.ExecuteAsync(static async (c, s) =>
+            {
+                using var deadline = s.Clock.Deadline(s.timeout);
+                using var both = CancellationTokenSource.CreateLinkedTokenSource(c.CancellationToken, deadline.Token);
+                try
+                {
+                    return await s.call(both.Token);
+                }
+                catch (OperationCanceledException e) when (deadline.IsCancellationRequested && !c.CancellationToken.IsCancellationRequested)
+                {
+                    throw new VMatrixException("StepTimeout", VMatrixErrorKind.Timeout, $"{s.what} took longer than {s.timeout.TotalSeconds:0.#} s.", e);
+                }
+            }, context, (what, timeout, call, Clock));
+        }
+        finally
+        {
+            ResilienceContextPool.Shared.Return(context);
+        }
+    }
+
+    internal Task TryAsync(string what, TimeSpan timeout, Func<CancellationToken, Task> call, CancellationToken cancellation) =>
+        TryAsync(what, timeout, async c =>
+        {
+            await call(c);
+            return true;
+        }, cancellation);
+
+    /// <summary>Prepares an image, one caller a service at a time.</summary>
+    internal async Task<string> PrepareImageAsync(DriverCall call, ServiceSpec service, HostSpec on, CancellationToken cancellation)
+    {
+        var done = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
+        while (true)
+        {
+            Task? other;
+            lock (_imagesInWork)
+            {
+                if (!_imagesInWork.TryGetValue(service.Name, out other))
+                    _imagesInWork[service.Name] = done.Task;
+            }
+            if (other is null)
+                break;
+            await other;
+            cancellation.ThrowIfCancellationRequested();
+        }
+        try
+        {
+            return await TryAsync($"Preparing the image of {service.Name}", Pool.Limits.StepTimeout + service.Health.StartTimeout, c => Hypervisor.PrepareImageAsync(call, service, on, null, c), cancellation);
+        }
+        finally
+        {
+            lock (_imagesInWork)
+                _imagesInWork.Remove(service.Name);
+            done.SetResult(true);
+        }
+    }
+
+    /// <summary>True when the mover is to stop as a killed process does: nothing is tidied up.</summary>
+    internal bool IsDead(Exception e) => e is AbandonException || _abandoned is not null;
+
+    internal void Point(Move move, string name) =>
+        Point(MoveRoutes.For(move, Hypervisor.Traits).Name + "." + name);
+
+    internal void Point(string name)
+    {
+        if (_abandoned is { } before)
+            throw before;
+        try
+        {
+            Failpoint.Hit(name);
+        }
+        catch (AbandonException e)
+        {
+            _abandoned = e;
+            _dead.Cancel();
+            throw;
+        }
+    }
+
+    internal MoveRecord End(Batch batch, MoveRecord record)
+    {
+        Try(() => State.History.AddMove(record));
+        return batch.Tell(record);
+    }
+
+    /// <summary>For what must not fail a move: history, and tidying up in a folder that may be gone.</summary>
+    internal static void Try(Action action)
+    {
+        try
+        {
+            action();
+        }
+        catch (Exception e) when (e is not AbandonException)
+        {
+            // Told elsewhere: History.Warning, or the error that made us tidy up.
+        }
+    }
+
+    internal static string Sentence(Exception e) => e switch
+    {
+        VMatrixException v => $"{v.Id}: {v.Message}",
+        OperationCanceledException => "Cancelled.",
+        _ when StateFiles.IsFileError(e) => $"StateUnreachable: {e.Message}",
+        _ => $"{e.GetType().Name}: {e.Message}",
+    };
+
+    private static ResiliencePipeline MakeRetries(LimitSpec limits, TimeProvider clock, Random random)
+    {
+        if (limits.Tries <= 1)
+            return ResiliencePipeline.Empty;
+        return new ResiliencePipelineBuilder { TimeProvider = clock }.AddRetry(new RetryStrategyOptions
+        {
+            ShouldHandle = static a => new ValueTask<bool>(a.Outcome.Exception is VMatrixException { IsTransient: true }),
+            MaxRetryAttempts = limits.Tries - 1,
+            BackoffType = DelayBackoffType.Exponential,
+            Delay = TimeSpan.FromMilliseconds(200),
+            MaxDelay = TimeSpan.FromSeconds(10),
+            UseJitter = true,
+            Randomizer = () =>
+            {
+                lock (random)
+                    return random.NextDouble();
+            },
+        }).Build();
+    }
+
+    /// <summary>What the moves of one call share.</summary>
+    internal sealed record Batch(MoveContext Context, IProgress<MoveRecord>? Progress, Truth Truth, CancellationToken Cancellation)
+    {
+        private readonly HashSet<Guid> _created = [];
+
+        public void AddCreated(Guid server)
+        {
+            lock (_created)
+                _created.Add(server);
+        }
+
+        /// <summary>True for a server that was made in this batch: moves that follow in the same plan were made before it had a mark.</summary>
+        public bool HasCreated(Guid server)
+        {
+            lock (_created)
+                return _created.Contains(server);
+        }
+
+        public MoveRecord Tell(MoveRecord record)
+        {
+            Progress?.Report(record);
+            return record;
+        }
+    }
 }
 
 /// <summary>Who carries moves out.</summary>

@@ -1,49 +1,358 @@
 using System;
 using System.Collections.Generic;
+using System.Diagnostics;
+using System.Globalization;
+using System.IO;
+using System.Linq;
+using System.Security.Cryptography;
+using System.Text.Json;
+using System.Threading;
 
 namespace VMatrix.Moves;
 
-/// <summary>The pool's state folder: its random id, the decider's lock and epoch, open moves and claims (one small flushed file each), overrides, plans.</summary>
+/// <summary>
+/// The pool's state folder: its random id, the decider's lock and epoch, open moves and claims (one small flushed file each), overrides, plans.
+/// Who is alive is told by locks that the operating system ends with a process, never by what a file says.
+/// </summary>
 public sealed class StateFolder : IDisposable
 {
-    /// <summary>Opens the folder; makes it, with a new random id, where it is missing and <paramref name="create"/> is true.</summary>
-    /// <exception cref="VMatrixException"><c>StateReadOnly</c>, <c>StateFull</c>, <c>StateCorrupt</c>, <c>StateMissing</c>.</exception>
-    public static StateFolder Open(string path, bool create) => throw new NotImplementedException();
+    private readonly string _identity;
+    private readonly string _claimsLock;
+    private readonly object _gate = new();
+    private readonly HashSet<Guid> _running = [];
+    private FileStream? _ownerLock;
+    private Guid _owner;
+    private Decider? _decider;
+    private History? _history;
+    private bool _disposed;
+
+    private StateFolder(string path)
+    {
+        Path = path;
+        _identity = System.IO.Path.Combine(path, "state.json");
+        _claimsLock = System.IO.Path.Combine(path, "claims.lock");
+        Overrides = new Overrides(System.IO.Path.Combine(path, "overrides"), path);
+    }
+
+    /// <summary>Opens the folder; makes it, with a new random id, where it is missing and <paramref name="create"/> is true. With <paramref name="create"/> false nothing is written.</summary>
+    /// <exception cref="VMatrixException"><c>StateReadOnly</c>, <c>StateFull</c>, <c>StateCorrupt</c>, <c>StateMissing</c>, <c>StateNoLocks</c>.</exception>
+    public static StateFolder Open(string path, bool create)
+    {
+        path = System.IO.Path.GetFullPath(path);
+        var state = new StateFolder(path);
+        return Guard(path, () =>
+        {
+            if (create)
+            {
+                foreach (var folder in new[] { path, state.MovesFolder, state.OwnersFolder })
+                    Directory.CreateDirectory(folder);
+                using var claims = state.LockClaims();
+                if (StateFiles.TryLock(state._claimsLock) is { } second)
+                {
+                    second.Dispose();
+                    throw new VMatrixException("StateNoLocks", VMatrixErrorKind.NotSupported, $"File locks do not work in the state folder {path}, so nothing there keeps two controllers apart. Name a folder on another file system as 'state' in the pool file.");
+                }
+                if (!File.Exists(state._identity))
+                    StateFiles.Replace(state._identity, StateFiles.ToBytes(new Identity { Id = Guid.NewGuid() }));
+            }
+            var identity = StateFiles.TryReadJson<Identity>(state._identity)
+                ?? throw new VMatrixException("StateMissing", VMatrixErrorKind.NotFound, $"There is no pool state in {path}: the pool was never used, or its state folder is elsewhere.");
+            if (identity.Id == Guid.Empty)
+                throw StateFiles.Corrupt(state._identity);
+            state.Id = identity.Id;
+            return state;
+        });
+    }
+
+    /// <summary>Full path of the folder.</summary>
+    public string Path { get; }
 
     /// <summary>The random id, carried by every mark.</summary>
-    public Guid Id => throw new NotImplementedException();
+    public Guid Id { get; private set; }
+
+    /// <summary>What operators changed at run time.</summary>
+    public Overrides Overrides { get; }
+
+    /// <summary>Ended moves and load samples. Opened at the first use; losing it loses nothing else.</summary>
+    public History History
+    {
+        get
+        {
+            lock (_gate)
+                return _history ??= History.Open(History.PathFor(Path, Id));
+        }
+    }
+
+    /// <summary>Who acts, as <c>name (process N on MACHINE)</c>.</summary>
+    public static string Describe(string name)
+    {
+        using var self = Process.GetCurrentProcess();
+        return string.Format(CultureInfo.InvariantCulture, "{0} (process {1} on {2})", name, self.Id, Environment.MachineName);
+    }
 
     /// <summary>Takes the decider's lock and a new epoch. Dispose the result to let go.</summary>
     /// <param name="name">What the decider calls itself, such as <c>vmatrix-oracle</c>.</param>
     /// <exception cref="VMatrixException"><c>DeciderBusy</c>, naming the name, process and machine of the one at work.</exception>
-    public Decider Decide(string name) => throw new NotImplementedException();
+    public Decider Decide(string name) => Guard(() =>
+    {
+        var decider = Decider.Take(Path, Describe(name), () => LockClaims());
+        lock (_gate)
+            _decider = decider;
+        return decider;
+    });
 
     /// <summary>The decider at work, as <c>name (process N on MACHINE)</c>; null when there is none.</summary>
-    public string? ReadDecider() => throw new NotImplementedException();
+    public string? ReadDecider() => Guard(() => Decider.Read(Path));
 
-    /// <summary>The open moves.</summary>
-    public IReadOnlyList<MoveRecord> ReadOpenMoves() => throw new NotImplementedException();
+    /// <summary>Throws <c>DeciderLost</c> unless this folder's decider still holds its lock under that epoch. Epoch 0, a move by hand, needs none.</summary>
+    internal void CheckEpoch(long epoch)
+    {
+        if (epoch == 0)
+            return;
+        Decider? decider;
+        lock (_gate)
+            decider = _decider;
+        if (decider?.Epoch != epoch)
+            throw Decider.Lost(Path, Decider.Read(Path));
+        decider.Check();
+    }
+
+    /// <summary>The open moves. Those whose owner works on them are <see cref="MoveStatus.Running"/>, others <see cref="MoveStatus.Interrupted"/> or <see cref="MoveStatus.Failed"/>.</summary>
+    public IReadOnlyList<MoveRecord> ReadOpenMoves() => Guard(() => ReadOpen(out _)
+        .Select(m => m.ToRecord(!IsFree(m) ? MoveStatus.Running : m.Stuck ? MoveStatus.Failed : MoveStatus.Interrupted))
+        .ToArray());
+
+    /// <summary>What is damaged or left over in the folder, as sentences that name the file.</summary>
+    public IReadOnlyList<string> ReadProblems() => Guard(() =>
+    {
+        _ = ReadOpen(out var problems);
+        return problems;
+    });
 
     /// <summary>Stores a plan and stamps its hash.</summary>
-    public Plan StorePlan(Plan plan) => throw new NotImplementedException();
+    public Plan StorePlan(Plan plan) => Guard(() =>
+    {
+        var bytes = StateFiles.ToBytes(plan with { Hash = null });
+        var hash = Hash(bytes);
+        Directory.CreateDirectory(PlansFolder);
+        StateFiles.Replace(System.IO.Path.Combine(PlansFolder, $"{plan.Id:D}.{hash}.json"), bytes);
+        return plan with { Hash = hash };
+    });
 
     /// <summary>Loads a plan and checks its hash.</summary>
     /// <exception cref="VMatrixException"><c>PlanNotFound</c>, <c>PlanCorrupt</c>.</exception>
-    public Plan LoadPlan(Guid id) => throw new NotImplementedException();
+    public Plan LoadPlan(Guid id) => Guard(() =>
+    {
+        var files = Directory.Exists(PlansFolder) ? Directory.GetFiles(PlansFolder, $"{id:D}.*.json") : [];
+        if (files.Length == 0 || StateFiles.TryRead(files[0]) is not { } bytes)
+            throw new VMatrixException("PlanNotFound", VMatrixErrorKind.NotFound, $"There is no plan {id} in {PlansFolder}. It was trimmed, or was made for another pool. Make a new one.");
+        VMatrixException Corrupt(Exception? e = null) => new("PlanCorrupt", VMatrixErrorKind.Corrupt, $"The stored plan {files[0]} is not what was stored. Make a new one.", e);
+        var hash = Hash(bytes);
+        if (files.Length > 1 || !string.Equals(System.IO.Path.GetFileName(files[0]), $"{id:D}.{hash}.json", StringComparison.OrdinalIgnoreCase))
+            throw Corrupt();
+        try
+        {
+            var plan = JsonSerializer.Deserialize<Plan>(bytes, StateFiles.Json);
+            return plan is not null && plan.Id == id ? plan with { Hash = hash } : throw Corrupt();
+        }
+        catch (JsonException e)
+        {
+            throw Corrupt(e);
+        }
+    });
+
+    /// <summary>The ids of the stored plans, newest first.</summary>
+    public IReadOnlyList<Guid> ReadPlans() => Guard(() => Directory.Exists(PlansFolder)
+        ? new DirectoryInfo(PlansFolder).GetFiles("*.json").OrderByDescending(f => f.LastWriteTimeUtc)
+            .Select(f => Guid.TryParse(f.Name.Split('.')[0], out var id) ? id : Guid.Empty).Where(id => id != Guid.Empty).ToArray()
+        : (IReadOnlyList<Guid>)[]);
+
+    /// <summary>Deletes plans that were stored before a moment.</summary>
+    public void TrimPlans(DateTimeOffset before) => Guard(() =>
+    {
+        if (Directory.Exists(PlansFolder))
+            foreach (var file in new DirectoryInfo(PlansFolder).GetFiles("*.json").Where(f => f.LastWriteTimeUtc < before.UtcDateTime))
+                StateFiles.TryDelete(file.FullName);
+        return true;
+    });
 
     /// <inheritdoc/>
-    public void Dispose() => throw new NotImplementedException();
-}
+    public void Dispose()
+    {
+        lock (_gate)
+        {
+            if (_disposed)
+                return;
+            _disposed = true;
+        }
+        _decider?.Dispose();
+        _history?.Dispose();
+        if (_ownerLock is null)
+            return;
+        try
+        {
+            using (LockClaims())
+            {
+                _ownerLock.Dispose();
+                if (!ReadOpen(out _).Any(m => m.Owner == _owner))
+                    File.Delete(OwnerPath(_owner));
+            }
+        }
+        catch (Exception e) when (StateFiles.IsFileError(e) || e is VMatrixException)
+        {
+            // The folder went away: the lock ends all the same, and recovery clears up.
+            _ownerLock.Dispose();
+        }
+    }
 
-/// <summary>The held lock of the one decider.</summary>
-public sealed class Decider : IDisposable
-{
-    /// <summary>The epoch, greater than any before.</summary>
-    public long Epoch { get; internal init; }
+    internal string MovesFolder => System.IO.Path.Combine(Path, "moves");
 
-    /// <summary>Throws <c>DeciderLost</c> when the lock is no longer held.</summary>
-    public void Check() => throw new NotImplementedException();
+    internal string OwnersFolder => System.IO.Path.Combine(Path, "owners");
 
-    /// <inheritdoc/>
-    public void Dispose() => throw new NotImplementedException();
+    internal string PlansFolder => System.IO.Path.Combine(Path, "plans");
+
+    internal string MovePath(Guid server) => System.IO.Path.Combine(MovesFolder, server.ToString("D") + ".json");
+
+    internal string OwnerPath(Guid owner) => System.IO.Path.Combine(OwnersFolder, owner.ToString("D") + ".lock");
+
+    internal void SyncMoves() => StateFiles.SyncFolder(MovesFolder);
+
+    /// <summary>The lock that keeps claims, take-overs and clearing up apart. Held for an instant only.</summary>
+    internal FileStream LockClaims()
+    {
+        for (var tries = 0; ; tries++)
+        {
+            if (StateFiles.TryLock(_claimsLock) is { } held)
+                return held;
+            if (tries == 2000)
+                throw new VMatrixException("StateBusy", VMatrixErrorKind.Busy, $"The lock {_claimsLock} has been held by another process for 10 seconds, which no sound one does. Find that process and end it.") { IsTransient = true };
+            Thread.Sleep(5);
+        }
+    }
+
+    /// <summary>This process's id as an owner of moves: alive as long as its lock file is locked.</summary>
+    internal Guid EnsureOwner()
+    {
+        lock (_gate)
+        {
+            if (_disposed)
+                throw new InvalidOperationException("The state folder is closed.");
+            if (_ownerLock is not null)
+                return _owner;
+            using (LockClaims())
+            {
+                var owner = Guid.NewGuid();
+                _ownerLock = StateFiles.TryLock(OwnerPath(owner), FileMode.CreateNew) ?? throw new InvalidOperationException("A new file is locked.");
+                _owner = owner;
+            }
+            return _owner;
+        }
+    }
+
+    /// <summary>True when nobody is working on an open move.</summary>
+    internal bool IsFree(OpenMove move)
+    {
+        lock (_gate)
+        {
+            if (_running.Contains(move.Move.Id))
+                return false;
+            return move.Released || move.Owner == _owner || !StateFiles.IsLocked(OwnerPath(move.Owner));
+        }
+    }
+
+    /// <summary>Says that this process is working on a move, or no longer.</summary>
+    internal void SetRunning(Guid move, bool running)
+    {
+        lock (_gate)
+        {
+            if (running)
+                _running.Add(move);
+            else
+                _running.Remove(move);
+        }
+    }
+
+    /// <summary>All open moves, whoever owns them; damaged files are told in <paramref name="problems"/>.</summary>
+    internal IReadOnlyList<OpenMove> ReadOpen(out IReadOnlyList<string> problems)
+    {
+        var open = new List<OpenMove>();
+        var bad = new List<string>();
+        problems = bad;
+        if (!Directory.Exists(MovesFolder))
+            return open;
+        foreach (var path in Directory.EnumerateFiles(MovesFolder, "*.json").OrderBy(p => p, StringComparer.Ordinal))
+        {
+            try
+            {
+                if (OpenMove.TryRead(this, path) is { } move)
+                    open.Add(move);
+            }
+            catch (VMatrixException e)
+            {
+                bad.Add(e.Message);
+            }
+        }
+        return open;
+    }
+
+    /// <summary>Deletes what dead processes left: lock files of owners without moves, temporary files, claims that never began.</summary>
+    internal void ClearLeftovers()
+    {
+        using (LockClaims())
+        {
+            var owners = new HashSet<Guid>(ReadOpen(out _).Select(m => m.Owner));
+            foreach (var path in Directory.EnumerateFiles(OwnersFolder, "*.lock"))
+                if (Guid.TryParse(System.IO.Path.GetFileNameWithoutExtension(path), out var owner) && owner != _owner && !owners.Contains(owner) && !StateFiles.IsLocked(path))
+                    StateFiles.TryDelete(path);
+            foreach (var path in Directory.EnumerateFiles(MovesFolder, "*.json"))
+                if (new FileInfo(path).Length < 4096 && IsTorn(path))
+                    StateFiles.TryDelete(path);
+
+            // A temporary file lives for milliseconds; one of the last minute may be somebody's at work.
+            foreach (var path in Directory.EnumerateFiles(Path, "*.tmp", SearchOption.AllDirectories))
+                if (File.GetLastWriteTimeUtc(path) < DateTime.UtcNow.AddMinutes(-1))
+                    StateFiles.TryDelete(path);
+        }
+    }
+
+    private bool IsTorn(string path)
+    {
+        try
+        {
+            return OpenMove.TryRead(this, path) is null;
+        }
+        catch (VMatrixException)
+        {
+            return false;
+        }
+    }
+
+    internal T Guard<T>(Func<T> action) => Guard(Path, action);
+
+    internal static T Guard<T>(string folder, Func<T> action)
+    {
+        try
+        {
+            return action();
+        }
+        catch (Exception e) when (StateFiles.IsFileError(e))
+        {
+            throw StateFiles.Translate(folder, e);
+        }
+    }
+
+    private static string Hash(byte[] bytes)
+    {
+#if NET
+        return Convert.ToHexString(SHA256.HashData(bytes));
+#else
+        using var sha = SHA256.Create();
+        return BitConverter.ToString(sha.ComputeHash(bytes)).Replace("-", "");
+#endif
+    }
+
+    private sealed record Identity
+    {
+        public Guid Id { get; init; }
+    }
 }

@@ -1,0 +1,598 @@
+using System;
+using System.Collections.Generic;
+using System.Globalization;
+using System.Linq;
+using System.Threading;
+using System.Threading.Tasks;
+using VMatrix.Drivers;
+
+namespace VMatrix.Moves;
+
+/// <summary>One open move on its way: its preconditions, its steps, and their taking back.</summary>
+internal sealed class MoveRun
+{
+    private readonly Mover _mover;
+    private readonly OpenMove _open;
+    private readonly Mover.Batch _batch;
+    private readonly Move _move;
+    private readonly ServiceSpec? _service;
+    private readonly HostSpec? _from;
+    private readonly HostSpec? _to;
+    private readonly DriverCall _call;
+    private readonly MoveRoute _route;
+    private ServerMark? _original;
+    private string? _image;
+    private string? _address;
+    private bool _ran;
+
+    public MoveRun(Mover mover, OpenMove open, Mover.Batch batch)
+    {
+        (_mover, _open, _batch, _move) = (mover, open, batch, open.Move);
+        _service = mover.ServiceOf(_move.Service);
+        _from = mover.HostOf(_move.FromHost);
+        _to = mover.HostOf(_move.ToHost);
+        _call = new DriverCall(_move.Id, batch.Context.Epoch);
+        _route = open.Route ?? MoveRoutes.For(_move, mover.Hypervisor.Traits);
+        (_original, _image, _ran) = (open.Original, open.Image, open.Ran);
+    }
+
+    private LimitSpec Limits => _mover.Pool.Limits;
+
+    private string Who => $"{_move.ServerName} ({_move.Service})";
+
+    // Time to come to a whole state after a cancellation or a failure: a few steps and one start.
+    private TimeSpan Grace => Limits.StepTimeout + Limits.StepTimeout + (_service?.Health.StartTimeout ?? TimeSpan.Zero) + _mover.Pool.Balancer.DrainTimeout;
+
+    private ServiceSpec Service => _service ?? throw new VMatrixException("ServiceNotFound", VMatrixErrorKind.NotFound, $"The pool file {_mover.Pool.Path} names no service '{_move.Service}'.");
+
+    private HostSpec From => _from ?? throw new VMatrixException("HostNotFound", VMatrixErrorKind.NotFound, $"The pool file {_mover.Pool.Path} names no host '{_move.FromHost}'.");
+
+    private HostSpec To => _to ?? throw new VMatrixException("HostNotFound", VMatrixErrorKind.NotFound, $"The pool file {_mover.Pool.Path} names no host '{_move.ToHost}'.");
+
+    // ---------------------------------------------------------------- preconditions
+
+    /// <summary>Reads the truth and says why the move cannot be made; null when it can. The server is claimed meanwhile, so what is true now stays true.</summary>
+    public async Task<string?> FindObstacleAsync()
+    {
+        var cancellation = _batch.Cancellation;
+        var now = _mover.Clock.GetUtcNow();
+        if (FindFault() is { } fault)
+            return fault;
+        var since = _batch.Truth.Now();
+        var overrides = _mover.State.Overrides.ReadHosts(now);
+        if (_to is not null && overrides.FirstOrDefault(o => o.Host == _to.Name) is { } suspended)
+            return $"{_to.Name} is suspended by {suspended.By} since {suspended.At.ToString("u", CultureInfo.InvariantCulture)}.";
+
+        if (overrides.Any(o => o.Host == _move.FromHost && o.ConfirmedDead))
+            return $"HostDead: the files of {Who} are on {_move.FromHost}, which is said to be dead. A new server made from the image takes its place; this one is whole again when the host is back.";
+        var seen = await _batch.Truth.FindAsync(_move.ServerId, [_move.FromHost], since, cancellation);
+        if (_move.Kind is MoveKind.Create)
+            return seen.Count == 0 ? null : $"A server with the id {_move.ServerId} exists already: {seen[0].Where}.";
+        if (seen.Count == 0)
+            return $"{Who} is not " + (_move.FromHost is null ? "in the nest." : $"on {_move.FromHost}.");
+        if (seen.Count > 1)
+            return $"{Who} is in more than one place: {string.Join(", ", seen.Select(s => s.Where))}. Nothing is done with it until one of them is unregistered.";
+        var sighting = seen[0];
+        var mark = sighting.Mark;
+        if (mark.StateId != _mover.State.Id)
+            return $"ForeignController: {Who} belongs to another controller: its mark carries the state id {mark.StateId}, this pool's is {_mover.State.Id}.";
+        if (mark.Stage != _move.FromStage)
+            return $"{Who} is in the {mark.Stage}, not in the {_move.FromStage}.";
+        if (mark.Generation != _move.Generation && !_batch.HasCreated(mark.ServerId))
+            return $"{Who} was moved meanwhile: its generation is {mark.Generation}, the move was made for {_move.Generation}.";
+        if ((sighting.Place is Place.Nest) != (_move.FromStage is Stage.Nest) || (sighting.Place is Place.Disposed) != (_move.FromStage is Stage.Disposed))
+            return $"{Who} is marked as in the {mark.Stage} and is {sighting.Where}. Run Resume-VMatrixMove, which puts it right.";
+        if (_batch.Context.Epoch > 0 && mark.HeldUntil > now)
+            return $"{Who} was moved by hand and is held until {mark.HeldUntil?.ToString("u", CultureInfo.InvariantCulture)}.";
+        if (_move.Kind is MoveKind.Relocate && !sighting.Runs)
+            return $"{Who} does not run: it is {sighting.Where}.";
+        if (_to is not null && _move.ToHost != _move.FromHost && await FindLackOfRoomAsync(sighting.Machine.MemoryBytes, since) is { } lack)
+            return lack;
+        (_original, _ran, _address) = (mark, sighting.Runs, sighting.Machine.Address);
+        return null;
+    }
+
+    private string? FindFault()
+    {
+        var legal = _move.Kind switch
+        {
+            MoveKind.Create => _move.FromStage is Stage.Nest && _move.ToStage is Stage.Nest,
+            MoveKind.Wake => _move.FromStage is Stage.Nest && _move.ToStage is Stage.Chamber or Stage.Matrix,
+            MoveKind.Hibernate => _move.FromStage is Stage.Chamber or Stage.Matrix && _move.ToStage is Stage.Nest,
+            MoveKind.Relocate => _move.FromStage is Stage.Chamber or Stage.Matrix && _move.ToStage is Stage.Chamber or Stage.Matrix,
+            MoveKind.Dispose => _move.FromStage is not Stage.Disposed && _move.ToStage is Stage.Disposed,
+            MoveKind.Undo => _move.FromStage is Stage.Disposed && _move.ToStage is Stage.Nest,
+            MoveKind.Purge => _move.FromStage is Stage.Disposed && _move.ToStage is Stage.Disposed,
+            _ => false,
+        };
+        if (!legal)
+        {
+            return StageRules.IsLegal(_move.FromStage, _move.ToStage)
+                ? $"IllegalStageChange: a {_move.Kind} does not take a server from the {_move.FromStage} to the {_move.ToStage}."
+                : "IllegalStageChange: " + StageRules.Describe(_move.FromStage, _move.ToStage);
+        }
+        if (_service is null && _move.Kind is MoveKind.Create or MoveKind.Wake or MoveKind.Relocate)
+            return $"ServiceNotFound: the pool file {_mover.Pool.Path} names no service '{_move.Service}'.";
+        if (_move.FromStage is Stage.Chamber or Stage.Matrix && _from is null)
+            return $"HostNotFound: the pool file {_mover.Pool.Path} names no host '{_move.FromHost}'.";
+        if (_move.ToStage is not (Stage.Chamber or Stage.Matrix))
+            return null;
+        if (_to is null)
+            return $"HostNotFound: the pool file {_mover.Pool.Path} names no host '{_move.ToHost}'.";
+        if (_to.Role != (_move.ToStage is Stage.Matrix ? HostRole.Matrix : HostRole.Chamber))
+            return $"{_to.Name} is a {_to.Role} host; a server in the {_move.ToStage} needs one of the other kind.";
+        return null;
+    }
+
+    private async Task<string?> FindLackOfRoomAsync(long memory, long since)
+    {
+        var host = To;
+        var view = await _batch.Truth.HostAsync(host, since, _batch.Cancellation);
+        if (view.Report.PoweredDown)
+            return $"{host.Name} is powered down.";
+        if (memory == 0)
+            memory = Service.Image.MemoryBytes;
+
+        // Those that run there, and those on their way there that the host does not show running yet.
+        var there = view.Report.Machines.Where(m => m.Power is PowerState.Running or PowerState.Paused && m.Mark?.ServerId != _move.ServerId)
+            .Select(m => (m.MemoryBytes, Service: m.Mark?.Service, m.Name, Id: m.Mark?.ServerId)).ToList();
+        foreach (var other in _mover.State.ReadOpen(out _).Where(o => o.Move.ToHost == host.Name && o.Move.Id != _move.Id && there.All(t => t.Id != o.Move.ServerId)))
+            there.Add((_mover.ServiceOf(other.Move.Service)?.Image.MemoryBytes ?? 0, other.Move.Service, other.Move.ServerName, other.Move.ServerId));
+
+        var used = there.Sum(t => t.MemoryBytes);
+        if (used + memory > host.MemoryBytes)
+            return $"NoRoom: {host.Name} has {Mebibytes(host.MemoryBytes)} for servers, {Mebibytes(used)} are taken or spoken for, and {Who} needs {Mebibytes(memory)}.";
+        if (host.MostServers is { } most && there.Count(t => t.Service is not null) + 1 > most)
+            return $"NoRoom: {host.Name} takes {most} servers and has them or expects them: {string.Join(", ", there.Where(t => t.Service is not null).Select(t => t.Name))}.";
+        if (host.Role is not HostRole.Matrix)
+            return null;
+        var ours = there.Where(t => t.Service is not null).ToArray();
+        if (ours.Length > 0 && Service.Isolation is Isolation.Dedicated)
+            return $"NoRoom: {Service.Name} wants a host of its own, and {host.Name} has or expects {ours[0].Name}.";
+        var dedicated = ours.FirstOrDefault(t => _mover.ServiceOf(t.Service!)?.Isolation is Isolation.Dedicated);
+        return dedicated.Name is null ? null : $"NoRoom: {dedicated.Name} on {host.Name} wants a host of its own.";
+    }
+
+    private static string Mebibytes(long bytes) => (bytes >> 20).ToString(CultureInfo.InvariantCulture) + " MiB";
+
+    // ---------------------------------------------------------------- forward
+
+    /// <summary>Carries the move out from its first step.</summary>
+    public Task<MoveRecord> CarryOutAsync() => ForwardAsync(_route.For(_move.FromStage, _move.ToStage), 0, _batch.Cancellation);
+
+    private async Task<MoveRecord> ForwardAsync(IReadOnlyList<MoveStep> steps, int first, CancellationToken cancellation)
+    {
+        CancellationTokenSource? grace = null;
+        try
+        {
+            for (var i = first; i < steps.Count; i++)
+            {
+                try
+                {
+                    var token = grace?.Token ?? cancellation;
+                    token.ThrowIfCancellationRequested();
+                    _mover.State.CheckEpoch(_batch.Context.Epoch);
+                    _open.Begin(_mover.Clock.GetUtcNow(), _route, steps[i].Name, _original, _image, _ran);
+                    _batch.Tell(_open.ToRecord(MoveStatus.Running));
+                    _mover.Point($"{_route.Name}.{steps[i].Name}.before");
+                    await DoAsync(steps[i].Act, token);
+                    _mover.Point($"{_route.Name}.{steps[i].Name}.after");
+                }
+                catch (Exception e) when (!_mover.IsDead(e))
+                {
+                    if (IsNoLongerOurs(e))
+                        return Leave(e);
+                    var cancelled = e is OperationCanceledException;
+                    if (cancelled && grace is null && steps[i].WhenCut is WhenCut.Finish)
+                    {
+                        grace = _mover.Clock.Deadline(Grace);
+                        i--;
+                        continue;
+                    }
+                    return await BackAsync(steps, i, cancelled ? "Cancelled." : Mover.Sentence(e));
+                }
+            }
+            return Close(MoveStatus.Done, null);
+        }
+        finally
+        {
+            grace?.Dispose();
+        }
+    }
+
+    private async Task DoAsync(Act act, CancellationToken cancellation)
+    {
+        var (hypervisor, balancer, server) = (_mover.Hypervisor, _mover.Balancer, _move.ServerId);
+        Task Call(string what, Func<CancellationToken, Task> call) => _mover.TryAsync($"{what} {Who}", Limits.StepTimeout, call, cancellation);
+        Task<T> Ask<T>(string what, Func<CancellationToken, Task<T>> call) => _mover.TryAsync($"{what} {Who}", Limits.StepTimeout, call, cancellation);
+        switch (act)
+        {
+            case Act.Image:
+                _image = await _mover.PrepareImageAsync(_call, Service, ImageHost(), cancellation);
+                break;
+            case Act.Create:
+                await Call("Creating", c => hypervisor.CreateAsync(_call, FirstMark(), Service, c));
+                _batch.AddCreated(server);
+                break;
+            case Act.Fetch:
+                await Call("Fetching", c => hypervisor.FetchAsync(_call, server, To, c));
+                break;
+            case Act.Start:
+                _address = await Ask("Starting", c => hypervisor.StartAsync(_call, server, Service, To, c));
+                break;
+            case Act.Check:
+                await CheckAsync(To, cancellation);
+                break;
+            case Act.Mark:
+                await Call("Marking", c => hypervisor.MarkAsync(_call, NextMark(), _to, c));
+                break;
+            case Act.Join:
+                await Call("Joining", c => balancer.JoinAsync(_call, Service, server, _address!, c));
+                break;
+            case Act.Drain:
+                await Call("Draining", c => balancer.DrainAsync(_call, _move.Service, server, c));
+                break;
+            case Act.Settle:
+                await SettleAsync(cancellation);
+                break;
+            case Act.Leave:
+                await Call("Taking from the balancer", c => balancer.LeaveAsync(_call, _move.Service, server, c));
+                break;
+            case Act.Save:
+                // A machine that died has no memory to save; its disk goes to the nest as it is.
+                if (_ran)
+                    await Call("Saving", c => hypervisor.SaveAsync(_call, server, From, c));
+                break;
+            case Act.Stow:
+                await Call("Stowing", c => hypervisor.StowAsync(_call, server, From, c));
+                break;
+            case Act.Carry:
+                await Call("Carrying", c => hypervisor.CarryAsync(_call, server, From, To, c));
+                break;
+            case Act.Migrate:
+                _address = await Ask("Migrating", c => hypervisor.MigrateAsync(_call, server, Service, From, To, c));
+                break;
+            case Act.Stop:
+                await Call("Stopping", c => hypervisor.StopAsync(_call, server, From, c));
+                break;
+            case Act.Discard:
+                await Call("Discarding", c => hypervisor.DiscardAsync(_call, server, _from, c));
+                break;
+            case Act.Recover:
+                await Call("Recovering", c => hypervisor.RecoverAsync(_call, server, c));
+                break;
+            case Act.Erase:
+                await Call("Erasing", c => hypervisor.EraseAsync(_call, server, c));
+                break;
+            default:
+                throw new ArgumentOutOfRangeException(nameof(act));
+        }
+    }
+
+    private ServerMark FirstMark()
+    {
+        var now = _mover.Clock.GetUtcNow();
+        return new ServerMark
+        {
+            ServerId = _move.ServerId,
+            Name = _move.ServerName,
+            Service = _move.Service,
+            Image = _image!,
+            Stage = Stage.Nest,
+            Generation = _move.Generation,
+            StateId = _mover.State.Id,
+            CreatedAt = now,
+            ChangedAt = now,
+        };
+    }
+
+    private ServerMark NextMark() => _original! with
+    {
+        Stage = _move.ToStage,
+        Generation = _original.Generation + 1,
+        ChangedAt = _mover.Clock.GetUtcNow(),
+        HeldUntil = _open.HoldFor is { } hold ? _mover.Clock.GetUtcNow() + hold : _original.HeldUntil,
+    };
+
+    private HostSpec ImageHost() => _to ?? _mover.Pool.Hosts.FirstOrDefault(h => h.Role is HostRole.Chamber) ?? _mover.Pool.Hosts[0];
+
+    private async Task CheckAsync(HostSpec on, CancellationToken cancellation)
+    {
+        var clock = _mover.Clock;
+        var health = Service.Health;
+        var began = clock.GetTimestamp();
+        var patience = TimeSpan.FromMilliseconds(250);
+        var lookAgain = TimeSpan.FromSeconds(1);
+        while (true)
+        {
+            // The first tries are short: a request sent before the guest listens may hang while the next one is answered at once.
+            patience = patience < health.Timeout ? patience : health.Timeout;
+            var problem = await ProbeAsync(patience, cancellation);
+            if (problem is null)
+                return;
+            var elapsed = clock.GetElapsedTime(began);
+            if (elapsed >= health.StartTimeout)
+                throw new VMatrixException("HealthCheckFailed", VMatrixErrorKind.Timeout, $"{Who} on {on.Name} did not pass its health check within {health.StartTimeout.TotalSeconds:0.#} s: {problem}");
+            if (elapsed >= lookAgain)
+            {
+                // A machine that has died will not become healthy.
+                lookAgain = elapsed + elapsed;
+                var machine = (await _mover.TryAsync($"Reading {on.Name}", Limits.StepTimeout, c => _mover.Hypervisor.ReadHostAsync(on, c), cancellation))
+                    .Machines.FirstOrDefault(m => m.Mark?.ServerId == _move.ServerId);
+                if (machine is null || machine.Power is PowerState.Off or PowerState.Saved || machine.Health is ServerHealth.Dead)
+                    throw new VMatrixException("MachineDied", VMatrixErrorKind.Failed, $"{Who} on {on.Name} stopped running after its start: {machine?.Problem ?? "its host does not show it"}.");
+            }
+            patience += patience;
+            await clock.WaitAsync(elapsed < TimeSpan.FromSeconds(1) ? TimeSpan.FromMilliseconds(10) : elapsed < TimeSpan.FromSeconds(10) ? TimeSpan.FromMilliseconds(50) : TimeSpan.FromMilliseconds(500), cancellation);
+        }
+    }
+
+    private async Task<string?> ProbeAsync(TimeSpan patience, CancellationToken cancellation)
+    {
+        if (_address is null)
+            return "its host names no address for it";
+        using var deadline = _mover.Clock.Deadline(patience);
+        using var both = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
+        try
+        {
+            return await _mover.Health.CheckAsync(Service, _address, both.Token);
+        }
+        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
+        {
+            return $"{_address} did not answer within {patience.TotalSeconds:0.##} s";
+        }
+    }
+
+    private async Task SettleAsync(CancellationToken cancellation)
+    {
+        var clock = _mover.Clock;
+        var began = clock.GetTimestamp();
+        while (true)
+        {
+            var report = await _mover.TryAsync("Reading the balancer", Limits.StepTimeout, _mover.Balancer.ReadAsync, cancellation);
+            var member = report.Members.FirstOrDefault(m => m.ServerId == _move.ServerId);
+            if (member is null || member.Open == 0 || clock.GetElapsedTime(began) >= _mover.Pool.Balancer.DrainTimeout)
+                return;
+            await clock.WaitAsync(TimeSpan.FromMilliseconds(25), cancellation);
+        }
+    }
+
+    // ---------------------------------------------------------------- back
+
+    /// <summary>Takes back what was reached, each step as far as the truth says that there is something to take back.</summary>
+    private async Task<MoveRecord> BackAsync(IReadOnlyList<MoveStep> steps, int reached, string error)
+    {
+        var notes = new List<string>();
+        using var grace = _mover.Clock.Deadline(Grace);
+        try
+        {
+            Journal(() => _open.TurnBack(_mover.Clock.GetUtcNow(), error));
+            for (var i = reached; i >= 0; i--)
+            {
+                foreach (var act in steps[i].Back)
+                {
+                    _mover.State.CheckEpoch(_batch.Context.Epoch);
+                    _mover.Point(MoveRoutes.BackPoint(_route, act) + ".before");
+                    await TakeBackAsync(act, notes, grace.Token);
+                    _mover.Point(MoveRoutes.BackPoint(_route, act) + ".after");
+                }
+            }
+        }
+        catch (Exception e) when (!_mover.IsDead(e))
+        {
+            if (IsNoLongerOurs(e))
+                return Leave(e);
+            var stuck = $"{error} It could not be taken back: {Mover.Sentence(e)} Mend that, then run Resume-VMatrixMove or Undo-VMatrixMove {_move.Id}.";
+            Mover.Try(() => _open.Release(_mover.Clock.GetUtcNow(), stuck, stuck: true));
+            return _mover.End(_batch, _open.ToRecord(MoveStatus.Failed) with { Error = stuck, EndedAt = _mover.Clock.GetUtcNow() });
+        }
+        return Close(MoveStatus.Undone, string.Join(" ", new[] { error }.Concat(notes)));
+    }
+
+    private async Task TakeBackAsync(Act act, List<string> notes, CancellationToken cancellation)
+    {
+        var (hypervisor, balancer, server) = (_mover.Hypervisor, _mover.Balancer, _move.ServerId);
+        Task Call(string what, Func<CancellationToken, Task> call) => _mover.TryAsync($"{what} {Who}", Limits.StepTimeout, call, cancellation);
+
+        if (act is Act.Leave)
+        {
+            try
+            {
+                await Call("Taking from the balancer", c => balancer.LeaveAsync(_call, _move.Service, server, c));
+            }
+            catch (VMatrixException e) when (e.Kind is VMatrixErrorKind.Unreachable or VMatrixErrorKind.Timeout)
+            {
+                notes.Add($"The balancer does not answer ({e.Message}); it is told when it is back.");
+            }
+            return;
+        }
+
+        var seen = await SeeAsync(cancellation);
+        if (act is Act.Unmake)
+        {
+            foreach (var made in seen.Where(s => s.Place is Place.Nest))
+                await Call("Discarding", c => hypervisor.DiscardAsync(_call, server, null, c));
+            if (seen.Count > 0)
+                await Call("Erasing", c => hypervisor.EraseAsync(_call, server, c));
+            return;
+        }
+        var at = One(seen);
+        switch (act)
+        {
+            case Act.Sleep when at.IsOn(_move.ToHost) && at.Runs:
+                try
+                {
+                    await Call("Saving", c => hypervisor.SaveAsync(_call, server, To, c));
+                }
+                catch (VMatrixException e) when (e.Kind is not VMatrixErrorKind.Unreachable && e.Id is not "StaleEpoch")
+                {
+                    notes.Add($"It could not be saved ({e.Message}) and was powered off.");
+                    await Call("Stopping", c => hypervisor.StopAsync(_call, server, To, c));
+                }
+                break;
+            case Act.StowBack when at.IsOn(_move.ToHost):
+                await Call("Stowing", c => hypervisor.StowAsync(_call, server, To, c));
+                break;
+            case Act.FetchBack when at.Place is Place.Nest:
+                await Call("Fetching", c => hypervisor.FetchAsync(_call, server, From, c));
+                break;
+            case Act.CarryBack or Act.MigrateBack when at.IsOn(_move.ToHost) && !at.Runs && _move.ToHost != _move.FromHost:
+                await Call("Carrying", c => hypervisor.CarryAsync(_call, server, To, From, c));
+                break;
+            case Act.MigrateBack when at.IsOn(_move.ToHost) && at.Runs && _move.ToHost != _move.FromHost:
+                _address = await _mover.TryAsync($"Migrating {Who}", Limits.StepTimeout, c => hypervisor.MigrateAsync(_call, server, Service, To, From, c), cancellation);
+                break;
+            case Act.Restart when at.IsOn(_move.FromHost) && _ran:
+                _address = at.Machine.Address;
+                if (!at.Runs || _address is null)
+                    _address = await _mover.TryAsync($"Starting {Who}", Limits.StepTimeout, c => hypervisor.StartAsync(_call, server, Service, From, c), cancellation);
+                break;
+            case Act.Recheck when at.IsOn(_move.FromHost) && at.Runs && _service is not null:
+                _address = at.Machine.Address ?? _address;
+                try
+                {
+                    await CheckAsync(From, cancellation);
+                }
+                catch (VMatrixException e)
+                {
+                    notes.Add($"It runs on {_move.FromHost} again, and its health check fails there: {e.Message}");
+                }
+                break;
+            case Act.Rejoin when at.IsOn(_move.FromHost) && at.Runs && _move.FromStage is Stage.Matrix && _service is not null:
+                _address = at.Machine.Address ?? _address;
+                if (await ProbeAsync(Service.Health.Timeout, cancellation) is { } problem)
+                {
+                    notes.Add($"It is not in the balancer: {problem}.");
+                    break;
+                }
+                try
+                {
+                    await Call("Joining", c => balancer.JoinAsync(_call, Service, server, _address!, c));
+                }
+                catch (VMatrixException e) when (e.Kind is VMatrixErrorKind.Unreachable or VMatrixErrorKind.Timeout)
+                {
+                    notes.Add($"The balancer does not answer ({e.Message}); it is given the server again when it is back.");
+                }
+                break;
+            case Act.Unmark when _original is not null && at.Mark.Generation != _original.Generation:
+                await Call("Marking", c => hypervisor.MarkAsync(_call, _original, at.Place is Place.Host ? _mover.HostOf(at.Host) : null, c));
+                break;
+            case Act.DiscardBack when at.Place is Place.Nest:
+                await Call("Discarding", c => hypervisor.DiscardAsync(_call, server, null, c));
+                break;
+        }
+    }
+
+    private Task<IReadOnlyList<Sighting>> SeeAsync(CancellationToken cancellation)
+    {
+        var truth = _mover.MakeTruth();
+        return truth.FindAsync(_move.ServerId, [_move.FromHost, _move.ToHost], truth.Now(), cancellation);
+    }
+
+    private Sighting One(IReadOnlyList<Sighting> seen) => seen.Count switch
+    {
+        1 => seen[0],
+        0 => throw new VMatrixException("ServerLost", VMatrixErrorKind.NotFound, $"{Who} is neither in the nest nor on {string.Join(" nor ", Mover.HostsOf(_move))}."),
+        _ => throw new VMatrixException("ServerDoubled", VMatrixErrorKind.InvalidState, $"{Who} is in more than one place: {string.Join(", ", seen.Select(s => s.Where))}. Unregister the one that is not it."),
+    };
+
+    // ---------------------------------------------------------------- after a cut
+
+    /// <summary>Takes up a move that was cut short.</summary>
+    /// <param name="finish">True to finish it, false to take it back, null for what its step says.</param>
+    public async Task<MoveRecord> RecoverAsync(bool? finish)
+    {
+        if (_open.Step is null)
+            return Close(MoveStatus.Undone, "It was cut short before its first step; nothing was changed.");
+        try
+        {
+            var steps = _route.For(_move.FromStage, _move.ToStage);
+            var reached = steps.ToList().FindIndex(s => s.Name == _open.Step);
+            if (reached < 0)
+                throw StateFiles.Corrupt(_open.Path);
+
+            // Past the point of no return there is nothing to take it back to.
+            var forward = finish ?? (!_open.Back && steps[reached].WhenCut is WhenCut.Finish);
+            var gone = steps.Take(reached + 1).Any(s => s.Act is Act.Stop or Act.Discard or Act.Erase);
+            if (!forward && !gone)
+                return await BackAsync(steps, reached, _open.Error ?? "It was cut short.");
+
+            var seen = await SeeAsync(_batch.Cancellation);
+            if (_move.Kind is MoveKind.Purge && seen.Count == 0)
+                return Close(MoveStatus.Done, null);
+            if (_move.Kind is MoveKind.Create && seen.Count == 0)
+                return await ForwardAsync(steps, 0, _batch.Cancellation);
+            var at = One(seen);
+            _address = at.Machine.Address;
+            return await ForwardAsync(steps, FirstUntrue(steps, reached, at), _batch.Cancellation);
+        }
+        catch (Exception e) when (!_mover.IsDead(e))
+        {
+            return Leave(e);
+        }
+    }
+
+    /// <summary>The step to go on with: the one it was cut short in, or an earlier one whose effect did not last, such as a start before its host lost power.</summary>
+    private int FirstUntrue(IReadOnlyList<MoveStep> steps, int reached, Sighting at)
+    {
+        for (var i = 0; i < reached; i++)
+        {
+            var holds = steps[i].Act switch
+            {
+                Act.Fetch or Act.Carry => at.IsOn(_move.ToHost),
+                Act.Start or Act.Migrate => at.IsOn(_move.ToHost) && at.Runs,
+                Act.Save or Act.Stop => !(at.IsOn(_move.FromHost) && at.Runs),
+                Act.Stow or Act.Recover => at.Place is Place.Nest,
+                Act.Discard => at.Place is Place.Disposed,
+                _ => true,
+            };
+            if (!holds)
+                return i;
+        }
+
+        // The address is known again only if the machine runs.
+        return steps[reached].Act is Act.Check or Act.Mark or Act.Join ? Math.Min(reached, FirstCheck(steps)) : reached;
+    }
+
+    // Whoever takes a move up has not seen the health check pass.
+    private static int FirstCheck(IReadOnlyList<MoveStep> steps)
+    {
+        var check = steps.ToList().FindIndex(s => s.Act is Act.Check);
+        return check < 0 ? int.MaxValue : check;
+    }
+
+    // ---------------------------------------------------------------- ends
+
+    private MoveRecord Close(MoveStatus status, string? error)
+    {
+        _mover.Point($"{_route.Name}.ending");
+        var record = _open.ToRecord(status) with { Error = error, EndedAt = _mover.Clock.GetUtcNow() };
+        _mover.End(_batch, record);
+        Mover.Try(_open.Close);
+        return record;
+    }
+
+    /// <summary>Leaves the move as it is, for whoever comes next.</summary>
+    private MoveRecord Leave(Exception e)
+    {
+        if (e is not VMatrixException { Id: "MoveTakenOver" })
+            Mover.Try(() => _open.Release(_mover.Clock.GetUtcNow(), null, stuck: false));
+        return _batch.Tell(_open.ToRecord(MoveStatus.Interrupted) with { Error = Mover.Sentence(e) });
+    }
+
+    // Whoever has taken over decides what becomes of it; anything done here would be in their way.
+    private static bool IsNoLongerOurs(Exception e) => e is VMatrixException { Id: "DeciderLost" or "StaleEpoch" or "MoveTakenOver" };
+
+    /// <summary>A journal that can no longer be written must not keep a server from a whole state.</summary>
+    private static void Journal(Action write)
+    {
+        try
+        {
+            write();
+        }
+        catch (Exception e) when (e is VMatrixException v && v.Id.StartsWith("State", StringComparison.Ordinal))
+        {
+            // The error that led here names the folder already.
+        }
+    }
+}
