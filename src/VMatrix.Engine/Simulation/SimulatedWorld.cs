@@ -198,41 +198,22 @@ public sealed class SimulatedWorld
     });
 
     /// <summary>
-    /// What is not as it must be while no move is under way, as sentences; empty when all is well: a server that lived twice or
-    /// exists twice, an unfinished copy, a member of the balancer that cannot answer, a server that was taken from under its requests.
+    /// What must never have happened or be left over while no move is under way, as sentences: a server that lived twice, one that was
+    /// taken from under its requests, an address that got traffic and had nobody, an unfinished copy, a machine that is none of <paramref name="known"/>.
     /// </summary>
-    public IReadOnlyList<string> Audit() => Read(state =>
+    public IReadOnlyList<string> Leftovers(IReadOnlyCollection<Guid> known) => Read(state =>
     {
         var wrong = new List<string>(state.Violations);
         foreach (var machine in state.Machines.Values)
         {
             if (machine.Partial)
                 wrong.Add($"An unfinished copy of {machine.Name} ({machine.Mark?.ServerId}) is left over in {machine.Place}.");
+            else if (WorldState.IsOurs(machine) && !known.Contains(machine.Mark!.ServerId))
+                wrong.Add($"{machine.Name} ({machine.Mark.ServerId}) in {machine.Place} should not exist.");
         }
 
         foreach (var copies in state.Machines.Values.Where(machine => !machine.Partial && WorldState.IsOurs(machine)).GroupBy(machine => machine.Mark!.ServerId).Where(copies => copies.Count() > 1))
             wrong.Add($"{copies.First().Name} ({copies.Key}) exists {copies.Count()} times: in {string.Join(", ", copies.Select(copy => copy.Place))}.");
-        var now = Clock.GetUtcNow();
-        foreach (var member in state.Members.Values)
-        {
-            if (state.AtAddress(member.Address) is not { } machine || machine.Mark?.ServerId != member.ServerId || machine.Power != PowerState.Running)
-                wrong.Add($"The balancer holds {member.Address} of {member.Service} ({member.ServerId}), where that server does not run.");
-            else if (machine.Mark.Stage != Stage.Matrix)
-                wrong.Add($"The balancer holds {machine.Name} ({member.ServerId}), which is marked {machine.Mark.Stage}.");
-            else if (member.Draining)
-                wrong.Add($"{machine.Name} ({member.ServerId}) was left draining in the balancer.");
-            else if (Answers(state, machine, now) is { } reason)
-                wrong.Add($"The balancer holds {machine.Name} ({member.ServerId}), which does not answer: {reason}");
-        }
-
-        foreach (var machine in state.Machines.Values.Where(machine => !machine.Partial && WorldState.IsOurs(machine)))
-        {
-            var mark = machine.Mark!;
-            var place = machine.Place switch { WorldState.Nest => Stage.Nest, WorldState.DisposedArea => Stage.Disposed, _ => mark.Stage is Stage.Chamber ? Stage.Chamber : Stage.Matrix };
-            if (mark.Stage != place)
-                wrong.Add($"{machine.Name} ({mark.ServerId}) is marked {mark.Stage} and is in {machine.Place}.");
-        }
-
         return wrong;
     });
 

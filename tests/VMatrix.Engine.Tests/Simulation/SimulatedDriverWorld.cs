@@ -1,0 +1,83 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using System.Threading.Tasks;
+using VMatrix.Contract;
+using VMatrix.Drivers;
+using VMatrix.Simulation;
+
+namespace VMatrix.Tests.Simulation;
+
+/// <summary>The simulation on its virtual clock, kept in files as users have it.</summary>
+internal sealed class SimulatedDriverWorld : DriverWorld
+{
+    private readonly TemporaryFolder _folder = new();
+
+    public SimulatedDriverWorld(SimulationSpec? settings = null, Func<PoolSpec, PoolSpec>? change = null)
+    {
+        Pool = TestPool.Simulated(_folder.Path, simulation: settings ?? new SimulationSpec { BootTime = TimeSpan.FromSeconds(2) });
+        Pool = change?.Invoke(Pool) ?? Pool;
+        World = SimulatedWorld.Open(Pool, Virtual);
+    }
+
+    public override PoolSpec Pool { get; }
+
+    public VirtualClock Virtual { get; } = new();
+
+    public SimulatedWorld World { get; private set; }
+
+    public override TimeProvider Clock => Virtual;
+
+    public override int Seed => Pool.Simulation.Seed;
+
+    public override IHypervisor OpenHypervisor() => new SimulatedHypervisor(World);
+
+    public override IBalancer OpenBalancer() => new SimulatedBalancer(World);
+
+    public override IHealthProbe OpenProbe() => new SimulatedHealthProbe(World);
+
+    public override Task RunAsync(Func<Task> body)
+    {
+        Virtual.Run(body);
+        return Task.CompletedTask;
+    }
+
+    public override Task CrashAsync(Guid server)
+    {
+        World.Crash(server);
+        return Task.CompletedTask;
+    }
+
+    public override Task HangAsync(Guid server)
+    {
+        World.Hang(server);
+        return Task.CompletedTask;
+    }
+
+    public override Task CloneAsync(Guid server, HostSpec on)
+    {
+        World.Clone(server, on.Name);
+        return Task.CompletedTask;
+    }
+
+    public override IReadOnlyList<string> Leftovers(IReadOnlyCollection<Guid> known) => World.Leftovers(known);
+
+    /// <summary>Everything that this process remembers is dropped; what comes next reads the files, as another process would.</summary>
+    public void Forget()
+    {
+        SimulatedWorld.Forget(Pool);
+        World = SimulatedWorld.Open(Pool, Virtual);
+    }
+
+    public override ValueTask DisposeAsync()
+    {
+        SimulatedWorld.Forget(Pool);
+        _folder.Dispose();
+        return default;
+    }
+}
+
+public sealed class SimulationHypervisorContract : HypervisorContract
+{
+    protected override Task<DriverWorld> OpenWorldAsync() => Task.FromResult<DriverWorld>(new SimulatedDriverWorld());
+}
