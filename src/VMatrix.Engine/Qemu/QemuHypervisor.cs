@@ -1,0 +1,672 @@
+using System;
+using System.Collections.Concurrent;
+using System.Collections.Generic;
+using System.Globalization;
+using System.IO;
+using System.Linq;
+using System.Net.Sockets;
+using System.Threading;
+using System.Threading.Tasks;
+using VMatrix.Drivers;
+
+namespace VMatrix.Qemu;
+
+/// <summary>
+/// The embedded hypervisor: real guests as QEMU processes of this machine, without a daemon and without root. A host is a folder; what runs
+/// is asked of the processes themselves and never remembered, so any process may use any number of these drivers on the same pool.
+/// </summary>
+public sealed class QemuHypervisor : IHypervisor
+{
+    /// <summary>QEMU silent for this long on an idle machine counts as hung.</summary>
+    private static readonly TimeSpan s_monitorPatience = TimeSpan.FromSeconds(1);
+
+    /// <summary>A guest agent silent for this long on an idle machine means a hung guest.</summary>
+    private static readonly TimeSpan s_agentPatience = TimeSpan.FromSeconds(2);
+
+    private static readonly TimeSpan s_changePatience = TimeSpan.FromSeconds(30);
+    private readonly PoolSpec _pool;
+    private readonly TimeProvider _clock;
+    private readonly Places _places;
+    private readonly ImageStore _images;
+    private readonly string _runtimeFolder;
+    private readonly ConcurrentDictionary<Guid, SemaphoreSlim> _gates = new();
+    private readonly SemaphoreSlim _prepare = new(1);
+
+    // Eight wakes one after another take a second; 64 at once take nineteen.
+    private readonly SemaphoreSlim _starts = new(Math.Max(2, Environment.ProcessorCount));
+    private int _starting;
+
+    /// <summary>Makes a driver for a pool. Nothing is touched yet.</summary>
+    /// <param name="pool">The pool.</param>
+    /// <param name="probe">Asks a guest's health check while an image's warm state is made.</param>
+    /// <param name="clock">The clock.</param>
+    /// <exception cref="VMatrixException"><c>QemuNeedsLinux</c> elsewhere; <c>RuntimeFolderUnsafe</c>.</exception>
+    public QemuHypervisor(PoolSpec pool, IHealthProbe probe, TimeProvider clock)
+    {
+        if (!OperatingSystem.IsLinux())
+        {
+            throw new VMatrixException("QemuNeedsLinux", VMatrixErrorKind.NotSupported, "The qemu driver runs on Linux only; use hypervisor: hyperv or scvmm on Windows.");
+        }
+
+        _pool = pool;
+        _clock = clock;
+        _places = new Places(pool);
+        _runtimeFolder = RuntimeFolder();
+        _images = new ImageStore(_places, _runtimeFolder, probe, clock);
+    }
+
+    /// <inheritdoc/>
+    public HypervisorTraits Traits { get; } = new() { Name = "qemu" };
+
+    /// <inheritdoc/>
+    public async Task<HostReport> ReadHostAsync(HostSpec host, CancellationToken cancellation)
+    {
+        var place = Places.Host(host);
+        try
+        {
+            if (!Directory.Exists(host.Folder) && GuestProcess.AnyRuns(null, place))
+            {
+                throw new IOException("the folder is gone while QEMU processes still run from it");
+            }
+
+            var machines = await Task.WhenAll(Places.List(place).Select(f => ReadMachineAsync(f.Folder, f.Name, cancellation)).ToArray());
+            return new HostReport { Host = host.Name, Machines = machines };
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new VMatrixException("HostUnreachable", VMatrixErrorKind.Unreachable, $"Host {host.Name} cannot be read in {host.Folder}: {e.Message}", e) { IsTransient = true };
+        }
+    }
+
+    /// <inheritdoc/>
+    public async Task<NestReport> ReadNestAsync(CancellationToken cancellation)
+    {
+        try
+        {
+            return new NestReport
+            {
+                Dormant = await Task.WhenAll(Places.List(_places.Nest).Select(f => ReadMachineAsync(f.Folder, f.Name, cancellation)).ToArray()),
+                Disposed = await Task.WhenAll(Places.List(_places.Disposed).Select(f => ReadMachineAsync(f.Folder, f.Name, cancellation)).ToArray()),
+                Images = _images.Current(),
+            };
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new VMatrixException("NestUnreachable", VMatrixErrorKind.Unreachable, $"The nest cannot be read in {_pool.Nest.Folder}: {e.Message}", e) { IsTransient = true };
+        }
+    }
+
+    private async Task<Machine> ReadMachineAsync(ServerFolder folder, string name, CancellationToken cancellation)
+    {
+        var machine = new Machine { MachineId = folder.MachineId(), Name = name, Power = PowerState.Off };
+        GuestFacts? guest = null;
+        try
+        {
+            guest = folder.ReadGuest();
+            var mark = folder.ReadMark();
+            machine = mark is null ? machine with { Problem = $"{folder.Path} has no mark of VMatrix" }
+                : mark.MachineId != machine.MachineId || mark.ServerId.ToString("D") != name ? machine with { Problem = $"{folder.Path} is a copy: its mark was written for {mark.MachineId}" }
+                : machine with { Name = mark.Name, Mark = mark };
+            machine = machine with { MemoryBytes = guest?.MemoryBytes ?? 0, Cores = guest?.Cores ?? 1 };
+            if (folder.IsLive())
+            {
+                return await AskAsync(machine, folder, guest, cancellation);
+            }
+
+            if (folder.ReadState() is not null)
+            {
+                return machine with { Power = PowerState.Saved };
+            }
+        }
+        catch (VMatrixException e)
+        {
+            return machine with { Problem = machine.Problem ?? e.Message };
+        }
+
+        return File.Exists(folder.RunFile)
+            ? machine with { Health = ServerHealth.Dead, Problem = machine.Problem ?? Told("Its QEMU process is gone", folder) }
+            : machine;
+    }
+
+    /// <summary>Asks a live process how its guest fares.</summary>
+    private async Task<Machine> AskAsync(Machine machine, ServerFolder folder, GuestFacts? guest, CancellationToken cancellation)
+    {
+        machine = machine with { Power = PowerState.Running };
+
+        // A machine that is busy starting others answers later, and is not hung for that.
+        var slack = 1 + Volatile.Read(ref _starting);
+        try
+        {
+            var process = await GuestProcess.FindAsync(folder, _clock, cancellation);
+            if (process is null)
+            {
+                return await ReadMachineAsync(folder, machine.Name, cancellation);
+            }
+
+            machine = machine with { Address = process.Address };
+            if (process.IsStopped())
+            {
+                return machine with { Health = ServerHealth.Hung, Problem = process.Hung().Message };
+            }
+
+            await using var monitor = await process.OpenAsync(s_monitorPatience * slack, cancellation);
+            var status = await monitor.StatusAsync(cancellation);
+            if (status != "running")
+            {
+                return status switch
+                {
+                    "shutdown" => machine with { Power = PowerState.Off, Address = null, Health = ServerHealth.Dead, Problem = Told("The guest powered itself off", folder) },
+                    "guest-panicked" => machine with { Power = PowerState.Paused, Health = ServerHealth.Dead, Problem = Told("The guest's kernel panicked", folder) },
+                    "internal-error" or "io-error" => machine with { Power = PowerState.Paused, Health = ServerHealth.Dead, Problem = Told($"QEMU stopped the guest with {status}", folder) },
+                    _ => machine with { Power = PowerState.Paused },
+                };
+            }
+
+            if (guest?.Agent is not null && await GuestAgent.IsThereAsync(monitor, cancellation) && !await GuestAgent.AnswersAsync(process, s_agentPatience * slack, cancellation))
+            {
+                return machine with { Health = ServerHealth.Hung, Problem = Told("The guest agent does not answer", folder) };
+            }
+
+            return folder.ReadRun() is { Ungreeted: true }
+                ? machine with { Problem = "It was woken and has not been told its name and the time yet" }
+                : machine;
+        }
+        catch (VMatrixException e) when (e.Id == "ServerHung")
+        {
+            return machine with { Health = ServerHealth.Hung, Problem = Told(e.Message, folder) };
+        }
+        catch (VMatrixException e) when (e.Id == "ServerBusy")
+        {
+            // Another command is at it, which it only can be while QEMU answers.
+            return machine;
+        }
+        catch (Exception e) when (e is IOException or SocketException)
+        {
+            // It ended while we asked.
+            return folder.IsLive()
+                ? machine with { Health = ServerHealth.Hung, Problem = Told("QEMU does not answer on its monitor: " + e.Message, folder) }
+                : await ReadMachineAsync(folder, machine.Name, cancellation);
+        }
+    }
+
+    private static string Told(string what, ServerFolder folder) =>
+        folder.ConsoleEnd() is { Length: > 0 } end ? $"{what.TrimEnd('.')}. The end of its console:\n{end}" : $"{what.TrimEnd('.')}. Its console is empty.";
+
+    /// <inheritdoc/>
+    public async Task<string> PrepareImageAsync(DriverCall call, ServiceSpec service, HostSpec on, IProgress<string>? progress, CancellationToken cancellation)
+    {
+        await CheckEpochAsync(call, _pool.Nest.Folder, cancellation);
+        await _prepare.WaitAsync(cancellation);
+        try
+        {
+            return await GuardDiskAsync(() => _images.PrepareAsync(service, progress, cancellation));
+        }
+        finally
+        {
+            _prepare.Release();
+        }
+    }
+
+    /// <inheritdoc/>
+    public Task CreateAsync(DriverCall call, ServerMark mark, ServiceSpec service, CancellationToken cancellation) => ChangeAsync(call, mark.ServerId, _pool.Nest.Folder, async () =>
+    {
+        if (Places.Find(_places.Nest, mark.ServerId) is not null)
+        {
+            return true;
+        }
+
+        var image = _images.Get(mark.Service, mark.Image);
+        var version = _images.VersionFolder(mark.Service, mark.Image);
+        var making = new ServerFolder(Path.Combine(_places.Nest, $".creating-{mark.ServerId:D}"));
+        Places.Delete(making.Path);
+        Directory.CreateDirectory(making.Path);
+        making.WriteGuest(image.Guest);
+        if (_images.Disks(mark.Service, image).FirstOrDefault() is { } below)
+        {
+            await ImageStore.CreateOverlayAsync(making.Overlay, below, cancellation);
+        }
+
+        if (image.Warm is { } warm)
+        {
+            // State files are never written in place, so a new server may share the image's.
+            var state = new ServerFolder(version).State;
+            if (!Native.TryLink(state, making.State))
+            {
+                await QemuTools.RunAsync("cp", ["--reflink=auto", "--", state, making.State], cancellation);
+            }
+
+            making.WriteState(warm with { Overlay = making.OverlayIdentity() });
+        }
+
+        var folder = Path.Combine(_places.Nest, mark.ServerId.ToString("D"));
+        ServerFolder.Write(making.MarkFile, mark with { MachineId = making.MachineId() });
+        Directory.Move(making.Path, folder);
+        Native.FlushFolder(_places.Nest);
+        return true;
+    }, cancellation);
+
+    /// <inheritdoc/>
+    public Task FetchAsync(DriverCall call, Guid server, HostSpec to, CancellationToken cancellation) =>
+        RelocateAsync(call, server, _places.Nest, Places.Host(to), to.Folder!, cancellation);
+
+    /// <inheritdoc/>
+    public Task StowAsync(DriverCall call, Guid server, HostSpec from, CancellationToken cancellation) =>
+        RelocateAsync(call, server, Places.Host(from), _places.Nest, from.Folder!, cancellation);
+
+    /// <inheritdoc/>
+    public Task CarryAsync(DriverCall call, Guid server, HostSpec from, HostSpec to, CancellationToken cancellation) =>
+        RelocateAsync(call, server, Places.Host(from), Places.Host(to), to.Folder!, cancellation);
+
+    /// <inheritdoc/>
+    public Task DiscardAsync(DriverCall call, Guid server, HostSpec? from, CancellationToken cancellation) =>
+        RelocateAsync(call, server, from is null ? _places.Nest : Places.Host(from), _places.Disposed, from?.Folder ?? _pool.Nest.Folder, cancellation);
+
+    /// <inheritdoc/>
+    public Task RecoverAsync(DriverCall call, Guid server, CancellationToken cancellation) =>
+        RelocateAsync(call, server, _places.Disposed, _places.Nest, _pool.Nest.Folder, cancellation);
+
+    private Task<bool> RelocateAsync(DriverCall call, Guid server, string from, string to, string guard, CancellationToken cancellation) => ChangeAsync(call, server, guard, async () =>
+    {
+        if (Places.Find(from, server) is { } folder)
+        {
+            if (await GuestProcess.FindAsync(folder, _clock, cancellation) is { } process && !await EndIfDeadAsync(process, folder, cancellation))
+            {
+                throw new VMatrixException("ServerStillRuns", VMatrixErrorKind.InvalidState, $"Server {server} still runs in {folder.Path} (QEMU process {process.Id}); hibernate or stop it first.");
+            }
+
+            File.Delete(folder.RunFile);
+        }
+
+        await _places.MoveAsync(server, from, to, cancellation);
+        return true;
+    }, cancellation);
+
+    /// <inheritdoc/>
+    public Task EraseAsync(DriverCall call, Guid server, CancellationToken cancellation) => ChangeAsync(call, server, _pool.Nest.Folder, () =>
+    {
+        var erasing = Path.Combine(_places.Disposed, $".erasing-{server:D}");
+        if (Places.Find(_places.Disposed, server) is { } folder)
+        {
+            Places.Delete(erasing);
+            Directory.Move(folder.Path, erasing);
+            Native.FlushFolder(_places.Disposed);
+        }
+
+        Places.Delete(erasing);
+        return Task.FromResult(true);
+    }, cancellation);
+
+    /// <inheritdoc/>
+    public Task MarkAsync(DriverCall call, ServerMark mark, HostSpec? on, CancellationToken cancellation) => ChangeAsync(call, mark.ServerId, on?.Folder ?? _pool.Nest.Folder, () =>
+    {
+        var folder = on is not null ? _places.Get(Places.Host(on), mark.ServerId)
+            : Places.Find(_places.Disposed, mark.ServerId) ?? _places.Get(_places.Nest, mark.ServerId);
+        if (folder.ReadMark() is { } old && old.MachineId != folder.MachineId())
+        {
+            throw new VMatrixException("ServerForeign", VMatrixErrorKind.InvalidState, $"{folder.Path} is a copy: its mark was written for {old.MachineId}. It is not touched until it is registered.");
+        }
+
+        folder.WriteMark(mark);
+        return Task.FromResult(true);
+    }, cancellation);
+
+    /// <inheritdoc/>
+    public Task<string> StartAsync(DriverCall call, Guid server, ServiceSpec service, HostSpec on, CancellationToken cancellation) => ChangeAsync(call, server, on.Folder!, async () =>
+    {
+        var place = Places.Host(on);
+        var folder = _places.Get(place, server);
+        var mark = folder.ReadMark() ?? throw new VMatrixException("ServerForeign", VMatrixErrorKind.InvalidState, $"{folder.Path} has no mark of VMatrix and is not touched.");
+        if (mark.MachineId != folder.MachineId())
+        {
+            throw new VMatrixException("ServerForeign", VMatrixErrorKind.InvalidState, $"{folder.Path} is a copy: its mark was written for {mark.MachineId}. It is not touched until it is registered.");
+        }
+
+        var guest = folder.ReadGuest() ?? throw new VMatrixException("FileCorrupt", VMatrixErrorKind.Corrupt, $"The file {folder.GuestFile} is gone; without it nobody knows what the server is.");
+        Interlocked.Increment(ref _starting);
+        try
+        {
+            if (await GuestProcess.FindAsync(folder, _clock, cancellation) is { } live && !await EndIfDeadAsync(live, folder, cancellation))
+            {
+                return await GoOnAsync(live, folder, guest, mark, cancellation);
+            }
+
+            RefuseSecondCopy(server, place);
+            await _starts.WaitAsync(cancellation);
+            try
+            {
+                return await LaunchAsync(folder, guest, mark, on, cancellation);
+            }
+            finally
+            {
+                _starts.Release();
+            }
+        }
+        finally
+        {
+            Interlocked.Decrement(ref _starting);
+        }
+    }, cancellation);
+
+    private void RefuseSecondCopy(Guid server, string place)
+    {
+        var other = _places.All().FirstOrDefault(p => p.Place != place && Directory.Exists(Path.Combine(p.Place, server.ToString("D"))));
+        if (other.Name is not null)
+        {
+            throw new VMatrixException("ServerTwice", VMatrixErrorKind.InvalidState, $"Server {server} is not started: a folder of it is also in {other.Name}. Take the copy away first.");
+        }
+
+        if (GuestProcess.AnyRuns(server, null))
+        {
+            throw new VMatrixException("ServerTwice", VMatrixErrorKind.InvalidState, $"Server {server} is not started: a QEMU process of this machine runs it already, from another folder. Find it with: pgrep -af {server:D}");
+        }
+    }
+
+    private async Task<string> LaunchAsync(ServerFolder folder, GuestFacts guest, ServerMark mark, HostSpec on, CancellationToken cancellation)
+    {
+        var image = _images.Get(mark.Service, mark.Image);
+        var version = _images.VersionFolder(mark.Service, mark.Image);
+        var state = folder.ReadState();
+        var accelerator = await QemuTools.AcceleratorAsync(_runtimeFolder, _clock, cancellation);
+        if (state is not null)
+        {
+            MemoryState.CheckBelongs(state, folder, guest);
+            if (guest.Accelerator == "kvm" && accelerator != "kvm")
+            {
+                throw new VMatrixException("StateMismatch", VMatrixErrorKind.NotSupported, $"The memory in {folder.State} was kept under KVM, which this machine cannot run; wake it where KVM works, or dispose of the server and make a new one.");
+            }
+        }
+        else if (guest.Accelerator != accelerator)
+        {
+            guest = guest with { Accelerator = accelerator };
+            folder.WriteGuest(guest);
+        }
+
+        folder.WriteRun(new RunFacts { StartedAt = _clock.GetUtcNow(), Host = on.Name, Ungreeted = state is not null && guest.Agent is not null });
+        var sum = state is null ? null : MemoryState.SumAsync(folder.State, cancellation);
+        GuestProcess? process = null;
+        try
+        {
+            (process, _) = await GuestProcess.LaunchAsync(folder, _runtimeFolder, (port, sockets) => QemuCommandLine.Build(guest, new RunSettings
+            {
+                Id = mark.ServerId,
+                Name = mark.Name,
+                Service = mark.Service,
+                Port = port,
+                Sockets = sockets,
+                Console = folder.Console,
+                Kernel = guest.Kernel ? Path.Combine(version, ImageStore.Kernel) : null,
+                Initrd = guest.Initrd ? Path.Combine(version, ImageStore.Initrd) : null,
+                Disks = guest.Disk ? [folder.Overlay, .. _images.Disks(mark.Service, image)] : [],
+                State = state is null ? null : folder.State,
+            }), temporary: false, _clock, cancellation);
+            if (state is not null && await sum! != state.Sha256)
+            {
+                throw new VMatrixException("StateCorrupt", VMatrixErrorKind.Corrupt, $"The memory in {folder.State} was changed since it was kept at {state.SavedAt:u} (its checksum differs) and is not woken. Restore the file from a backup, or dispose of the server and make a new one.");
+            }
+
+            return await GoOnAsync(process, folder, guest, mark, cancellation);
+        }
+        catch when (folder.ReadState() is not null || process is null)
+        {
+            // The guest has not run yet: what was kept is still kept.
+            if (process is not null)
+            {
+                await process.KillAsync(folder, CancellationToken.None);
+            }
+
+            File.Delete(folder.RunFile);
+            throw;
+        }
+        finally
+        {
+            if (sum is not null)
+            {
+                await sum.ContinueWith(static t => _ = t.Exception, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+            }
+        }
+    }
+
+    /// <summary>Takes a live process to a running guest that knows its name, from wherever an earlier call left it.</summary>
+    private async Task<string> GoOnAsync(GuestProcess process, ServerFolder folder, GuestFacts guest, ServerMark mark, CancellationToken cancellation)
+    {
+        try
+        {
+            await using var monitor = await process.OpenAsync(s_changePatience, cancellation);
+            string status;
+            while ((status = await monitor.StatusAsync(cancellation)) == "inmigrate")
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(2), _clock, cancellation);
+            }
+
+            if (status != "running")
+            {
+                // From here on the memory in the file is of the past. Were it dropped after "cont", a crash between would wake it again later.
+                folder.DropState();
+                await monitor.AskAsync("cont", null, cancellation);
+            }
+
+            if (folder.ReadRun() is { Ungreeted: true } run && guest.Agent is not null)
+            {
+                await GuestAgent.GreetAsync(process, mark, TimeSpan.FromSeconds(10 * Math.Max(1, Volatile.Read(ref _starting))), cancellation);
+                folder.WriteRun(run with { Ungreeted = false });
+            }
+
+            return process.Address;
+        }
+        catch (Exception e) when (e is IOException or SocketException && !folder.IsLive())
+        {
+            throw new VMatrixException("StartFailed", VMatrixErrorKind.Failed, Told($"QEMU ended while it started server {mark.Name}", folder), e);
+        }
+    }
+
+    /// <inheritdoc/>
+    public Task SaveAsync(DriverCall call, Guid server, HostSpec on, CancellationToken cancellation) => ChangeAsync(call, server, on.Folder!, async () =>
+    {
+        var folder = _places.Get(Places.Host(on), server);
+        if (await GuestProcess.FindAsync(folder, _clock, cancellation) is not { } process)
+        {
+            if (folder.ReadState() is null)
+            {
+                throw new VMatrixException("ServerNotRunning", VMatrixErrorKind.InvalidState, Told($"Server {server} does not run on {on.Name} and has no memory to keep", folder));
+            }
+
+            File.Delete(folder.RunFile);
+            return true;
+        }
+
+        var guest = folder.ReadGuest() ?? throw new VMatrixException("FileCorrupt", VMatrixErrorKind.Corrupt, $"The file {folder.GuestFile} is gone; without it nobody knows what the server is.");
+        await using (var monitor = await process.OpenAsync(s_changePatience, cancellation))
+        {
+            var status = await monitor.StatusAsync(cancellation);
+            if (status is "shutdown" or "guest-panicked" or "internal-error" or "io-error")
+            {
+                throw new VMatrixException("ServerDead", VMatrixErrorKind.InvalidState, Told($"Server {server} cannot be hibernated: its guest is in state {status}", folder));
+            }
+
+            // Stopped with a whole state beside it: an earlier call came as far as this and only has to quit.
+            if (status == "running" || folder.ReadState() is null)
+            {
+                if (status != "running")
+                {
+                    await monitor.AskAsync("cont", null, cancellation);
+                }
+
+                await MemoryState.SaveAsync(monitor, folder, guest, _clock, cancellation);
+            }
+
+            await monitor.QuitAsync(cancellation);
+        }
+
+        await process.GoneAsync(folder, cancellation);
+        File.Delete(folder.RunFile);
+        return true;
+    }, cancellation);
+
+    /// <inheritdoc/>
+    public Task StopAsync(DriverCall call, Guid server, HostSpec on, CancellationToken cancellation) => ChangeAsync(call, server, on.Folder!, async () =>
+    {
+        var folder = _places.Get(Places.Host(on), server);
+        if (await GuestProcess.FindAsync(folder, _clock, cancellation) is { } process)
+        {
+            try
+            {
+                // Asked first, so that the disk's own bookkeeping is written out.
+                await using var monitor = await process.OpenAsync(TimeSpan.FromSeconds(2), cancellation);
+                await monitor.QuitAsync(cancellation);
+            }
+            catch (Exception e) when (e is VMatrixException or IOException or SocketException)
+            {
+                Native.Kill(process.Id);
+            }
+
+            await process.GoneAsync(folder, cancellation);
+        }
+
+        folder.DropState();
+        File.Delete(folder.RunFile);
+        return true;
+    }, cancellation);
+
+    /// <inheritdoc/>
+    public Task<string> MigrateAsync(DriverCall call, Guid server, ServiceSpec service, HostSpec from, HostSpec to, CancellationToken cancellation) =>
+        throw new VMatrixException("LiveMigrationNotSupported", VMatrixErrorKind.NotSupported,
+            "The qemu driver moves servers by hibernating them for a moment: live migration of QEMU below version 10 corrupts guests under load. Move it without -Live.");
+
+    /// <inheritdoc/>
+    public Task<bool> ProveStoppedAsync(Guid server, HostSpec on, CancellationToken cancellation)
+    {
+        try
+        {
+            // The lock is held by QEMU itself. A folder that is out of reach, or gone with a process still alive, proves nothing.
+            var place = Places.Host(on);
+            return Task.FromResult(Directory.Exists(on.Folder) && !new ServerFolder(Path.Combine(place, server.ToString("D"))).IsLive() && !GuestProcess.AnyRuns(server, place));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return Task.FromResult(false);
+        }
+    }
+
+    /// <summary>Ends a process whose guest has powered itself off or panicked; false when the guest may still live.</summary>
+    private static async Task<bool> EndIfDeadAsync(GuestProcess process, ServerFolder folder, CancellationToken cancellation)
+    {
+        try
+        {
+            await using (var monitor = await process.OpenAsync(s_changePatience, cancellation))
+            {
+                if (await monitor.StatusAsync(cancellation) is not ("shutdown" or "guest-panicked" or "internal-error"))
+                {
+                    return false;
+                }
+
+                await monitor.QuitAsync(cancellation);
+            }
+        }
+        catch (Exception e) when (e is IOException or SocketException)
+        {
+            return !folder.IsLive();
+        }
+
+        await process.GoneAsync(folder, cancellation);
+        return true;
+    }
+
+    /// <summary>One changing call at a time for a server in this process, from a decider that is not out of date.</summary>
+    private async Task<T> ChangeAsync<T>(DriverCall call, Guid server, string guard, Func<Task<T>> change, CancellationToken cancellation)
+    {
+        var gate = _gates.GetOrAdd(server, static _ => new SemaphoreSlim(1));
+        await gate.WaitAsync(cancellation);
+        try
+        {
+            await CheckEpochAsync(call, guard, cancellation);
+            return await GuardDiskAsync(change);
+        }
+        finally
+        {
+            gate.Release();
+        }
+    }
+
+    private static async Task<T> GuardDiskAsync<T>(Func<Task<T>> change)
+    {
+        const int NoSpace = 28;
+        try
+        {
+            return await change();
+        }
+        catch (IOException e) when ((e.HResult & 0xffff) == NoSpace || e.Message.Contains("No space left", StringComparison.Ordinal))
+        {
+            throw new VMatrixException("DiskFull", VMatrixErrorKind.NoRoom, $"The disk is full: {e.Message} Free some room and try again.", e);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new VMatrixException("FileFailed", VMatrixErrorKind.Failed, e.Message, e) { IsTransient = true };
+        }
+    }
+
+    /// <summary>Refuses a decider that another one has followed; the highest epoch seen is a flushed file in the folder that the call changes.</summary>
+    private async Task CheckEpochAsync(DriverCall call, string folder, CancellationToken cancellation)
+    {
+        if (call.Epoch == 0)
+        {
+            return;
+        }
+
+        Directory.CreateDirectory(folder);
+        var file = Path.Combine(folder, "epoch.json");
+        for (var tries = 0; ; tries++)
+        {
+            try
+            {
+                using var turn = new FileStream(file + ".turn", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+                var seen = ServerFolder.Read<EpochFacts>(file)?.Epoch ?? 0;
+                if (call.Epoch < seen)
+                {
+                    throw new VMatrixException("StaleEpoch", VMatrixErrorKind.Busy, string.Create(CultureInfo.InvariantCulture, $"The call of epoch {call.Epoch} is refused in {folder}: a decider of epoch {seen} has taken over."));
+                }
+
+                if (call.Epoch > seen)
+                {
+                    ServerFolder.Write(file, new EpochFacts(call.Epoch));
+                }
+
+                return;
+            }
+            catch (IOException) when (tries < 400)
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(5), _clock, cancellation);
+            }
+        }
+    }
+
+    private sealed record EpochFacts(long Epoch);
+
+    /// <summary>A short path for sockets (their names may have 107 characters) that nobody else can write.</summary>
+    private static string RuntimeFolder()
+    {
+        var user = Native.UserId();
+        var given = Environment.GetEnvironmentVariable("XDG_RUNTIME_DIR");
+        var folder = given is { Length: > 0 and < 60 } && Directory.Exists(given)
+            ? Path.Combine(given, "vmatrix")
+            : string.Create(CultureInfo.InvariantCulture, $"/tmp/vmatrix-{user}");
+        if (!OperatingSystem.IsWindows())
+        {
+            Directory.CreateDirectory(folder, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        }
+
+        var (owner, mode) = Native.Owner(folder);
+        const int FolderBit = 0x4000, KindBits = 0xf000, OthersBits = 0x3f;
+        return owner == user && (mode & KindBits) == FolderBit && (mode & OthersBits) == 0
+            ? folder
+            : throw new VMatrixException("RuntimeFolderUnsafe", VMatrixErrorKind.Denied, $"The folder {folder}, where the sockets of servers go, can be used by others; take it away, or make it yours with mode 700.");
+    }
+
+    /// <inheritdoc/>
+    public ValueTask DisposeAsync()
+    {
+        // Servers live on.
+        _starts.Dispose();
+        _prepare.Dispose();
+        return ValueTask.CompletedTask;
+    }
+}

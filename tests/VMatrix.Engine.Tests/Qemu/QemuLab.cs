@@ -1,0 +1,206 @@
+using System;
+using System.Collections.Generic;
+using System.IO;
+using System.Linq;
+using System.Net.Http;
+using System.Threading;
+using System.Threading.Tasks;
+using VMatrix.Drivers;
+using VMatrix.Qemu;
+using Xunit;
+
+namespace VMatrix.Tests.Qemu;
+
+/// <summary>One image for all tests of this folder: the demo's guest, built once and booted once.</summary>
+public sealed class QemuImage : IAsyncLifetime
+{
+    public string Folder { get; } = Directory.CreateTempSubdirectory("vmatrix-qemu-").FullName;
+
+    public ImageSpec Image { get; private set; } = null!;
+
+    public async Task InitializeAsync() => Image = await DemoGuest.BuildAsync(Path.Combine(Folder, "guest"), TimeSpan.FromMilliseconds(20), default);
+
+    /// <summary>A pool of its own, whose image is already prepared.</summary>
+    internal async Task<QemuLab> LabAsync(ImageSpec? image = null, string? hostFolder = null)
+    {
+        var lab = new QemuLab(Path.Combine(Folder, Guid.NewGuid().ToString("N")[..8]), image ?? Image, hostFolder);
+        if (image is null)
+        {
+            await s_shared.WaitAsync();
+            try
+            {
+                _prepared ??= await PrepareAsync();
+                lab.CopyImages(_prepared);
+            }
+            finally
+            {
+                s_shared.Release();
+            }
+        }
+
+        lab.Version = await lab.Driver.PrepareImageAsync(default, lab.Service, lab.Hosts[0], null, default);
+        return lab;
+    }
+
+    private static readonly SemaphoreSlim s_shared = new(1);
+    private string? _prepared;
+
+    private async Task<string> PrepareAsync()
+    {
+        var lab = new QemuLab(Path.Combine(Folder, "prepared"), Image, null);
+        await lab.Driver.PrepareImageAsync(default, lab.Service, lab.Hosts[0], null, default);
+        return lab.Pool.Nest.Folder;
+    }
+
+    public Task DisposeAsync()
+    {
+        Directory.Delete(Folder, recursive: true);
+        return Task.CompletedTask;
+    }
+}
+
+[CollectionDefinition("qemu")]
+public sealed class QemuTests : ICollectionFixture<QemuImage>;
+
+/// <summary>A pool of three hosts in a folder, and the driver on it. Whatever still runs at the end is killed by its process id.</summary>
+internal sealed class QemuLab : IAsyncDisposable, IHealthProbe
+{
+    private static readonly HttpClient s_http = new(new SocketsHttpHandler { ConnectTimeout = TimeSpan.FromSeconds(1), PooledConnectionLifetime = TimeSpan.Zero }) { Timeout = TimeSpan.FromSeconds(5) };
+
+    public QemuLab(string folder, ImageSpec image, string? firstHostFolder)
+    {
+        Directory.CreateDirectory(folder);
+        Service = new ServiceSpec { Name = "FINANCE", Image = image, Health = new HealthSpec { Path = "/health", Timeout = TimeSpan.FromSeconds(1) } };
+        Hosts = [.. Enumerable.Range(1, 3).Select(i => new HostSpec { Name = $"host{i}", MemoryBytes = 1L << 30, Folder = i == 1 && firstHostFolder is not null ? firstHostFolder : Path.Combine(folder, $"host{i}") })];
+        Pool = new PoolSpec
+        {
+            Name = "lab",
+            Path = Path.Combine(folder, "pool.yaml"),
+            StateFolder = Path.Combine(folder, ".vmatrix"),
+            Hypervisor = "qemu",
+            Hosts = Hosts,
+            Services = [Service],
+            Nest = new NestSpec { Folder = Path.Combine(folder, "nest") },
+            Balancer = new BalancerSpec { Kind = "simulation" },
+        };
+        Driver = NewDriver();
+    }
+
+    public PoolSpec Pool { get; }
+
+    public IReadOnlyList<HostSpec> Hosts { get; }
+
+    public ServiceSpec Service { get; }
+
+    public QemuHypervisor Driver { get; }
+
+    public string Version { get; set; } = "";
+
+    public QemuHypervisor NewDriver() => new(Pool, this, TimeProvider.System);
+
+    /// <summary>Takes prepared images over, so that not every test boots one.</summary>
+    public void CopyImages(string nest)
+    {
+        foreach (var file in Directory.GetFiles(Path.Combine(nest, "images"), "*", SearchOption.AllDirectories))
+        {
+            var to = Path.Combine(Pool.Nest.Folder, Path.GetRelativePath(nest, file));
+            Directory.CreateDirectory(Path.GetDirectoryName(to)!);
+            File.Copy(file, to);
+        }
+    }
+
+    public async Task<string?> CheckAsync(ServiceSpec service, string address, CancellationToken cancellation)
+    {
+        try
+        {
+            using var answer = await s_http.GetAsync(new Uri($"http://{address}{service.Health.Path}"), cancellation);
+            return (int)answer.StatusCode == service.Health.Expect ? null : $"status {(int)answer.StatusCode}";
+        }
+        catch (Exception e) when (e is HttpRequestException or TaskCanceledException && !cancellation.IsCancellationRequested)
+        {
+            return e.Message;
+        }
+    }
+
+    public ServerMark Mark(string name, Guid? id = null) => new()
+    {
+        ServerId = id ?? Guid.NewGuid(),
+        Name = name,
+        Service = Service.Name,
+        Image = Version,
+        Stage = Stage.Nest,
+        StateId = Guid.Empty,
+        CreatedAt = DateTimeOffset.UtcNow,
+        ChangedAt = DateTimeOffset.UtcNow,
+    };
+
+    /// <summary>A new dormant server on a host.</summary>
+    public async Task<Guid> DormantAsync(string name = "web1", int host = 0)
+    {
+        var mark = Mark(name);
+        await Driver.CreateAsync(default, mark, Service, default);
+        await Driver.FetchAsync(default, mark.ServerId, Hosts[host], default);
+        return mark.ServerId;
+    }
+
+    /// <summary>Starts a server and waits until it serves.</summary>
+    public async Task<string> StartAsync(Guid server, int host = 0)
+    {
+        var address = await Driver.StartAsync(default, server, Service, Hosts[host], default);
+        await ServesAsync(address);
+        return address;
+    }
+
+    public async Task ServesAsync(string address)
+    {
+        var until = DateTime.UtcNow.AddSeconds(60);
+        while (await CheckAsync(Service, address, default) is { } wrong)
+        {
+            Assert.True(DateTime.UtcNow < until, $"{address} does not serve: {wrong}");
+            await Task.Delay(20);
+        }
+    }
+
+    public static async Task<string> GetAsync(string address, string path) => await s_http.GetStringAsync(new Uri($"http://{address}{path}"));
+
+    public static async Task<Dictionary<string, string>> FactsAsync(string address) =>
+        (await GetAsync(address, "/cgi-bin/facts")).Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(l => l.Split('=', 2)).ToDictionary(l => l[0], l => l[1]);
+
+    public async Task<Machine> MachineAsync(Guid server, int host = 0, IHypervisor? driver = null) =>
+        (await (driver ?? Driver).ReadHostAsync(Hosts[host], default)).Machines.Single(m => m.MachineId.StartsWith(server.ToString("D"), StringComparison.Ordinal));
+
+    public string FolderOf(Guid server, int host = 0) => Path.Combine(Hosts[host].Folder!, "servers", server.ToString("D"));
+
+    /// <summary>The process that runs a server.</summary>
+    public int ProcessOf(Guid server, int host = 0) => Directory.GetDirectories("/proc").Where(p => char.IsAsciiDigit(p[6]))
+        .Where(p => Line(p).Contains($"\0-uuid\0{server:D}\0", StringComparison.Ordinal) && Line(p).Contains(Hosts[host].Folder!, StringComparison.Ordinal))
+        .Select(p => int.Parse(p[6..], System.Globalization.CultureInfo.InvariantCulture)).Single();
+
+    private static string Line(string process)
+    {
+        try
+        {
+            return File.ReadAllText(process + "/cmdline");
+        }
+        catch (IOException)
+        {
+            return "";
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var host in Hosts)
+        {
+            foreach (var machine in (await Driver.ReadHostAsync(host, default)).Machines)
+            {
+                if (Guid.TryParse(machine.MachineId.Split('/')[0], out var server))
+                {
+                    await Driver.StopAsync(default, server, host, default);
+                }
+            }
+        }
+
+        await Driver.DisposeAsync();
+    }
+}
