@@ -189,7 +189,7 @@ internal sealed class MoveRun
                         i--;
                         continue;
                     }
-                    return await BackAsync(steps, i, cancelled ? "Cancelled." : Mover.Sentence(e));
+                    return await BackAsync(steps, cancelled ? "Cancelled." : Mover.Sentence(e));
                 }
             }
             return Close(MoveStatus.Done, null);
@@ -360,16 +360,16 @@ internal sealed class MoveRun
     // ---------------------------------------------------------------- back
 
     /// <summary>Takes back what was reached, each step as far as the truth says that there is something to take back.</summary>
-    private async Task<MoveRecord> BackAsync(IReadOnlyList<MoveStep> steps, int reached, string error)
+    private async Task<MoveRecord> BackAsync(IReadOnlyList<MoveStep> steps, string error)
     {
         var notes = new List<string>();
         using var grace = _mover.Clock.Deadline(Grace);
         try
         {
             Journal(() => _open.TurnBack(_mover.Clock.GetUtcNow(), error));
-            for (var i = reached; i >= 0; i--)
+            foreach (var step in steps.Reverse().Where(s => _open.HasBegun(s.Name)))
             {
-                foreach (var act in steps[i].Back)
+                foreach (var act in step.Back)
                 {
                     _mover.State.CheckEpoch(_batch.Context.Epoch);
                     _mover.Point(MoveRoutes.BackPoint(_route, act) + ".before");
@@ -515,7 +515,7 @@ internal sealed class MoveRun
             var forward = finish ?? (!_open.Back && steps[reached].WhenCut is WhenCut.Finish);
             var gone = steps.Take(reached + 1).Any(s => s.Act is Act.Stop or Act.Discard or Act.Erase);
             if (!forward && !gone)
-                return await BackAsync(steps, reached, _open.Error ?? "It was cut short.");
+                return await BackAsync(steps, _open.Error ?? "It was cut short.");
 
             var seen = await SeeAsync(_batch.Cancellation);
             if (_move.Kind is MoveKind.Purge && seen.Count == 0)

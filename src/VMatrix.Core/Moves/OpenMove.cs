@@ -15,6 +15,7 @@ namespace VMatrix.Moves;
 internal sealed class OpenMove
 {
     private readonly StateFolder _state;
+    private readonly HashSet<string> _begun = [];
 
     private OpenMove(StateFolder state, string path, Line first)
     {
@@ -45,6 +46,9 @@ internal sealed class OpenMove
 
     /// <summary>The step that was begun last; null before the first.</summary>
     public string? Step { get; private set; }
+
+    /// <summary>True for a step that was begun at any time: one that is taken up again may go on from an earlier step than it had come to.</summary>
+    public bool HasBegun(string step) => _begun.Contains(step);
 
     /// <summary>True when the move is being taken back.</summary>
     public bool Back { get; private set; }
@@ -216,6 +220,8 @@ internal sealed class OpenMove
         HoldFor = line.HoldFor ?? HoldFor;
         Route = line.Route is null ? Route : MoveRoutes.ByName(line.Route);
         Step = line.Step ?? Step;
+        if (line.Step is not null)
+            _begun.Add(line.Step);
         Back = line.Back ?? Back;
         Original = line.Original ?? Original;
         Image = line.Image ?? Image;

@@ -19,7 +19,7 @@ internal sealed class World : IHypervisor, IBalancer, IHealthProbe, IDisposable
 
     public World()
     {
-        StatePath = Path.Combine(Path.GetTempPath(), "vmatrix-moves-" + Guid.NewGuid().ToString("N"));
+        StatePath = Path.Combine(Directory.Exists("/dev/shm") ? "/dev/shm" : Path.GetTempPath(), "vmatrix-moves-" + Guid.NewGuid().ToString("N"));
         State = StateFolder.Open(StatePath, create: true);
         Pool = new PoolSpec
         {
