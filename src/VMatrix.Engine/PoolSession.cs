@@ -1,78 +1,165 @@
 using System;
 using System.Collections.Generic;
+using System.IO;
+using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
+using VMatrix.Moves;
+using VMatrix.Pools;
 
 namespace VMatrix;
 
 /// <summary>The one door: opens a pool file, wires its drivers, and does what the cmdlets and the Oracle ask. Its public face uses the Model's types only.</summary>
-public sealed class PoolSession : IAsyncDisposable
+/// <remarks>A session may be kept and used again; its calls may overlap. Every error it throws is a <see cref="VMatrixException"/>.</remarks>
+public sealed partial class PoolSession : IAsyncDisposable
 {
-    private PoolSession(PoolSpec spec) => Spec = spec;
+    private readonly PoolDrivers _drivers;
+    private readonly TimeProvider _clock;
+    private readonly StateFolder? _state;
+    private readonly Mover? _mover;
+
+    internal PoolSession(PoolSpec spec, PoolDrivers drivers, StateFolder? state, TimeProvider clock)
+    {
+        Spec = spec;
+        _drivers = drivers;
+        _state = state;
+        _clock = clock;
+        _mover = state is null ? null : new Mover(spec, drivers.Hypervisor, drivers.Balancer, drivers.Health, state, clock);
+        _sensor = new Sensor(spec, drivers, clock);
+    }
 
     /// <summary>The owner's settings.</summary>
     public PoolSpec Spec { get; }
 
     /// <summary>Checks a pool file; an empty list means that it is right.</summary>
-    public static IReadOnlyList<PoolFinding> Check(string path) => throw new NotImplementedException();
+    /// <exception cref="VMatrixException"><c>PoolNotFound</c>.</exception>
+    public static IReadOnlyList<PoolFinding> Check(string path) => PoolFile.Read(path).Findings;
 
     /// <summary>Opens a pool.</summary>
     /// <param name="path">The pool file.</param>
     /// <param name="forChange">False for reading: the state folder is then never made or written.</param>
     /// <param name="cancellation">Ends the call.</param>
-    /// <exception cref="VMatrixException"><c>PoolInvalid</c> with every finding, <c>PoolNotFound</c>.</exception>
-    public static Task<PoolSession> OpenAsync(string path, bool forChange, CancellationToken cancellation) => throw new NotImplementedException();
+    /// <exception cref="VMatrixException"><c>PoolInvalid</c> with every finding, <c>PoolNotFound</c>, <c>DriverNotSupported</c>.</exception>
+    public static Task<PoolSession> OpenAsync(string path, bool forChange, CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        var (pool, findings) = PoolFile.Read(path);
+        if (pool is null)
+        {
+            throw new VMatrixException("PoolInvalid", VMatrixErrorKind.InvalidInput,
+                $"The pool file has {findings.Count} mistake{(findings.Count == 1 ? "" : "s")}:{Environment.NewLine}{string.Join(Environment.NewLine, findings)}");
+        }
+
+        var state = forChange || Directory.Exists(pool.StateFolder) ? StateFolder.Open(pool.StateFolder, create: forChange) : null;
+        return Task.FromResult(new PoolSession(pool, PoolDrivers.Open(pool, TimeProvider.System), state, TimeProvider.System));
+    }
 
     /// <summary>The pool as it is now.</summary>
-    public Task<PoolInfo> GetPoolAsync(CancellationToken cancellation) => throw new NotImplementedException();
+    public async Task<PoolInfo> GetPoolAsync(CancellationToken cancellation)
+    {
+        var seen = await ObserveAsync(null, cancellation);
+        var byStage = new int[4];
+        foreach (var server in seen.Servers)
+            byStage[(int)server.Stage]++;
+        return new PoolInfo
+        {
+            Spec = Spec,
+            StateId = _state?.Id ?? Guid.Empty,
+            ServersByStage = byStage,
+            Decider = _state?.ReadDecider(),
+            Problems = [.. seen.Problems],
+        };
+    }
 
     /// <summary>The hosts as they are now.</summary>
-    public Task<IReadOnlyList<HostInfo>> GetHostsAsync(CancellationToken cancellation) => throw new NotImplementedException();
+    public async Task<IReadOnlyList<HostInfo>> GetHostsAsync(CancellationToken cancellation)
+    {
+        var seen = await ObserveAsync(null, cancellation);
+        var running = seen.Servers
+            .Where(s => s.Host is not null && s.Power is PowerState.Running or PowerState.Paused)
+            .ToLookup(s => s.Host!, StringComparer.OrdinalIgnoreCase);
+        var suspended = SuspendedHosts(_clock.GetUtcNow());
+        return
+        [
+            .. Spec.Hosts.Select(host => new HostInfo
+            {
+                Spec = host,
+                Reachable = seen.IsReachable(host.Name),
+                Suspended = suspended.ContainsKey(host.Name),
+                SuspendedBy = suspended.TryGetValue(host.Name, out var o) ? Signed(o.By, o.At, o.Until) : null,
+                Servers = running[host.Name].Count(),
+                MemoryUsedBytes = running[host.Name].Sum(s => s.MemoryBytes) + seen.ForeignBytes(host.Name),
+                Problem = seen.ProblemOf(host.Name),
+            }),
+        ];
+    }
 
-    /// <summary>The services as they are now.</summary>
-    public Task<IReadOnlyList<ServiceInfo>> GetServicesAsync(CancellationToken cancellation) => throw new NotImplementedException();
+    /// <summary>The services as they are now. The load is measured over a moment, so this takes a second or so unless a recent sample is at hand.</summary>
+    public async Task<IReadOnlyList<ServiceInfo>> GetServicesAsync(CancellationToken cancellation)
+    {
+        var observing = ObserveAsync(null, cancellation);
+        var loads = await _sensor.MeasureAsync(cancellation);
+        var seen = await observing;
+        var counts = seen.Servers.ToLookup(s => s.Service, StringComparer.OrdinalIgnoreCase);
+        var pinned = _state?.Overrides.ReadServices(_clock.GetUtcNow()).ToDictionary(o => o.Service, StringComparer.OrdinalIgnoreCase) ?? [];
+        return
+        [
+            .. Spec.Services.Select(service => new ServiceInfo
+            {
+                Spec = service,
+                InMatrix = counts[service.Name].Count(s => s.Stage is Stage.Matrix),
+                InChamber = counts[service.Name].Count(s => s.Stage is Stage.Chamber),
+                InNest = counts[service.Name].Count(s => s.Stage is Stage.Nest),
+                Pinned = pinned.TryGetValue(service.Name, out var pin) ? pin.Servers : null,
+                PinnedBy = pin is null ? null : Signed(pin.By, pin.At, pin.Until),
+                Load = loads.TryGetValue(service.Name, out var load) ? load : null,
+            }),
+        ];
+    }
 
     /// <summary>The servers as they are now, host by host as their answers come.</summary>
     /// <param name="health">True to ask each running server's health check too.</param>
     /// <param name="found">Called with each batch as it comes, never at the same time from two threads; may be null.</param>
     /// <param name="cancellation">Ends the call.</param>
-    public Task<IReadOnlyList<ServerInfo>> GetServersAsync(bool health, Action<IReadOnlyList<ServerInfo>>? found, CancellationToken cancellation) => throw new NotImplementedException();
+    public async Task<IReadOnlyList<ServerInfo>> GetServersAsync(bool health, Action<IReadOnlyList<ServerInfo>>? found, CancellationToken cancellation)
+    {
+        if (!health)
+            return [.. (await ObserveAsync(found, cancellation)).Servers];
 
-    /// <summary>Moves, newest first: open ones always, ended ones from the history.</summary>
-    public Task<IReadOnlyList<MoveRecord>> GetMovesAsync(DateTimeOffset? since, int most, CancellationToken cancellation) => throw new NotImplementedException();
-
-    /// <summary>Makes a move for new servers of a service, without carrying it out.</summary>
-    public Task<IReadOnlyList<Move>> PlanCreateAsync(string service, int count, string? name, CancellationToken cancellation) => throw new NotImplementedException();
-
-    /// <summary>Makes the move that takes a server to a stage, a host or both, without carrying it out. Checks legality and room; chooses the host where none is named.</summary>
-    /// <exception cref="VMatrixException"><c>ServerNotFound</c>, <c>IllegalStageChange</c>, <c>HostNotFound</c>, <c>NoRoom</c>, <c>AlreadyThere</c>.</exception>
-    public Task<Move> PlanMoveAsync(Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation) => throw new NotImplementedException();
-
-    /// <summary>Makes the move that purges a disposed server, without carrying it out.</summary>
-    public Task<Move> PlanPurgeAsync(Guid server, CancellationToken cancellation) => throw new NotImplementedException();
-
-    /// <summary>Senses and makes a plan, stored under its id; changes nothing else.</summary>
-    public Task<Plan> PlanSwitchAsync(CancellationToken cancellation) => throw new NotImplementedException();
-
-    /// <summary>Carries moves out by hand: servers are claimed meanwhile and held against the Oracle after.</summary>
-    /// <param name="moves">The moves.</param>
-    /// <param name="holdFor">How long the Oracle leaves the servers alone after; null for the pool setting.</param>
-    /// <param name="progress">Told at each change; may be null.</param>
-    /// <param name="cancellation">Ends the call at the nearest whole state.</param>
-    public Task<IReadOnlyList<MoveRecord>> CarryOutAsync(IReadOnlyList<Move> moves, TimeSpan? holdFor, IProgress<MoveRecord>? progress, CancellationToken cancellation) => throw new NotImplementedException();
-
-    /// <summary>Carries out a stored plan by its id, as the pool's decider.</summary>
-    /// <exception cref="VMatrixException"><c>PlanNotFound</c>, <c>PlanExpired</c>, <c>DeciderBusy</c>.</exception>
-    public Task<IReadOnlyList<MoveRecord>> SwitchAsync(Guid plan, IProgress<MoveRecord>? progress, CancellationToken cancellation) => throw new NotImplementedException();
-
-    /// <summary>Switches again and again as the pool's decider until cancelled.</summary>
-    /// <param name="name">What the decider calls itself.</param>
-    /// <param name="interval">Time from one switch to the next; null for the pool's setting.</param>
-    /// <param name="switched">Told of each plan; may be null.</param>
-    /// <param name="progress">Told at each change of a move; may be null.</param>
-    /// <param name="cancellation">Ends it, with nothing half done.</param>
-    public Task RunAsync(string name, TimeSpan? interval, Action<Plan>? switched, IProgress<MoveRecord>? progress, CancellationToken cancellation) => throw new NotImplementedException();
+        var seen = await ObserveAsync(null, cancellation);
+        var asked = await _sensor.CheckHealthAsync([.. seen.Servers], cancellation);
+        ServerInfo[] servers = [.. seen.Servers.Select(s => asked.TryGetValue(s.Id, out var answer) ? s with { Health = answer.Health, Problem = s.Problem ?? answer.Problem } : s)];
+        if (servers.Length > 0)
+            found?.Invoke(servers);
+        return servers;
+    }
 
     /// <inheritdoc/>
-    public ValueTask DisposeAsync() => throw new NotImplementedException();
+    public async ValueTask DisposeAsync()
+    {
+        _sensor.Dispose();
+        _state?.Dispose();
+        await _drivers.DisposeAsync();
+    }
+
+    private Task<Observation> ObserveAsync(Action<IReadOnlyList<ServerInfo>>? found, CancellationToken cancellation) =>
+        Observation.ReadAsync(Spec, _drivers.Hypervisor, _state?.Id, found, cancellation);
+
+    private Dictionary<string, HostOverride> SuspendedHosts(DateTimeOffset now) =>
+        _state?.Overrides.ReadHosts(now).ToDictionary(o => o.Host, StringComparer.OrdinalIgnoreCase) ?? [];
+
+    private static string Signed(string by, DateTimeOffset at, DateTimeOffset? until) => $"{by} at {at:u}{(until is null ? "" : $", until {until:u}")}";
+
+    private ServiceSpec FindService(string name) =>
+        Spec.Services.FirstOrDefault(s => string.Equals(s.Name, name, StringComparison.OrdinalIgnoreCase))
+        ?? throw new VMatrixException("ServiceNotFound", VMatrixErrorKind.NotFound,
+            $"There is no service '{name}' in pool '{Spec.Name}'; it has: {string.Join(", ", Spec.Services.Select(s => s.Name))}.");
+
+    private HostSpec FindHost(string name) =>
+        Spec.Hosts.FirstOrDefault(h => string.Equals(h.Name, name, StringComparison.OrdinalIgnoreCase))
+        ?? throw new VMatrixException("HostNotFound", VMatrixErrorKind.NotFound,
+            $"There is no host '{name}' in pool '{Spec.Name}'; it has: {string.Join(", ", Spec.Hosts.Select(h => h.Name))}.");
+
+    private Mover RequireMover() =>
+        _mover ?? throw new InvalidOperationException("This session was opened for reading.");
 }

@@ -7,6 +7,7 @@ using System.Linq;
 using System.Security.Cryptography;
 using System.Text.Json;
 using System.Threading;
+using VMatrix.Planning;
 
 namespace VMatrix.Moves;
 
@@ -167,6 +168,26 @@ public sealed class StateFolder : IDisposable
             .Select(f => Guid.TryParse(f.Name.Split('.')[0], out var id) ? id : Guid.Empty).Where(id => id != Guid.Empty).ToArray()
         : (IReadOnlyList<Guid>)[]);
 
+    /// <summary>What the planner kept from the plan before; null when there is none, or when it cannot be read: planning then begins anew.</summary>
+    public PlannerMemory? ReadMemory() => Guard(() =>
+    {
+        try
+        {
+            return StateFiles.TryReadJson<PlannerMemory>(MemoryPath);
+        }
+        catch (VMatrixException)
+        {
+            return null;
+        }
+    });
+
+    /// <summary>Keeps what the planner wants to find next time.</summary>
+    public void WriteMemory(PlannerMemory memory) => Guard(() =>
+    {
+        StateFiles.Rename(StateFiles.WriteTemporary(MemoryPath, StateFiles.ToBytes(memory), flush: false), MemoryPath);
+        return true;
+    });
+
     /// <summary>Deletes plans that were stored before a moment.</summary>
     public void TrimPlans(DateTimeOffset before) => Guard(() =>
     {
@@ -208,6 +229,8 @@ public sealed class StateFolder : IDisposable
     internal string MovesFolder => System.IO.Path.Combine(Path, "moves");
 
     internal string OwnersFolder => System.IO.Path.Combine(Path, "owners");
+
+    private string MemoryPath => System.IO.Path.Combine(Path, "memory.json");
 
     internal string PlansFolder => System.IO.Path.Combine(Path, "plans");
 

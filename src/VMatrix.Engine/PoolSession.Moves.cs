@@ -1,0 +1,209 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using System.Threading;
+using System.Threading.Tasks;
+using VMatrix.Moves;
+
+namespace VMatrix;
+
+/// <content>Moves by hand.</content>
+public sealed partial class PoolSession
+{
+    /// <summary>Moves, newest first: open ones always, ended ones from the history.</summary>
+    /// <param name="since">Only those that began after; null for all.</param>
+    /// <param name="most">Most ended moves to return.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    public Task<IReadOnlyList<MoveRecord>> GetMovesAsync(DateTimeOffset? since, int most, CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        if (_state is null)
+            return Task.FromResult<IReadOnlyList<MoveRecord>>([]);
+        IEnumerable<MoveRecord> open = _state.ReadOpenMoves().Where(m => since is null || m.StartedAt >= since);
+        return Task.FromResult<IReadOnlyList<MoveRecord>>([.. open.OrderByDescending(m => m.StartedAt), .. _state.History.ReadMoves(since, most)]);
+    }
+
+    /// <summary>Makes the moves for new servers of a service, without carrying them out.</summary>
+    /// <param name="service">The service.</param>
+    /// <param name="count">How many servers.</param>
+    /// <param name="name">A name for the server, with a number added when there are several; null for the service's name and the next free number.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    /// <exception cref="VMatrixException"><c>ServiceNotFound</c>.</exception>
+    public async Task<IReadOnlyList<Move>> PlanCreateAsync(string service, int count, string? name, CancellationToken cancellation)
+    {
+        var spec = FindService(service);
+        var seen = await ObserveAsync(null, cancellation);
+        var taken = new HashSet<string>(seen.Servers.Select(s => s.Name), StringComparer.OrdinalIgnoreCase);
+        var moves = new List<Move>(count);
+        int number = 1;
+        for (int i = 0; i < count; i++)
+        {
+            string next = name is not null && count == 1 ? name : $"{name ?? spec.Name}-{number}";
+            while (name is null || count > 1 ? !taken.Add(next) : false)
+                next = $"{name ?? spec.Name}-{++number}";
+            moves.Add(new Move
+            {
+                Id = Guid.NewGuid(),
+                Kind = MoveKind.Create,
+                ServerId = Guid.NewGuid(),
+                ServerName = next,
+                Service = spec.Name,
+                FromStage = Stage.Nest,
+                ToStage = Stage.Nest,
+                Reason = "Asked for by hand.",
+            });
+        }
+
+        return moves;
+    }
+
+    /// <summary>Makes the move that takes a server to a stage, a host or both, without carrying it out. Checks that it is legal and that there is room; chooses the host where none is named.</summary>
+    /// <param name="server">The server's id.</param>
+    /// <param name="stage">The stage; null to keep the one it is in.</param>
+    /// <param name="destination">The host; null for the one with the most free memory, or for the nest.</param>
+    /// <param name="live">True to move a running machine without stopping it, where the driver can.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    /// <exception cref="VMatrixException"><c>ServerNotFound</c>, <c>IllegalStageChange</c>, <c>HostNotFound</c>, <c>HostRoleMismatch</c>, <c>NoRoom</c>, <c>AlreadyThere</c>.</exception>
+    public async Task<Move> PlanMoveAsync(Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation)
+    {
+        var seen = await ObserveAsync(null, cancellation);
+        var (info, mark) = seen.Find(server) ?? throw NoServer(server);
+        var host = destination is null ? null : FindHost(destination);
+        var to = stage ?? (host is null ? throw new VMatrixException("NothingToMove", VMatrixErrorKind.InvalidInput, "Say a stage, a destination or both.")
+            : info.Stage is Stage.Matrix or Stage.Chamber ? info.Stage
+            : host.Role is HostRole.Chamber ? Stage.Chamber : Stage.Matrix);
+        if (info.Stage == to && (to is Stage.Nest or Stage.Disposed || host is null || string.Equals(host.Name, info.Host, StringComparison.OrdinalIgnoreCase)))
+        {
+            throw new VMatrixException("AlreadyThere", VMatrixErrorKind.InvalidState,
+                $"Server '{info.Name}' is in the {to} already{(info.Host is null ? "" : $", on host '{info.Host}'")}.");
+        }
+
+        if (!StageRules.IsLegal(info.Stage, to))
+            throw new VMatrixException("IllegalStageChange", VMatrixErrorKind.InvalidState, $"{StageRules.Describe(info.Stage, to)} The server is '{info.Name}'.");
+        if (to is Stage.Nest or Stage.Disposed)
+        {
+            if (host is not null)
+                throw new VMatrixException("DestinationNotAllowed", VMatrixErrorKind.InvalidInput, $"A server in the {to} is on no host; leave out the destination '{host.Name}'.");
+        }
+        else
+        {
+            host = host is null ? ChooseHost(seen, info, to) : CheckHost(seen, info, to, host);
+        }
+
+        return new Move
+        {
+            Id = Guid.NewGuid(),
+            Kind = to switch
+            {
+                Stage.Disposed => MoveKind.Dispose,
+                Stage.Nest => info.Stage is Stage.Disposed ? MoveKind.Undo : MoveKind.Hibernate,
+                _ => info.Stage is Stage.Nest ? MoveKind.Wake : MoveKind.Relocate,
+            },
+            ServerId = info.Id,
+            ServerName = info.Name,
+            Service = info.Service,
+            FromStage = info.Stage,
+            FromHost = info.Host,
+            Generation = mark.Generation,
+            ToStage = to,
+            ToHost = host?.Name,
+            Live = live && info.Stage is Stage.Matrix or Stage.Chamber && host is not null,
+            Reason = "Asked for by hand.",
+        };
+    }
+
+    /// <summary>Makes the move that purges a disposed server, without carrying it out.</summary>
+    /// <exception cref="VMatrixException"><c>ServerNotFound</c>, <c>NotDisposed</c>.</exception>
+    public async Task<Move> PlanPurgeAsync(Guid server, CancellationToken cancellation)
+    {
+        var seen = await ObserveAsync(null, cancellation);
+        var (info, mark) = seen.Find(server) ?? throw NoServer(server);
+        if (info.Stage is not Stage.Disposed)
+        {
+            throw new VMatrixException("NotDisposed", VMatrixErrorKind.InvalidState,
+                $"Server '{info.Name}' is in the {info.Stage}; only a disposed server can be purged. Dispose of it first.");
+        }
+
+        return new Move
+        {
+            Id = Guid.NewGuid(),
+            Kind = MoveKind.Purge,
+            ServerId = info.Id,
+            ServerName = info.Name,
+            Service = info.Service,
+            FromStage = Stage.Disposed,
+            Generation = mark.Generation,
+            ToStage = Stage.Disposed,
+            Reason = "Asked for by hand.",
+        };
+    }
+
+    /// <summary>Carries moves out by hand: servers are claimed meanwhile and held against the Oracle after. A move that fails is told in its record and does not throw.</summary>
+    /// <param name="moves">The moves.</param>
+    /// <param name="holdFor">How long the Oracle leaves the servers alone after; null for the pool's setting.</param>
+    /// <param name="progress">Told at each change; may be null.</param>
+    /// <param name="cancellation">Ends the call at the nearest whole state.</param>
+    public async Task<IReadOnlyList<MoveRecord>> CarryOutAsync(IReadOnlyList<Move> moves, TimeSpan? holdFor, IProgress<MoveRecord>? progress, CancellationToken cancellation)
+    {
+        var mover = RequireMover();
+        await _drivers.Balancer.EnsureAsync(cancellation);
+        return await mover.CarryOutAsync(moves, new MoveContext { By = StateFolder.Describe("by hand"), HoldFor = holdFor ?? Spec.Oracle.HoldFor }, progress, cancellation);
+    }
+
+    private VMatrixException NoServer(Guid id) =>
+        new("ServerNotFound", VMatrixErrorKind.NotFound, $"There is no server with the id {id} in pool '{Spec.Name}'; Get-VMatrixServer lists them.");
+
+    private HostSpec ChooseHost(Observation seen, ServerInfo server, Stage to)
+    {
+        var refused = new List<string>();
+        HostSpec? best = null;
+        long most = -1;
+        foreach (var host in Spec.Hosts)
+        {
+            if (WhyNot(seen, server, to, host) is { } why)
+            {
+                refused.Add(why);
+                continue;
+            }
+
+            long free = host.MemoryBytes - UsedBytes(seen, host);
+            if (free > most && !string.Equals(host.Name, server.Host, StringComparison.OrdinalIgnoreCase))
+                (best, most) = (host, free);
+        }
+
+        return best ?? throw new VMatrixException("NoRoom", VMatrixErrorKind.NoRoom,
+            $"No host can take server '{server.Name}' into the {to}: {string.Join("; ", refused.Take(8))}{(refused.Count > 8 ? $"; and {refused.Count - 8} more" : "")}.");
+    }
+
+    private HostSpec CheckHost(Observation seen, ServerInfo server, Stage to, HostSpec host) =>
+        WhyNot(seen, server, to, host) is { } why
+            ? throw new VMatrixException(host.Role != RoleFor(to) ? "HostRoleMismatch" : "NoRoom",
+                host.Role != RoleFor(to) ? VMatrixErrorKind.InvalidInput : VMatrixErrorKind.NoRoom,
+                $"Host '{host.Name}' cannot take server '{server.Name}' into the {to}: {why}.")
+            : host;
+
+    private string? WhyNot(Observation seen, ServerInfo server, Stage to, HostSpec host)
+    {
+        if (host.Role != RoleFor(to))
+            return $"{host.Name} is a {(host.Role is HostRole.Matrix ? "matrix" : "chamber")} host";
+        if (!seen.IsReachable(host.Name))
+            return $"{host.Name} does not answer";
+        var service = FindService(server.Service);
+        if (Contains(service.ForbiddenHosts, host.Name) || (service.AllowedHosts.Count > 0 && !Contains(service.AllowedHosts, host.Name)))
+            return $"{host.Name} is not allowed for {service.Name}";
+        ServerInfo[] there = [.. seen.Servers.Where(s => s.Id != server.Id && string.Equals(s.Host, host.Name, StringComparison.OrdinalIgnoreCase))];
+        if (host.MostServers is { } limit && there.Length >= limit)
+            return $"{host.Name} has {there.Length} of {limit} servers";
+        if (to is Stage.Matrix && there.Length > 0 && (service.Isolation is Isolation.Dedicated || there.Any(s => FindService(s.Service).Isolation is Isolation.Dedicated)))
+            return $"{host.Name} holds {there[0].Name} and isolation is dedicated";
+        long free = host.MemoryBytes - UsedBytes(seen, host);
+        return free < server.MemoryBytes ? $"{host.Name} has {free >> 20} MiB free of the {server.MemoryBytes >> 20} MiB needed" : null;
+
+        static bool Contains(IReadOnlyList<string> names, string name) => names.Contains(name, StringComparer.OrdinalIgnoreCase);
+    }
+
+    private static HostRole RoleFor(Stage stage) => stage is Stage.Chamber ? HostRole.Chamber : HostRole.Matrix;
+
+    private static long UsedBytes(Observation seen, HostSpec host) =>
+        seen.ForeignBytes(host.Name) + seen.Servers.Where(s => string.Equals(s.Host, host.Name, StringComparison.OrdinalIgnoreCase)).Sum(s => s.MemoryBytes);
+}

@@ -1,0 +1,174 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using System.Threading;
+using System.Threading.Tasks;
+using VMatrix.Moves;
+using VMatrix.Planning;
+
+namespace VMatrix;
+
+/// <content>Switching: sense the load, make a plan, carry it out.</content>
+public sealed partial class PoolSession
+{
+    private readonly Sensor _sensor;
+    private readonly Dictionary<string, TimeSpan> _wakeTime = new(StringComparer.OrdinalIgnoreCase);
+    private PlannerMemory? _memory;
+    private int _seed;
+
+    /// <summary>Senses and makes a plan, stored under its id where the pool has a state folder; changes nothing else.</summary>
+    public async Task<Plan> PlanSwitchAsync(CancellationToken cancellation)
+    {
+        _memory ??= _state?.ReadMemory();
+        var measuring = _sensor.MeasureAsync(cancellation);
+        var seen = await ObserveAsync(null, cancellation);
+        var health = await _sensor.CheckHealthAsync([.. seen.Servers.Where(s => s.Stage is Stage.Matrix)], cancellation);
+        _ = await measuring;
+        var open = _state?.ReadOpenMoves() ?? [];
+        var now = _clock.GetUtcNow();
+        var suspended = SuspendedHosts(now);
+        var output = Planner.Plan(new PlannerInput
+        {
+            Pool = Spec,
+            Now = now,
+            Hosts =
+            [
+                .. Spec.Hosts.Select(h => new HostState
+                {
+                    Name = h.Name,
+                    Reachable = seen.IsReachable(h.Name),
+                    Suspended = suspended.ContainsKey(h.Name),
+                    ProvenDead = suspended.TryGetValue(h.Name, out var o) && o.ConfirmedDead && !seen.IsReachable(h.Name),
+                    PoweredDown = seen.IsPoweredDown(h.Name),
+                    ForeignMemoryBytes = seen.ForeignBytes(h.Name),
+                }),
+            ],
+            Servers = seen.ToStates(open, health.ToDictionary(h => h.Key, h => h.Value.Health)),
+            Loads = _sensor.Samples,
+            Memory = _memory,
+            WakeTime = _wakeTime,
+            Images = seen.Images,
+            Pinned = _state?.Overrides.ReadServices(now).ToDictionary(o => o.Service, o => o.Servers, StringComparer.OrdinalIgnoreCase) ?? [],
+            LiveMigration = _drivers.Hypervisor.Traits.LiveMigration,
+            Seed = ++_seed,
+        });
+        _memory = output.Memory;
+        if (_state is null)
+            return output.Plan;
+        _state.WriteMemory(output.Memory);
+        return _state.StorePlan(output.Plan);
+    }
+
+    /// <summary>Carries out a stored plan by its id, as the pool's decider.</summary>
+    /// <param name="plan">The plan's id.</param>
+    /// <param name="progress">Told at each change of a move; may be null.</param>
+    /// <param name="cancellation">Ends it at the nearest whole state.</param>
+    /// <returns>What became of each move, in the plan's order.</returns>
+    /// <exception cref="VMatrixException"><c>PlanNotFound</c>, <c>PlanCorrupt</c>, <c>PlanExpired</c>, <c>DeciderBusy</c>.</exception>
+    public async Task<IReadOnlyList<MoveRecord>> SwitchAsync(Guid plan, IProgress<MoveRecord>? progress, CancellationToken cancellation)
+    {
+        var mover = RequireMover();
+        var stored = _state!.LoadPlan(plan);
+        using var decider = _state.Decide("Invoke-VMatrixSwitch");
+        var context = new MoveContext { By = StateFolder.Describe("Invoke-VMatrixSwitch"), Epoch = decider.Epoch };
+        await PrepareAsync(mover, context, progress, cancellation);
+        return await CarryOutPlanAsync(mover, stored, context, progress, cancellation);
+    }
+
+    /// <summary>Switches again and again as the pool's decider until cancelled. Ends when every open move has come to a whole state; the servers keep running.</summary>
+    /// <param name="name">What the decider calls itself.</param>
+    /// <param name="interval">Time from one switch to the next; null for the pool's setting.</param>
+    /// <param name="switched">Told of each switch: the plan and the loads it saw; may be null.</param>
+    /// <param name="progress">Told at each change of a move; may be null.</param>
+    /// <param name="cancellation">Ends it, with nothing half done.</param>
+    /// <exception cref="VMatrixException"><c>DeciderBusy</c>, <c>DeciderLost</c>.</exception>
+    public async Task RunAsync(string name, TimeSpan? interval, Action<Plan>? switched, IProgress<MoveRecord>? progress, CancellationToken cancellation)
+    {
+        var mover = RequireMover();
+        using var decider = _state!.Decide(name);
+        var context = new MoveContext { By = StateFolder.Describe(name), Epoch = decider.Epoch };
+        var open = new List<Task>();
+        try
+        {
+            await PrepareAsync(mover, context, progress, cancellation);
+            string? incarnation = null;
+            while (true)
+            {
+                decider.Check();
+                var tick = _clock.WaitAsync(interval ?? Spec.Oracle.Interval, cancellation);
+                incarnation = await KeepBalancerAsync(mover, context, incarnation, cancellation);
+                var plan = await PlanSwitchAsync(cancellation);
+                switched?.Invoke(plan);
+                if (plan.Moves.Count > 0 && Spec.Oracle.Mode is OracleMode.Automatic)
+                    open.Add(CarryOutPlanAsync(mover, plan, context, progress, cancellation));
+                await tick;
+                foreach (var ended in open.Where(t => t.IsCompleted).ToArray())
+                {
+                    await ended;
+                    open.Remove(ended);
+                }
+            }
+        }
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+        {
+            // Asked to stop: what is open below is brought to a whole state first.
+        }
+        finally
+        {
+            await Task.WhenAll(open);
+        }
+    }
+
+    private async Task PrepareAsync(Mover mover, MoveContext context, IProgress<MoveRecord>? progress, CancellationToken cancellation)
+    {
+        await _drivers.Balancer.EnsureAsync(cancellation);
+        _ = await mover.RecoverAsync(context, progress, cancellation);
+    }
+
+    /// <summary>Gives a balancer that went away and came back its servers again.</summary>
+    private async Task<string?> KeepBalancerAsync(Mover mover, MoveContext context, string? incarnation, CancellationToken cancellation)
+    {
+        try
+        {
+            var report = await _drivers.Balancer.ReadAsync(cancellation);
+            if (report.Incarnation != incarnation)
+                _ = await mover.RecoverAsync(context, null, cancellation);
+            return report.Incarnation;
+        }
+        catch (VMatrixException error) when (error.Kind is VMatrixErrorKind.Unreachable)
+        {
+            try
+            {
+                await _drivers.Balancer.EnsureAsync(cancellation);
+            }
+            catch (VMatrixException)
+            {
+                // It stays away: the loads are bad samples and freeze the decisions, which say so.
+            }
+
+            return null;
+        }
+    }
+
+    private async Task<IReadOnlyList<MoveRecord>> CarryOutPlanAsync(Mover mover, Plan plan, MoveContext context, IProgress<MoveRecord>? progress, CancellationToken cancellation)
+    {
+        if (_clock.GetUtcNow() > plan.ExpiresAt)
+        {
+            throw new VMatrixException("PlanExpired", VMatrixErrorKind.InvalidState,
+                $"Plan {plan.Id} expired at {plan.ExpiresAt:u}; make a new one with New-VMatrixPlan.");
+        }
+
+        var records = await mover.CarryOutAsync(plan.Moves, context with { PlanId = plan.Id }, progress, cancellation);
+        foreach (var record in records)
+        {
+            if (record.Move.Kind is MoveKind.Wake && record.Status is MoveStatus.Done && record.Duration is { } took)
+            {
+                // Smoothed as TCP smooths its round-trip time (RFC 6298: one eighth of each new one).
+                _wakeTime[record.Move.Service] = _wakeTime.TryGetValue(record.Move.Service, out var known)
+                    ? known + TimeSpan.FromTicks((took - known).Ticks / 8) : took;
+            }
+        }
+
+        return records;
+    }
+}

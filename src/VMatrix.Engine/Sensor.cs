@@ -1,0 +1,115 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using System.Threading;
+using System.Threading.Tasks;
+using VMatrix.Drivers;
+using VMatrix.Moves;
+using VMatrix.Planning;
+
+namespace VMatrix;
+
+/// <summary>Asks a pool's balancer for its load and its servers for their health, and keeps the samples that planning looks back on.</summary>
+internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, TimeProvider clock) : IDisposable
+{
+    /// <summary>Samples kept for each service: the planner keeps its own longer memory.</summary>
+    private const int SamplesKept = 256;
+
+    /// <summary>Health checks at the same time.</summary>
+    private const int ChecksAtOnce = 64;
+
+    /// <summary>Rates over less than this are noise.</summary>
+    private static readonly TimeSpan s_shortest = TimeSpan.FromSeconds(1);
+
+    private readonly Dictionary<string, List<ServiceLoad>> _samples = pool.Services.ToDictionary(s => s.Name, _ => new List<ServiceLoad>(), StringComparer.OrdinalIgnoreCase);
+    private readonly SemaphoreSlim _one = new(1, 1);
+    private BalancerReport? _before;
+
+    /// <summary>The samples by service, oldest first.</summary>
+    public IReadOnlyDictionary<string, IReadOnlyList<ServiceLoad>> Samples
+    {
+        get
+        {
+            lock (_samples)
+                return _samples.ToDictionary(s => s.Key, s => (IReadOnlyList<ServiceLoad>)[.. s.Value], StringComparer.OrdinalIgnoreCase);
+        }
+    }
+
+    /// <summary>Measures each service's load since the measurement before, waiting where that was too short a time ago.</summary>
+    public async Task<IReadOnlyDictionary<string, ServiceLoad>> MeasureAsync(CancellationToken cancellation)
+    {
+        await _one.WaitAsync(cancellation);
+        try
+        {
+            BalancerReport? now = null;
+            try
+            {
+                if (_before is not { } earlier || clock.GetUtcNow() - earlier.At > pool.Oracle.StaleAfter)
+                {
+                    _before = await drivers.Balancer.ReadAsync(cancellation);
+                    await clock.WaitAsync(s_shortest, cancellation);
+                }
+                else if (clock.GetUtcNow() - earlier.At is var since && since < s_shortest)
+                {
+                    await clock.WaitAsync(s_shortest - since, cancellation);
+                }
+
+                now = await drivers.Balancer.ReadAsync(cancellation);
+            }
+            catch (VMatrixException)
+            {
+                // A balancer that does not answer makes bad samples, which say so.
+            }
+
+            var loads = Sensing.Measure(pool, _before, now, clock.GetUtcNow());
+            _before = now;
+            Keep(loads.Values);
+            return loads;
+        }
+        finally
+        {
+            _one.Release();
+        }
+    }
+
+    /// <summary>Asks the health check of every running server that has an address.</summary>
+    public async Task<IReadOnlyDictionary<Guid, (ServerHealth Health, string? Problem)>> CheckHealthAsync(IReadOnlyList<ServerInfo> servers, CancellationToken cancellation)
+    {
+        var services = pool.Services.ToDictionary(s => s.Name, StringComparer.OrdinalIgnoreCase);
+        using var gate = new SemaphoreSlim(ChecksAtOnce);
+        var answers = await Task.WhenAll(servers
+            .Where(s => s.Power is PowerState.Running && s.Health is ServerHealth.Unknown && s.Address is not null && services.ContainsKey(s.Service))
+            .Select(Check));
+        return answers.ToDictionary(a => a.Id, a => a.Problem is null ? (ServerHealth.Healthy, (string?)null) : (ServerHealth.Failing, a.Problem));
+
+        async Task<(Guid Id, string? Problem)> Check(ServerInfo server)
+        {
+            await gate.WaitAsync(cancellation);
+            try
+            {
+                return (server.Id, await drivers.Health.CheckAsync(services[server.Service], server.Address!, cancellation));
+            }
+            finally
+            {
+                gate.Release();
+            }
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _one.Dispose();
+
+    private void Keep(IEnumerable<ServiceLoad> loads)
+    {
+        lock (_samples)
+        {
+            foreach (var load in loads)
+            {
+                var kept = _samples[load.Service];
+                kept.Add(load);
+                if (kept.Count > SamplesKept)
+                    kept.RemoveRange(0, kept.Count - SamplesKept);
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+using System;
+using System.Collections.Generic;
+using System.IO;
+using System.Linq;
+using System.Threading;
+using System.Threading.Tasks;
+using Xunit;
+
+namespace VMatrix.Tests;
+
+/// <summary>The door, on a simulated pool read from a file, as the cmdlets and the Oracle use it.</summary>
+public sealed class PoolSessionTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("vmatrix-door-").FullName;
+
+    private string Pool => Path.Combine(_folder, "pool.yaml");
+
+    public PoolSessionTests() => File.WriteAllText(Pool, """
+        pool: door
+        hypervisor: simulation
+        hosts:
+          - { name: host1, memory: 1 GiB }
+          - { name: host2, memory: 1 GiB }
+          - { name: host3, memory: 1 GiB }
+          - { name: chamber1, role: chamber, memory: 1 GiB }
+        services:
+          - { name: FINANCE, priority: 4, least: 1, most: 3, capacity: 10/s, image: { memory: 256 MiB, warm: true } }
+          - { name: SPORTS, least: 0, most: 3, capacity: 10/s, image: { memory: 256 MiB, warm: true } }
+        balancer: { kind: simulation }
+        oracle: { interval: 1s }
+        """);
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public async Task A_session_for_reading_writes_nothing()
+    {
+        await using var session = await PoolSession.OpenAsync(Pool, forChange: false, CancellationToken.None);
+
+        Assert.Empty(await session.GetServersAsync(false, null, CancellationToken.None));
+        Assert.Equal(4, (await session.GetHostsAsync(CancellationToken.None)).Count);
+        Assert.Equal([Pool], Directory.GetFileSystemEntries(_folder));
+    }
+
+    [Fact]
+    public async Task Mistakes_in_the_file_are_one_error_that_names_them_all()
+    {
+        await File.WriteAllTextAsync(Pool, (await File.ReadAllTextAsync(Pool)).Replace("least: 1", "least: 9").Replace("role: chamber", "role: cellar"));
+
+        var error = await Assert.ThrowsAsync<VMatrixException>(() => PoolSession.OpenAsync(Pool, false, CancellationToken.None));
+
+        Assert.Equal("PoolInvalid", error.Id);
+        Assert.Contains("cellar", error.Message);
+        Assert.Contains("least", error.Message);
+        Assert.Equal(PoolSession.Check(Pool).Count, error.Message.Split('\n').Length - 1);
+    }
+
+    [Fact]
+    public async Task A_server_goes_through_its_life_by_hand()
+    {
+        await using var session = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None);
+        await CarryOut(session, await session.PlanCreateAsync("finance", 2, null, CancellationToken.None));
+        var servers = await session.GetServersAsync(false, null, CancellationToken.None);
+        Assert.Equal(["FINANCE-1", "FINANCE-2"], servers.Select(s => s.Name).Order());
+        Assert.All(servers, s => Assert.Equal((Stage.Nest, (string?)null), (s.Stage, s.Host)));
+        var id = servers.Single(s => s.Name == "FINANCE-1").Id;
+
+        await CarryOut(session, [await session.PlanMoveAsync(id, Stage.Matrix, "host2", false, CancellationToken.None)]);
+        var live = await Find(session, id, health: true);
+        Assert.Equal((Stage.Matrix, "host2", ServerHealth.Healthy), (live.Stage, live.Host, live.Health));
+        Assert.NotNull(live.HeldUntil);
+
+        await CarryOut(session, [await session.PlanMoveAsync(id, Stage.Chamber, null, false, CancellationToken.None)]);
+        Assert.Equal("chamber1", (await Find(session, id)).Host);
+        await CarryOut(session, [await session.PlanMoveAsync(id, Stage.Disposed, null, false, CancellationToken.None)]);
+        Assert.Equal(Stage.Disposed, (await Find(session, id)).Stage);
+        await CarryOut(session, [await session.PlanMoveAsync(id, Stage.Nest, null, false, CancellationToken.None)]);
+        Assert.Equal(Stage.Nest, (await Find(session, id)).Stage);
+        await CarryOut(session, [await session.PlanMoveAsync(id, Stage.Disposed, null, false, CancellationToken.None)]);
+        await CarryOut(session, [await session.PlanPurgeAsync(id, CancellationToken.None)]);
+        Assert.DoesNotContain(await session.GetServersAsync(false, null, CancellationToken.None), s => s.Id == id);
+
+        var history = await session.GetMovesAsync(null, 100, CancellationToken.None);
+        Assert.Equal(
+            [MoveKind.Purge, MoveKind.Dispose, MoveKind.Undo, MoveKind.Dispose, MoveKind.Relocate, MoveKind.Wake, MoveKind.Create, MoveKind.Create],
+            history.Select(m => m.Move.Kind));
+    }
+
+    [Fact]
+    public async Task What_cannot_be_is_refused_with_what_can()
+    {
+        await using var session = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None);
+        await CarryOut(session, await session.PlanCreateAsync("SPORTS", 2, null, CancellationToken.None));
+        var servers = await session.GetServersAsync(false, null, CancellationToken.None);
+        var (one, two) = (servers[0].Id, servers[1].Id);
+        await CarryOut(session, [await session.PlanMoveAsync(one, Stage.Matrix, "host1", false, CancellationToken.None)]);
+
+        await Refused("NoRoom", "host1 holds", () => session.PlanMoveAsync(two, Stage.Matrix, "host1", false, CancellationToken.None));
+        await Refused("HostRoleMismatch", "chamber host", () => session.PlanMoveAsync(two, Stage.Matrix, "chamber1", false, CancellationToken.None));
+        await Refused("HostNotFound", "host1, host2", () => session.PlanMoveAsync(two, Stage.Matrix, "nowhere", false, CancellationToken.None));
+        await Refused("ServerNotFound", "door", () => session.PlanMoveAsync(Guid.NewGuid(), Stage.Matrix, null, false, CancellationToken.None));
+        await Refused("AlreadyThere", "in the Nest", () => session.PlanMoveAsync(two, Stage.Nest, null, false, CancellationToken.None));
+        await Refused("NotDisposed", "Dispose of it first", () => session.PlanPurgeAsync(two, CancellationToken.None));
+        await Refused("ServiceNotFound", "FINANCE, SPORTS", () => session.PlanCreateAsync("NEWS", 1, null, CancellationToken.None));
+
+        static async Task Refused(string id, string words, Func<Task> call)
+        {
+            var error = await Assert.ThrowsAsync<VMatrixException>(call);
+            Assert.Equal(id, error.Id);
+            Assert.Contains(words, error.Message);
+        }
+    }
+
+    [Fact]
+    public async Task A_switch_brings_each_service_to_its_least_and_a_second_one_has_nothing_to_do()
+    {
+        await using var session = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None);
+
+        var plan = await session.PlanSwitchAsync(CancellationToken.None);
+        var records = await session.SwitchAsync(plan.Id, null, CancellationToken.None);
+
+        Assert.All(records, r => Assert.Equal(MoveStatus.Done, r.Status));
+        Assert.Equal([1, 0], (await session.GetServicesAsync(CancellationToken.None)).Select(s => s.InMatrix));
+        Assert.Empty((await session.PlanSwitchAsync(CancellationToken.None)).Moves);
+    }
+
+    [Fact]
+    public async Task The_oracle_stops_with_nothing_half_done_and_is_alone()
+    {
+        await using var session = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None);
+        await using var other = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None);
+        using var stop = new CancellationTokenSource();
+        var planned = new TaskCompletionSource<Plan>(TaskCreationOptions.RunContinuationsAsynchronously);
+        var running = session.RunAsync("test-oracle", TimeSpan.FromMilliseconds(100), p => planned.TrySetResult(p), null, stop.Token);
+        _ = await planned.Task;
+
+        var busy = await Assert.ThrowsAsync<VMatrixException>(() => other.RunAsync("second", null, null, null, CancellationToken.None));
+        Assert.Equal("DeciderBusy", busy.Id);
+        Assert.Contains("test-oracle", busy.Message);
+        await stop.CancelAsync();
+        await running;
+
+        Assert.All(await session.GetMovesAsync(null, 10, CancellationToken.None), m => Assert.True(m.Status is MoveStatus.Done or MoveStatus.Undone or MoveStatus.Refused, $"{m.Status}: {m.Error}"));
+        Assert.Null((await other.GetPoolAsync(CancellationToken.None)).Decider);
+    }
+
+    [Fact]
+    public async Task A_suspended_host_is_emptied_and_left_alone_until_it_is_resumed()
+    {
+        await using var session = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None);
+        await CarryOut(session, await session.PlanCreateAsync("FINANCE", 1, null, CancellationToken.None));
+        var id = (await session.GetServersAsync(false, null, CancellationToken.None)).Single().Id;
+        await CarryOut(session, [await session.PlanMoveAsync(id, Stage.Matrix, "host1", false, CancellationToken.None)]);
+
+        var records = await session.SuspendHostAsync("HOST1", false, null, null, CancellationToken.None);
+
+        Assert.All(records, r => Assert.True(r.Status is MoveStatus.Done, r.Error));
+        Assert.NotEqual("host1", (await Find(session, id)).Host);
+        var host = (await session.GetHostsAsync(CancellationToken.None)).Single(h => h.Name == "host1");
+        Assert.True(host is { Suspended: true, SuspendedBy: not null, Servers: 0 });
+        Assert.True(await session.ResumeHostAsync("host1", CancellationToken.None));
+        Assert.False(await session.ResumeHostAsync("host1", CancellationToken.None));
+    }
+
+    private static async Task CarryOut(PoolSession session, IReadOnlyList<Move> moves)
+    {
+        foreach (var record in await session.CarryOutAsync(moves, null, null, CancellationToken.None))
+            Assert.True(record.Status is MoveStatus.Done, $"{record.Move.Kind} {record.Status}: {record.Error}");
+    }
+
+    private static async Task<ServerInfo> Find(PoolSession session, Guid id, bool health = false) =>
+        (await session.GetServersAsync(health, null, CancellationToken.None)).Single(s => s.Id == id);
+}
