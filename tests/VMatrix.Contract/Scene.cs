@@ -23,7 +23,7 @@ public sealed class Scene : IAsyncDisposable
         _balancer = balancer;
         Probe = probe;
         State = StateFolder.Open(world.Pool.StateFolder, create: true);
-        Mover = new Mover(world.Pool, hypervisor, balancer, probe, State, world.Clock);
+        Mover = new Mover(world.Pool, hypervisor, balancer, probe, State, world.Clock, world.Seed);
     }
 
     public DriverWorld World { get; }
@@ -150,6 +150,22 @@ public sealed class Scene : IAsyncDisposable
         Assert.True(wrong.Count == 0, string.Join("\n", wrong.Prepend("Seed " + World.Seed)));
         var left = World.Leftovers(Made);
         Assert.True(left.Count == 0, string.Join("\n", left));
+    }
+
+    /// <summary>Disposes of and purges every server that was made here.</summary>
+    public async Task ClearAsync()
+    {
+        foreach (var server in Made.ToArray())
+        {
+            if ((await SightAsync(server)).Count > 0)
+            {
+                if ((await FindAsync(server)).Machine.Mark!.Stage != Stage.Disposed)
+                    await MoveAsync(server, Stage.Disposed);
+                await MoveAsync(server, Stage.Disposed);
+            }
+
+            Made.Remove(server);
+        }
     }
 
     public async ValueTask DisposeAsync()

@@ -6,10 +6,12 @@ using VMatrix.Drivers;
 
 namespace VMatrix.Contract;
 
-/// <summary>A folder that goes away with the test.</summary>
+/// <summary>A folder that goes away with the test; in memory where the system has a place for that, because a move flushes its journal many times.</summary>
 public sealed class TemporaryFolder : IDisposable
 {
-    public string Path { get; } = Directory.CreateTempSubdirectory("vmatrix-test-").FullName;
+    public string Path { get; } = Directory.Exists("/dev/shm")
+        ? Directory.CreateDirectory($"/dev/shm/vmatrix-test-{Guid.NewGuid():N}").FullName
+        : Directory.CreateTempSubdirectory("vmatrix-test-").FullName;
 
     public void Dispose()
     {

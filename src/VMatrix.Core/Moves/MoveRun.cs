@@ -366,6 +366,15 @@ internal sealed class MoveRun
         using var grace = _mover.Clock.Deadline(Grace);
         try
         {
+            // What was powered off or deleted cannot be taken back: such a move stays open until what hinders it is mended.
+            if (steps.Any(s => s.Act is Act.Stop or Act.Discard or Act.Erase && _open.HasBegun(s.Name)))
+            {
+                var seen = await SeeAsync(grace.Token);
+                if (_move.Kind is MoveKind.Purge && seen.Count == 0)
+                    return Close(MoveStatus.Done, null);
+                if (One(seen) is var at && !(at.Place is Place.Disposed ? _move.Kind is MoveKind.Purge : at.Runs || !_ran))
+                    return Stay($"{error} It cannot be taken back: {Who} is {at.Where}.");
+            }
             Journal(() => _open.TurnBack(_mover.Clock.GetUtcNow(), error));
             foreach (var step in steps.Reverse().Where(s => _open.HasBegun(s.Name)))
             {
@@ -382,11 +391,16 @@ internal sealed class MoveRun
         {
             if (IsNoLongerOurs(e))
                 return Leave(e);
-            var stuck = $"{error} It could not be taken back: {Mover.Sentence(e)} Mend that, then run Resume-VMatrixMove or Undo-VMatrixMove {_move.Id}.";
+            return Stay($"{error} It could not be taken back: {Mover.Sentence(e)}");
+        }
+        return Close(MoveStatus.Undone, string.Join(" ", new[] { error }.Concat(notes)));
+
+        MoveRecord Stay(string why)
+        {
+            var stuck = $"{why} Mend that, then run Resume-VMatrixMove or Undo-VMatrixMove {_move.Id}.";
             Mover.Try(() => _open.Release(_mover.Clock.GetUtcNow(), stuck, stuck: true));
             return _mover.End(_batch, _open.ToRecord(MoveStatus.Failed) with { Error = stuck, EndedAt = _mover.Clock.GetUtcNow() });
         }
-        return Close(MoveStatus.Undone, string.Join(" ", new[] { error }.Concat(notes)));
     }
 
     private async Task TakeBackAsync(Act act, List<string> notes, CancellationToken cancellation)

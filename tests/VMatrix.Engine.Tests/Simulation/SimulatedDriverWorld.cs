@@ -81,3 +81,8 @@ public sealed class SimulationHypervisorContract : HypervisorContract
 {
     protected override Task<DriverWorld> OpenWorldAsync() => Task.FromResult<DriverWorld>(new SimulatedDriverWorld());
 }
+
+public sealed class SimulationMoverContract : MoverContract
+{
+    protected override Task<DriverWorld> OpenWorldAsync() => Task.FromResult<DriverWorld>(new SimulatedDriverWorld());
+}

@@ -1,0 +1,427 @@
+using System;
+using System.Collections.Generic;
+using System.IO;
+using System.Linq;
+using System.Threading;
+using System.Threading.Tasks;
+using VMatrix.Drivers;
+using VMatrix.Moves;
+using Xunit;
+
+namespace VMatrix.Contract;
+
+/// <summary>A kind of move as the contract tries it: where the server stands before, and where it is to go.</summary>
+public sealed record Way(string Route, Stage? From, Stage To, bool Elsewhere = false, bool Live = false)
+{
+    /// <summary>One way for each kind of move, each through all of its kind's steps.</summary>
+    public static IReadOnlyList<Way> All { get; } =
+    [
+        new("create", null, Stage.Nest),
+        new("wake", Stage.Nest, Stage.Matrix),
+        new("hibernate", Stage.Matrix, Stage.Nest),
+        new("relocate", Stage.Matrix, Stage.Matrix, Elsewhere: true),
+        new("relocate-live", Stage.Matrix, Stage.Matrix, Elsewhere: true, Live: true),
+        new("dispose", Stage.Matrix, Stage.Disposed),
+        new("undo", Stage.Disposed, Stage.Nest),
+        new("purge", Stage.Disposed, Stage.Disposed),
+    ];
+
+    /// <summary>Every other way through the kinds that have several.</summary>
+    public static IReadOnlyList<Way> Others { get; } =
+    [
+        new("wake", Stage.Nest, Stage.Chamber),
+        new("hibernate", Stage.Chamber, Stage.Nest),
+        new("relocate", Stage.Matrix, Stage.Chamber, Elsewhere: true),
+        new("relocate", Stage.Chamber, Stage.Matrix, Elsewhere: true),
+        new("relocate-live", Stage.Matrix, Stage.Chamber, Elsewhere: true, Live: true),
+        new("relocate-live", Stage.Chamber, Stage.Matrix, Elsewhere: true, Live: true),
+        new("dispose", Stage.Nest, Stage.Disposed),
+        new("dispose", Stage.Chamber, Stage.Disposed),
+    ];
+
+    public static Way Of(string name) => All.Concat(Others).First(way => way.Name == name);
+
+    public string Name => $"{Route} {(From is null ? "" : $"{From} ")}to {To}";
+
+    /// <summary>The names of the steps that it has.</summary>
+    public IReadOnlyList<string> Steps => [.. MoveRoutes.All.First(route => route.Name == Route).For(From ?? Stage.Nest, To).Select(step => step.Name)];
+
+    /// <summary>The failpoints that it passes.</summary>
+    public IReadOnlyList<string> Points => [$"{Route}.claimed", .. Steps.SelectMany(step => new[] { $"{Route}.{step}.before", $"{Route}.{step}.after" }), $"{Route}.ending"];
+
+    /// <summary>Brings a server to where it begins, and makes its move.</summary>
+    public async Task<Move> PrepareAsync(Scene scene)
+    {
+        if (From is not { } from)
+        {
+            var create = scene.Create();
+            scene.Made.Add(create.ServerId);
+            return create;
+        }
+
+        var server = await scene.MakeAsync(from == Stage.Disposed ? Stage.Nest : from, from == Stage.Matrix ? scene.Host(2) : null);
+        if (from == Stage.Disposed)
+            await scene.MoveAsync(server, Stage.Disposed);
+        return await scene.PlanAsync(server, To, To == Stage.Matrix ? scene.Host(3) : null, Live);
+    }
+
+    /// <summary>Where the server must be when the move has ended so: after it, or as before it.</summary>
+    public async Task ExpectAsync(Scene scene, Move move, MoveStatus status)
+    {
+        var copies = await scene.SightAsync(move.ServerId);
+        var done = status == MoveStatus.Done;
+        if (done ? Route == "purge" : From is null)
+        {
+            Assert.Empty(copies);
+            scene.Made.Remove(move.ServerId);
+            return;
+        }
+
+        var (machine, host) = Assert.Single(copies);
+        Assert.Equal(done ? To : From, machine.Mark!.Stage);
+        Assert.Equal(done ? move.ToHost : move.FromHost, host);
+    }
+
+    public override string ToString() => Name;
+}
+
+/// <summary>What the mover keeps to on every driver: legal changes and no others, whatever fails and wherever it is stopped.</summary>
+public abstract class MoverContract
+{
+    private static readonly Stage[] s_stages = [Stage.Nest, Stage.Chamber, Stage.Matrix, Stage.Disposed];
+
+    public static TheoryData<Stage, Stage> Changes
+    {
+        get
+        {
+            var data = new TheoryData<Stage, Stage>();
+            foreach (var from in s_stages)
+                foreach (var to in s_stages)
+                    data.Add(from, to);
+            return data;
+        }
+    }
+
+    public static TheoryData<string> WayNames => [.. Way.All.Select(way => way.Name)];
+
+    public static TheoryData<string> AllWayNames => [.. Way.All.Concat(Way.Others).Select(way => way.Name)];
+
+    public static TheoryData<string, TroubleKind> Troubles
+    {
+        get
+        {
+            var data = new TheoryData<string, TroubleKind>();
+            foreach (var way in Way.All)
+                foreach (var kind in Enum.GetValues<TroubleKind>())
+                    data.Add(way.Name, kind);
+            return data;
+        }
+    }
+
+    protected abstract Task<DriverWorld> OpenWorldAsync();
+
+    [Theory]
+    [MemberData(nameof(Changes))]
+    public Task Every_change_of_stage_is_made_or_refused(Stage from, Stage to) => RunAsync(async (world, scene) =>
+    {
+        var server = await scene.MakeAsync(from == Stage.Disposed ? Stage.Nest : from);
+        if (from == Stage.Disposed)
+            await scene.MoveAsync(server, Stage.Disposed);
+        var (before, host) = await scene.FindAsync(server);
+        var move = await scene.PlanAsync(server, to, from == to && to == Stage.Matrix ? scene.Host(2) : null);
+        if (to == Stage.Disposed && from == Stage.Disposed)
+            move = move with { Kind = MoveKind.Dispose }; // To purge is another kind of move.
+        var legal = from == to ? from == Stage.Matrix : StageRules.IsLegal(from, to); // There is one chamber host, so no other one to move to.
+        var record = await scene.CarryOutAsync(move);
+        if (!legal)
+        {
+            if (from != Stage.Chamber)
+            {
+                Assert.Equal(MoveStatus.Refused, record.Status);
+                Assert.Contains("may move to", record.Error, StringComparison.Ordinal);
+            }
+
+            var (same, where) = await scene.FindAsync(server);
+            Assert.Equal((before.Mark!.Stage, before.Mark.Generation, before.Power, host), (same.Mark!.Stage, same.Mark.Generation, same.Power, where));
+            return;
+        }
+
+        Assert.True(record.Status == MoveStatus.Done, $"{record.Status} in {record.Step}: {record.Error}");
+        var (after, on) = await scene.FindAsync(server);
+        Assert.Equal((to, before.Mark!.Generation + 1, move.ToHost, before.MachineId), (after.Mark!.Stage, after.Mark.Generation, on, after.MachineId));
+        if (from is Stage.Matrix or Stage.Chamber && to == Stage.Nest)
+            Assert.Equal(PowerState.Saved, after.Power);
+    });
+
+    [Theory]
+    [MemberData(nameof(Troubles))]
+    public Task A_call_that_goes_wrong_leaves_the_server_whole(string wayName, TroubleKind kind) => RunAsync(async (world, _) =>
+    {
+        var way = Way.Of(wayName);
+        var calls = TroubledHypervisor.Calls.Concat(TroubledBalancer.Calls).ToArray();
+        if (world.IsSlow)
+            calls = [calls[(world.Seed + (int)kind) % calls.Length], .. calls.Where(call => string.Equals(call, way.Steps[(world.Seed + (int)kind) % way.Steps.Count], StringComparison.OrdinalIgnoreCase))];
+        foreach (var call in calls)
+        {
+            var trouble = new Trouble(call, kind);
+            await using var calm = await Scene.OpenAsync(world);
+            if (way.Live && !calm.Hypervisor.Traits.LiveMigration)
+                return;
+            var move = await way.PrepareAsync(calm);
+            calm.State.Dispose();
+            MoveRecord record;
+            await using (var troubled = await Scene.OpenAsync(world, real => new TroubledHypervisor(real, trouble), real => new TroubledBalancer(real, trouble)))
+                record = await troubled.CarryOutAsync(move);
+            if (trouble.Times == 0)
+            {
+                Assert.True(record.Status == MoveStatus.Done, $"{call} {kind}: {record.Status} in {record.Step}: {record.Error}");
+            }
+            else if (kind is TroubleKind.Passing or TroubleKind.AnswerLost)
+            {
+                Assert.True(record.Status == MoveStatus.Done, $"{call} {kind}: {record.Status} in {record.Step}: {record.Error}");
+                Assert.Equal(1, trouble.Times);
+            }
+            else
+            {
+                Assert.Contains(record.Status, new[] { MoveStatus.Done, MoveStatus.Undone, MoveStatus.Failed, MoveStatus.Interrupted });
+                if (record.Status != MoveStatus.Done)
+                    Assert.Contains(kind == TroubleKind.Hangs ? "took longer than" : "went wrong", record.Error, StringComparison.Ordinal);
+            }
+
+            // What the trouble has left open is finished or taken back once it is over.
+            await using var scene = await Scene.OpenAsync(world);
+            scene.Made.UnionWith(calm.Made);
+            if (record.Status is MoveStatus.Failed or MoveStatus.Interrupted)
+                record = Assert.Single(await scene.Mover.RecoverAsync(scene.Context(), null, default));
+            Assert.True(record.Status is MoveStatus.Done or MoveStatus.Undone, $"{call} {kind}: {record.Status} in {record.Step}: {record.Error}");
+            await way.ExpectAsync(scene, move, record.Status);
+
+            // A balancer that took nothing back is given its servers again by a move of their own.
+            if (trouble.Times > 0 && call == "Join" && (record.Status == MoveStatus.Done || way.From == Stage.Matrix))
+                await scene.MoveAsync(move.ServerId, Stage.Matrix, scene.Pool.Hosts.First(host => host.Name == (record.Status == MoveStatus.Done ? move.ToHost : move.FromHost)));
+            await scene.CheckAsync();
+            await scene.ClearAsync();
+        }
+    }, itself: false);
+
+    [Theory]
+    [MemberData(nameof(AllWayNames))]
+    public Task Cancelled_at_any_point_it_ends_whole(string wayName) => RunAsync(async (world, _) =>
+    {
+        var way = Way.Of(wayName);
+        foreach (var point in Sample(world, way.Points, 3))
+        {
+            await using var scene = await Scene.OpenAsync(world);
+            if (way.Live && !scene.Hypervisor.Traits.LiveMigration)
+                return;
+            var move = await way.PrepareAsync(scene);
+            using var cancel = new CancellationTokenSource();
+            var passed = false;
+            Failpoint.Hook = name =>
+            {
+                if (name != point || passed)
+                    return;
+                passed = true;
+                cancel.Cancel();
+            };
+            MoveRecord record;
+            try
+            {
+                record = await scene.CarryOutAsync(move, cancel.Token);
+            }
+            finally
+            {
+                Failpoint.Hook = null;
+            }
+
+            Assert.True(passed, $"{point} was never passed.");
+            Assert.True(record.Status is MoveStatus.Done or MoveStatus.Undone or MoveStatus.Refused, $"{point}: {record.Status} in {record.Step}: {record.Error}");
+            await way.ExpectAsync(scene, move, record.Status);
+            await scene.CheckAsync();
+            await scene.ClearAsync();
+        }
+    }, itself: false);
+
+    [Theory]
+    [MemberData(nameof(WayNames))]
+    public Task Abandoned_at_any_point_the_next_one_finishes_or_takes_back(string wayName) => RunAsync(async (world, _) =>
+    {
+        var way = Way.Of(wayName);
+        foreach (var point in Sample(world, way.Points, 3))
+        {
+            await using var first = await Scene.OpenAsync(world);
+            if (way.Live && !first.Hypervisor.Traits.LiveMigration)
+                return;
+            var move = await way.PrepareAsync(first);
+            Failpoint.Hook = name =>
+            {
+                if (name == point)
+                    throw new AbandonException(point);
+            };
+            try
+            {
+                await Assert.ThrowsAsync<AbandonException>(() => first.CarryOutAsync(move));
+            }
+            finally
+            {
+                Failpoint.Hook = null;
+            }
+
+            first.State.Dispose();
+            await using var next = await Scene.OpenAsync(world);
+            next.Made.UnionWith(first.Made);
+            if (!point.EndsWith(".claimed", StringComparison.Ordinal))
+                Assert.Equal(MoveStatus.Interrupted, Assert.Single(next.State.ReadOpenMoves()).Status);
+            var record = Assert.Single(await next.Mover.RecoverAsync(next.Context(), null, default));
+            Assert.True(record.Status is MoveStatus.Done or MoveStatus.Undone, $"{point}: {record.Status} in {record.Step}: {record.Error}");
+            await way.ExpectAsync(next, move, record.Status);
+            await next.CheckAsync();
+            Assert.Empty(await next.Mover.RecoverAsync(next.Context(), null, default));
+            await next.ClearAsync();
+        }
+    }, itself: false);
+
+    [Fact]
+    public Task Many_moves_at_once_keep_to_the_limits() => RunAsync(async (world, scene) =>
+    {
+        var limits = world.Pool.Limits;
+        var count = world.IsSlow ? 4 : 12;
+        var creates = Enumerable.Range(0, count).Select(_ => scene.Create()).ToArray();
+        var wakes = creates.Select((create, i) => create with
+        {
+            Id = Guid.NewGuid(),
+            Kind = MoveKind.Wake,
+            ToStage = Stage.Matrix,
+            ToHost = scene.Host((i % 3) + 1).Name,
+            DependsOn = [create.Id],
+        }).ToArray();
+        var running = new Dictionary<Guid, MoveRecord>();
+        var most = 0;
+        var records = await scene.Mover.CarryOutAsync([.. wakes, .. creates], scene.Context(), new Watch(record =>
+        {
+            lock (running)
+            {
+                if (record.Status == MoveStatus.Running)
+                    running[record.Id] = record;
+                else
+                    running.Remove(record.Id);
+                most = Math.Max(most, running.Count);
+                Assert.True(running.Count <= limits.MovesPerPool, $"{running.Count} moves ran at once.");
+                foreach (var host in world.Pool.Hosts)
+                    Assert.True(running.Values.Count(other => other.Move.ToHost == host.Name || other.Move.FromHost == host.Name) <= limits.MovesPerHost, $"Too many moves touched {host.Name} at once.");
+            }
+        }), default);
+        Assert.All(records, record => Assert.True(record.Status == MoveStatus.Done, $"{record.Move.Kind} of {record.Move.ServerName}: {record.Error}"));
+        Assert.Equal(wakes.Concat(creates).Select(move => move.Id), records.Select(record => record.Id));
+        Assert.True(most > 1, "Nothing ever ran at once.");
+        scene.Made.UnionWith(creates.Select(create => create.ServerId));
+    });
+
+    [Fact]
+    public Task What_no_longer_holds_is_refused_with_all_that_depends_on_it() => RunAsync(async (world, scene) =>
+    {
+        var server = await scene.MakeAsync(Stage.Nest);
+        var stale = await scene.PlanAsync(server, Stage.Matrix);
+        await scene.MoveAsync(server, Stage.Chamber);
+        await scene.MoveAsync(server, Stage.Nest);
+        var next = stale with { Id = Guid.NewGuid(), Kind = MoveKind.Hibernate, FromStage = Stage.Matrix, FromHost = stale.ToHost, ToStage = Stage.Nest, ToHost = null, Generation = stale.Generation + 1, DependsOn = [stale.Id] };
+        var records = await scene.Mover.CarryOutAsync([stale, next], scene.Context(), null, default);
+        Assert.All(records, record => Assert.Equal(MoveStatus.Refused, record.Status));
+        Assert.Contains("generation", records[0].Error, StringComparison.Ordinal);
+        Assert.Contains("depends", records[1].Error, StringComparison.Ordinal);
+    });
+
+    [Fact]
+    public Task Two_at_one_server_never_both_move_it() => RunAsync(async (world, scene) =>
+    {
+        var server = await scene.MakeAsync(Stage.Nest);
+        await using var other = await Scene.OpenAsync(world);
+        var first = await scene.PlanAsync(server, Stage.Matrix, scene.Host(1));
+        var second = await scene.PlanAsync(server, Stage.Matrix, scene.Host(2));
+        var records = await Task.WhenAll(scene.CarryOutAsync(first), other.CarryOutAsync(second));
+        Assert.Equal(1, records.Count(record => record.Status == MoveStatus.Done));
+        var refused = Assert.Single(records, record => record.Status == MoveStatus.Refused);
+        Assert.Matches("being moved by|moved meanwhile|is not in the nest", refused.Error);
+    });
+
+    [Fact]
+    public Task Servers_of_another_controller_are_refused_by_its_id() => RunAsync(async (world, scene) =>
+    {
+        var server = await scene.MakeAsync(Stage.Nest);
+        var (machine, _) = await scene.FindAsync(server);
+        var other = Guid.NewGuid();
+        await scene.Hypervisor.MarkAsync(default, machine.Mark! with { StateId = other }, null, default);
+        var record = await scene.CarryOutAsync(await scene.PlanAsync(server, Stage.Matrix));
+        Assert.Equal(MoveStatus.Refused, record.Status);
+        Assert.Contains(other.ToString(), record.Error, StringComparison.Ordinal);
+    });
+
+    [Fact]
+    public Task A_clone_is_never_touched() => RunAsync(async (world, scene) =>
+    {
+        var server = await scene.MakeAsync(Stage.Nest);
+        await world.CloneAsync(server, scene.Host(1));
+        var before = Assert.Single((await scene.Hypervisor.ReadHostAsync(scene.Host(1), default)).Machines);
+        await scene.MoveAsync(server, Stage.Matrix, scene.Host(1));
+        await scene.MoveAsync(server, Stage.Matrix, scene.Host(2));
+        await scene.MoveAsync(server, Stage.Nest);
+        var after = Assert.Single((await scene.Hypervisor.ReadHostAsync(scene.Host(1), default)).Machines);
+        Assert.Equal((before.MachineId, before.Power, null), (after.MachineId, after.Power, after.Mark));
+        await scene.ClearAsync();
+    }, leftovers: false);
+
+    [Fact]
+    public Task A_server_that_hangs_is_disposed_of_and_its_place_is_free() => RunAsync(async (world, scene) =>
+    {
+        var server = await scene.MakeAsync(Stage.Matrix);
+        await world.HangAsync(server);
+        var record = await scene.CarryOutAsync(await scene.PlanAsync(server, Stage.Disposed));
+        Assert.True(record.Status == MoveStatus.Done, $"{record.Status} in {record.Step}: {record.Error}");
+        var (machine, host) = await scene.FindAsync(server);
+        Assert.Equal((Stage.Disposed, null, PowerState.Off), (machine.Mark!.Stage, host, machine.Power));
+    });
+
+    [Fact]
+    public Task A_server_that_died_goes_to_the_nest_as_its_disk_is() => RunAsync(async (world, scene) =>
+    {
+        var server = await scene.MakeAsync(Stage.Matrix);
+        await world.CrashAsync(server);
+        var record = await scene.CarryOutAsync(await scene.PlanAsync(server, Stage.Nest));
+        Assert.True(record.Status == MoveStatus.Done, $"{record.Status} in {record.Step}: {record.Error}");
+        Assert.Equal(PowerState.Off, (await scene.FindAsync(server)).Machine.Power);
+        await scene.MoveAsync(server, Stage.Matrix);
+    });
+
+    private static IEnumerable<T> Sample<T>(DriverWorld world, IReadOnlyList<T> all, int count)
+    {
+        if (!world.IsSlow)
+            return all;
+        var random = new Random(world.Seed);
+        return all.OrderBy(_ => random.Next()).Take(count);
+    }
+
+    private async Task RunAsync(Func<DriverWorld, Scene, Task> test, bool itself = true, bool leftovers = true)
+    {
+        await using var world = await OpenWorldAsync();
+        await world.RunAsync(async () =>
+        {
+            Scene? scene = itself ? await Scene.OpenAsync(world) : null;
+            try
+            {
+                await test(world, scene!);
+                if (scene is not null && leftovers)
+                    await scene.CheckAsync();
+            }
+            finally
+            {
+                if (scene is not null)
+                    await scene.DisposeAsync();
+            }
+        });
+    }
+
+    private sealed class Watch(Action<MoveRecord> told) : IProgress<MoveRecord>
+    {
+        public void Report(MoveRecord value) => told(value);
+    }
+}
