@@ -36,7 +36,9 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
         var hosts = Hosts();
         var services = Services(pool.Hypervisor);
         Listens();
-        Room();
+        Licences(pool.Licences);
+        Room(pool.Licences);
+        var simulation = Simulation(pool.Simulation);
 
         var balancer = pool.Balancer ?? new BalancerSpec { Kind = "" };
         pool = pool with
@@ -46,6 +48,7 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
             Hosts = hosts,
             Services = services,
             Nest = nest,
+            Simulation = simulation,
             Balancer = balancer with { Kind = string.IsNullOrEmpty(balancer.Kind) ? pool.Hypervisor == "simulation" ? "simulation" : "haproxy" : balancer.Kind },
         };
         BalancerFits(pool);
@@ -194,8 +197,8 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
             made.Add(service with
             {
                 Image = service.Image ?? new ImageSpec(),
-                AllowedHosts = HostsOf(node, key, "allow", service.AllowedHosts),
-                ForbiddenHosts = HostsOf(node, key, "forbid", service.ForbiddenHosts),
+                AllowedHosts = HostsOf(node["hosts"], $"{key}.hosts", "allow", service.AllowedHosts),
+                ForbiddenHosts = HostsOf(node["hosts"], $"{key}.hosts", "forbid", service.ForbiddenHosts),
                 Affinity = ServicesOf(node, key, "affinity", service.Affinity, lines),
                 AntiAffinity = ServicesOf(node, key, "antiAffinity", service.AntiAffinity, lines),
             });
@@ -225,13 +228,13 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
         return [.. made];
     }
 
-    private string[] HostsOf(PoolNode node, string key, string list, IReadOnlyList<string> names)
+    private string[] HostsOf(PoolNode? section, string key, string list, IReadOnlyList<string> names)
     {
-        var items = node["hosts"]?[list]?.Items;
+        var items = section?[list]?.Items;
         var all = new List<string>();
         for (var i = 0; i < names.Count && items?.Count == names.Count; i++)
         {
-            var at = $"{key}.hosts.{list}[{i}]";
+            var at = $"{key}.{list}[{i}]";
             foreach (var (name, _) in Expand(items[i], at, names[i], 0))
             {
                 if (!_hosts.TryGetValue(name, out var host))
@@ -242,7 +245,7 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
                 }
 
                 if (++_references > PoolTable.MostReferences)
-                    throw new PoolSyntaxException(items[i].Line, items[i].Column, "too many names", $"The hosts lists of the services name more than {PoolTable.MostReferences} hosts, the most that a pool file may; allow or forbid fewer.");
+                    throw new PoolSyntaxException(items[i].Line, items[i].Column, "too many names", $"The lists of hosts in this file name more than {PoolTable.MostReferences} hosts, the most that a pool file may; write shorter ones.");
                 all.Add(host.Name);
             }
         }
@@ -343,8 +346,50 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
         static bool IsAny(string address) => address is "0.0.0.0" or "[::]";
     }
 
+    private void Licences(IReadOnlyList<LicenceSpec> terms)
+    {
+        Unique<LicenceSpec>(root["licences"], "licences", "name", "licence", l => l.Name);
+        var known = new HashSet<string>(_hosts.Values.SelectMany(h => h.Licences).Concat(terms.Where(t => t.Seats > 0).Select(t => t.Name)));
+        foreach (var (node, key, service) in _services)
+        {
+            if (service.Licence is null || known.Contains(service.Licence) || !_hostsAreSound)
+                continue;
+            Add(node, key, "licence", $"{key}.licence is '{service.Licence}', which no host holds and no entry of licences has seats of; name it in a host's licences, or give it seats{Suggest(service.Licence, known)}");
+            reading.MarkUnsound(node, "licence");
+        }
+    }
+
+    private SimulationSpec Simulation(SimulationSpec simulation)
+    {
+        var node = root["simulation"];
+        Unique<DemandSpec>(node?["demand"], "simulation.demand", "service", "demand of service", d => d.Service);
+        foreach (var (demand, key, value) in reading.Made<DemandSpec>(node?["demand"], "simulation.demand"))
+            if (reading.IsSound(demand, "service") && !_services.Exists(s => s.Value.Name == value.Service))
+                Add(demand, key, "service", $"{key}.service names the service '{value.Service}', which is not among the pool's services{Suggest(value.Service, [.. _services.Select(s => s.Value.Name).Where(n => n is not null)])}");
+        return simulation with
+        {
+            Dead = HostsOf(node, "simulation", "dead", simulation.Dead),
+            CutOff = HostsOf(node, "simulation", "cutOff", simulation.CutOff),
+            HalfDead = HostsOf(node, "simulation", "halfDead", simulation.HalfDead),
+        };
+    }
+
+    private void Unique<T>(PoolNode? list, string path, string key, string what, Func<T, string> name)
+    {
+        var lines = new Dictionary<string, int>(StringComparer.OrdinalIgnoreCase);
+        foreach (var (node, at, value) in reading.Made<T>(list, path))
+        {
+            if (!reading.IsSound(node, key))
+                continue;
+            if (lines.TryGetValue(name(value), out var line))
+                Add(node, at, key, $"The {what} '{name(value)}' stands here twice, first in line {line}; remove one of the two.");
+            else
+                lines.Add(name(value), node.Line);
+        }
+    }
+
     /// <summary>Counts of matrix hosts and what they hold.</summary>
-    private void Room()
+    private void Room(IReadOnlyList<LicenceSpec> licences)
     {
         if (!_hostsAreSound || root["hosts"] is not { } hostsNode || reading.Hypervisor.Length == 0)
             return;
@@ -367,7 +412,7 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
                 return;
             }
 
-            var demand = new PoolRoom.Demand(service, hosts);
+            var demand = new PoolRoom.Demand(service, hosts, licences);
             demands.Add(demand);
             if (demand.Hosts.Count == 0)
                 reading.Add(node["name"]!, key, $"No matrix host can carry '{service.Name}': {demand.Why()}; give it other hosts, or change what it needs.");

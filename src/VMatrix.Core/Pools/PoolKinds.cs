@@ -33,10 +33,7 @@ internal abstract class ScalarKind : PoolKind
         @"^([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)|true|True|TRUE|false|False|FALSE)$",
         RegexOptions.CultureInvariant);
 
-    /// <summary>True for kinds that YAML itself takes for a number or a truth, and that stand without quotes.</summary>
-    protected virtual bool StandsWithoutQuotes => false;
-
-    /// <summary>True for kinds that are a text to YAML always.</summary>
+    /// <summary>True for kinds that are a text to YAML always; the others are, or may be, what YAML takes for a number or a truth.</summary>
     protected virtual bool IsText => true;
 
     public sealed override object? Read(PoolNode node, string key, PoolReading reading)
@@ -50,7 +47,7 @@ internal abstract class ScalarKind : PoolKind
             }
             else if (Parse(node.Text, reading, ref hint) is { } value)
             {
-                if (!StandsWithoutQuotes || node.IsPlain)
+                if (IsText || node.IsPlain || !s_notText.IsMatch(node.Text))
                     return value;
                 hint = "; write it without quotes";
             }
@@ -75,8 +72,6 @@ internal sealed class Flag : ScalarKind
     public override string Allowed => "true or false";
 
     protected override bool IsText => false;
-
-    protected override bool StandsWithoutQuotes => true;
 
     public override string Write(object value) => (bool)value ? "true" : "false";
 
@@ -108,8 +103,6 @@ internal sealed class Whole(int least, int most) : ScalarKind
 
     protected override bool IsText => false;
 
-    protected override bool StandsWithoutQuotes => true;
-
     protected override object? Parse(string text, PoolReading reading, ref string? hint) =>
         int.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number) && number >= Least && number <= Most ? number : null;
 }
@@ -129,8 +122,6 @@ internal sealed class Number(double least, double most, bool above = false) : Sc
     public override string Allowed => string.Format(CultureInfo.InvariantCulture, Above ? "a number above {0} and at most {1}" : "a number from {0} to {1}", Least, Most);
 
     protected override bool IsText => false;
-
-    protected override bool StandsWithoutQuotes => true;
 
     public bool Fits(double number) => number <= Most && (Above ? number > Least : number >= Least);
 
@@ -162,7 +153,7 @@ internal sealed class Share(bool above = false) : ScalarKind
 /// <summary>Requests per second: <c>5</c>, <c>5/s</c>, <c>300/m</c>, <c>18000/h</c>.</summary>
 internal sealed class Rate(bool above = true) : ScalarKind
 {
-    private static readonly Regex s_rate = new(@"^([0-9]+(?:\.[0-9]+)?) ?(?:/ ?([smh]))?$", RegexOptions.CultureInvariant);
+    private static readonly Regex s_rate = new(@"^([0-9]+(?:\.[0-9]+)?) ?/ ?([smh])$", RegexOptions.CultureInvariant);
 
     /// <summary>True when nothing at all is not allowed.</summary>
     public bool Above { get; } = above;
@@ -176,10 +167,10 @@ internal sealed class Rate(bool above = true) : ScalarKind
     protected override object? Parse(string text, PoolReading reading, ref string? hint)
     {
         var match = s_rate.Match(text);
-        if (!match.Success || !TryNumber(match.Groups[1].Value, out var number))
+        if (!TryNumber(match.Success ? match.Groups[1].Value : text, out var number))
             return null;
         number /= match.Groups[2].Value switch { "m" => 60, "h" => 3600, _ => 1 };
-        return number <= 1e7 && (number > 0 || !Above) ? number : null;
+        return number <= 1e7 && (Above ? number > 0 : number >= 0) ? number : null;
     }
 }
 
@@ -396,7 +387,7 @@ internal sealed class Text : ScalarKind
 /// <summary>Where something listens: <c>127.0.0.1:8080</c>, <c>[::1]:8080</c>, <c>*:8080</c>. Read as <c>address:port</c> with the star turned into 0.0.0.0.</summary>
 internal sealed class Listen : ScalarKind
 {
-    public const string Pattern = @"^(\*|[0-9.]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})$";
+    public const string Pattern = @"^(\*|(?:[0-9]{1,3}\.){3}[0-9]{1,3}|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})$";
     private static readonly Regex s_listen = new(Pattern, RegexOptions.CultureInvariant);
 
     public override Type ValueType => typeof(string);
@@ -418,7 +409,6 @@ internal sealed class Listen : ScalarKind
         return int.TryParse(match.Groups[2].Value, NumberStyles.None, CultureInfo.InvariantCulture, out var port) && port is >= 1 and <= 65535
             && IPAddress.TryParse(isV6 ? address.Substring(1, address.Length - 2) : address, out var ip)
             && ip.AddressFamily == (isV6 ? AddressFamily.InterNetworkV6 : AddressFamily.InterNetwork)
-            && (isV6 || address.Split('.').Length == 4)
                 ? $"{(isV6 ? $"[{ip}]" : ip.ToString())}:{port.ToString(CultureInfo.InvariantCulture)}"
                 : null;
     }

@@ -16,9 +16,12 @@ internal static class PoolRoom
         private readonly int _forbidden, _unlicensed, _small, _narrow;
         private readonly long _largest;
 
-        public Demand(ServiceSpec service, HostSpec[] hosts)
+        public Demand(ServiceSpec service, HostSpec[] hosts, IReadOnlyList<LicenceSpec> licences)
         {
             Service = service;
+            var terms = service.Licence is null ? null : licences.FirstOrDefault(l => l.Name == service.Licence);
+            var seats = terms?.Seats ?? 0;
+            var instances = terms?.InstancesPerHost ?? int.MaxValue;
             var allowed = new HashSet<string>(service.AllowedHosts);
             var forbidden = new HashSet<string>(service.ForbiddenHosts);
             for (var i = 0; i < hosts.Length; i++)
@@ -28,7 +31,7 @@ internal static class PoolRoom
                 {
                     _forbidden++;
                 }
-                else if (service.Licence is not null && !host.Licences.Contains(service.Licence, StringComparer.OrdinalIgnoreCase))
+                else if (service.Licence is not null && seats == 0 && !host.Licences.Contains(service.Licence))
                 {
                     _unlicensed++;
                 }
@@ -37,14 +40,15 @@ internal static class PoolRoom
                     _small++;
                     _largest = Math.Max(_largest, host.MemoryBytes);
                 }
-                else if (host.Cores < service.Image.Cores)
+                else if (Cores(host) < service.Image.Cores)
                 {
                     _narrow++;
                 }
                 else
                 {
                     Hosts.Add(i);
-                    Slots += service.Isolation == Isolation.Dedicated ? 1 : Math.Min(host.MemoryBytes / service.Image.MemoryBytes, host.MostServers ?? long.MaxValue);
+                    Slots += service.Isolation == Isolation.Dedicated ? 1
+                        : new[] { host.MemoryBytes / service.Image.MemoryBytes, Cores(host) / service.Image.Cores, host.MostServers ?? int.MaxValue, instances }.Min();
                 }
             }
         }
@@ -66,17 +70,19 @@ internal static class PoolRoom
         private IEnumerable<string> Reasons()
         {
             if (_forbidden > 0)
-                yield return $"{Count(_forbidden)} not allowed by its hosts lists";
+                yield return $"{Count(_forbidden, "is", "are")} not allowed by its hosts lists";
             if (_unlicensed > 0)
-                yield return $"{Count(_unlicensed)} without the licence {Service.Licence}";
+                yield return $"{Count(_unlicensed, "lacks", "lack")} the licence {Service.Licence}";
             if (_small > 0)
-                yield return $"{Count(_small)} with less memory than its {Size.Text(Service.Image.MemoryBytes)} (the largest has {Size.Text(_largest)})";
+                yield return $"{Count(_small, "has", "have")} less memory than its {Size.Text(Service.Image.MemoryBytes)} (the largest has {Size.Text(_largest)})";
             if (_narrow > 0)
-                yield return $"{Count(_narrow)} with fewer cores than its {Service.Image.Cores}";
+                yield return $"{Count(_narrow, "has", "have")} fewer cores than its {Service.Image.Cores}";
         }
 
-        private static string Count(int hosts) => hosts == 1 ? "1 is" : $"{hosts} are";
+        private static string Count(int hosts, string one, string many) => $"{hosts} {(hosts == 1 ? one : many)}";
     }
+
+    private static int Cores(HostSpec host) => host.Cores ?? int.MaxValue;
 
     /// <summary>A sentence that says why the least servers of all services cannot run at once, or null when no reason is found.</summary>
     public static string? Shortage(IReadOnlyList<Demand> demands, HostSpec[] hosts)
@@ -89,16 +95,19 @@ internal static class PoolRoom
             return crowd;
 
         var shared = demands.Where(d => d.Service.Isolation == Isolation.Shared && d.Service.Least > 0).ToArray();
-        var memory = shared.Sum(d => (decimal)d.Service.Least * d.Service.Image.MemoryBytes);
-        var servers = shared.Sum(d => (long)d.Service.Least);
         var left = hosts.Length - (int)taken;
-        var hold = hosts.Select(h => h.MemoryBytes).OrderByDescending(m => m).Take(left).Sum(m => (decimal)m);
-        var slots = hosts.Select(h => (decimal)(h.MostServers ?? int.MaxValue)).OrderByDescending(s => s).Take(left).Sum();
-        return memory > hold
-            ? $"The least servers of the shared services ({Terms(shared)}) need {Size.Text((long)memory)} of memory, but the {left} matrix hosts that dedicated services leave to them hold {Size.Text((long)hold)}; make a least smaller, or add hosts or memory."
-            : servers > slots
-                ? $"The least servers of the shared services ({Terms(shared)}) are {servers}, but the {left} matrix hosts that dedicated services leave to them hold {slots} by their key servers; make a least smaller, or add hosts."
-                : null;
+
+        string? Short(string what, Func<ServiceSpec, long> need, Func<HostSpec, long> hold, Func<long, string> text)
+        {
+            var needed = shared.Sum(d => (decimal)d.Service.Least * need(d.Service));
+            var held = hosts.Select(hold).OrderByDescending(v => v).Take(left).Sum(v => (decimal)v);
+            return needed <= held ? null
+                : $"The least servers of the shared services ({Terms(shared)}) need {text((long)needed)}{what}, but what dedicated services leave to them ({left} of {hosts.Length} matrix hosts) holds {text((long)held)}; make a least smaller, or add to the hosts.";
+        }
+
+        return Short(" of memory", s => s.Image.MemoryBytes, h => h.MemoryBytes, Size.Text)
+            ?? Short(" cores", s => s.Image.Cores, h => Cores(h), v => $"{v}")
+            ?? Short(" places", _ => 1, h => h.MostServers ?? int.MaxValue, v => $"{v}");
     }
 
     /// <summary>Looks for dedicated services that crowd on too few hosts: a bipartite matching by augmenting paths; where one cannot be found the services reached are too many for the hosts reached (Hall 1935).</summary>

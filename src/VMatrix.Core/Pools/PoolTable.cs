@@ -25,19 +25,27 @@ internal static class PoolTable
         new("name", nameof(HostSpec.Name), Text.HostName, "The host's name, unique in the pool whatever the case of its letters. A range such as host[1-100] or host[001-100] stands for that many equal hosts; in their other texts {n} stands for the number.") { Required = true, Example = "host1" },
         new("role", nameof(HostSpec.Role), OneOf.Values(typeof(HostRole)), "What the host is for: matrix carries servers under live load, chamber is shared by servers under repair."),
         new("memory", nameof(HostSpec.MemoryBytes), new Size(16 * MiB, 64 * TiB, MiB), "Memory that servers may use.") { Required = true, Example = "1 GiB" },
-        new("cores", nameof(HostSpec.Cores), new Whole(1, 4096), "Processor cores that servers may count on.") { Also = ["cpus", "processors"] },
+        new("cores", nameof(HostSpec.Cores), new Whole(1, 4096), "Processor cores that servers may count on: twice the machine's own for two virtual ones a core.") { Otherwise = "processors are not counted", Example = "8", Also = ["cpus", "processors"] },
         new("servers", nameof(HostSpec.MostServers), new Whole(1, 100_000), "Most servers at a time.") { Otherwise = "as many as the memory allows", Also = ["slots", "mostServers", "most"] },
-        new("folder", nameof(HostSpec.Folder), PathTo.Folder, "The folder that the embedded hypervisor keeps this host's servers in.") { Otherwise = "hosts/<name> for qemu, else none", Example = "hosts/host1" },
+        new("folder", nameof(HostSpec.Folder), PathTo.Folder, "The folder that the embedded hypervisor keeps this host's servers in.") { Otherwise = "`hosts/NAME` for qemu, else none", Example = "hosts/host1" },
         new("address", nameof(HostSpec.Address), Text.Line, "Network name or address of a remote host; for hyperv and scvmm only.") { Otherwise = "the host's name for hyperv and scvmm, else none", Example = "hv1.example.com" },
         new("faultDomain", nameof(HostSpec.FaultDomain), Text.Name, "Hosts with the same fault domain, such as a rack, are expected to fail together.") { Otherwise = "each host stands alone", Also = ["rack", "zone"], Example = "rack1" },
         new("fence", nameof(HostSpec.FenceScript), PathTo.File, "A script that makes sure that this host is dead and says so with exit code 0. Only its owner may be able to write it.") { Otherwise = "none", Example = "fence.sh" },
         new("licences", nameof(HostSpec.Licences), new ListOf(Text.Name), "Licences that this host holds.") { Also = ["licenses", "licence", "license"], Example = "[SQL]" },
     ]);
 
+    public static PoolSection Licence { get; } = new("licence", typeof(LicenceSpec), "The terms of a software licence. A licence without terms is held by the hosts that name it, for any number of servers.",
+    [
+        new("name", nameof(LicenceSpec.Name), Text.Name, "The licence's name, as services and hosts name it, letter for letter.") { Required = true, Example = "SQL" },
+        new("instancesPerHost", nameof(LicenceSpec.InstancesPerHost), new Whole(1, 100_000), "Most running servers that need it on one licensed host.") { Otherwise = "no limit", Example = "2" },
+        new("seats", nameof(LicenceSpec.Seats), new Whole(0, 100_000), "Hosts that may be licensed beside those that name it for good: they are chosen where servers need them."),
+        new("reassignAfter", nameof(LicenceSpec.ReassignAfter), new Duration("0s", "3650d"), "How long a licence stays with a chosen host before it may be reassigned."),
+    ]);
+
     public static PoolSection Image { get; } = new("image", typeof(ImageSpec), "What new servers of a service are made from: for qemu a disk, a kernel, or both. The files need not be there when the pool file is read.",
     [
-        new("disk", nameof(ImageSpec.Disk), PathTo.FileOrTemplate, "The gold disk (qcow2 or raw for qemu, VHDX for hyperv) or the template's name (scvmm).") { Otherwise = "none: a guest that lives in its initial RAM disk", Example = "images/finance.qcow2" },
-        new("kernel", nameof(ImageSpec.Kernel), PathTo.File, "A kernel to start directly; for qemu.") { Otherwise = "none: starts from the disk", Example = "guest/vmlinuz" },
+        new("disk", nameof(ImageSpec.Disk), PathTo.FileOrTemplate, "The gold disk (qcow2 or raw for qemu, VHDX for hyperv) or the template's name (scvmm).") { Otherwise = "a guest that lives in its initial RAM disk", Example = "images/finance.qcow2" },
+        new("kernel", nameof(ImageSpec.Kernel), PathTo.File, "A kernel to start directly; for qemu.") { Otherwise = "starts from the disk", Example = "guest/vmlinuz" },
         new("initrd", nameof(ImageSpec.Initrd), PathTo.File, "The initial RAM disk that goes with the kernel.") { Otherwise = "none", Example = "guest/initrd.img" },
         new("append", nameof(ImageSpec.Append), Text.Line, "The kernel's command line, added to what the driver needs.") { Otherwise = "none", Also = ["cmdline"], Example = "quiet" },
         new("memory", nameof(ImageSpec.MemoryBytes), new Size(16 * MiB, 64 * TiB, MiB), "Memory of a server."),
@@ -77,7 +85,7 @@ internal static class PoolTable
         new("most", nameof(ServiceSpec.Most), new Whole(0, 100_000), "Most servers in the Matrix.") { Otherwise = "no limit", Also = ["max", "maximum", "maxServers"] },
         new("image", nameof(ServiceSpec.Image), Image, "What its servers are made from. Only simulated services may leave it out."),
         new("port", nameof(ServiceSpec.Port), new Whole(1, 65535), "The port that it answers on inside the server."),
-        new("listen", nameof(ServiceSpec.Listen), new Listen(), "Where the balancer listens for this service's users. Needed when VMatrix owns the balancer.") { Otherwise = "none: the balancer is configured by its owner", Also = ["bind", "frontend"], Example = "127.0.0.1:18081" },
+        new("listen", nameof(ServiceSpec.Listen), new Listen(), "Where the balancer listens for this service's users. Needed when VMatrix owns the balancer.") { Otherwise = "the balancer is configured by its owner", Also = ["bind", "frontend"], Example = "127.0.0.1:18081" },
         new("health", nameof(ServiceSpec.Health), Health, "How to tell that a server works."),
         new("capacity", nameof(ServiceSpec.Capacity), new Rate(), "Requests per second that one server carries.") { Otherwise = "learned from what a saturated server really carried", Also = ["rate", "requestsPerSecond"], Example = "5/s" },
         new("concurrency", nameof(ServiceSpec.Concurrency), new Whole(1, 1_000_000), "Most requests that the balancer hands to one server at a time. 1 makes the balancer hold the queue.") { Otherwise = "no limit", Also = ["maxconn"], Example = "1" },
@@ -93,7 +101,7 @@ internal static class PoolTable
 
     public static PoolSection Nest { get; } = new("nest", typeof(NestSpec), "The store of dormant servers and images.",
     [
-        new("folder", nameof(NestSpec.Folder), PathTo.Folder, "Where it is; for hyperv a share that every host reaches.") { Otherwise = "nest", Also = ["path"], Example = "nest" },
+        new("folder", nameof(NestSpec.Folder), PathTo.Folder, "Where it is; for hyperv a share that every host reaches.") { Otherwise = "`nest`", Also = ["path"], Example = "nest" },
         new("purgeAfter", nameof(NestSpec.PurgeAfter), new Duration("0s", "3650d"), "How long a disposed server can be undone before it may be purged."),
     ]);
 
@@ -112,6 +120,7 @@ internal static class PoolTable
         new("interval", nameof(OracleSpec.Interval), new Duration("100ms", "1d"), "Time from one switch to the next."),
         new("mode", nameof(OracleSpec.Mode), OneOf.Values(typeof(OracleMode)), "How far it may go by itself: automatic carries plans out at once, confirm lets them wait for a word, shadow makes and scores them and never acts."),
         new("targetUse", nameof(OracleSpec.TargetUse), new Share(above: true), "Share of a server's capacity to plan for."),
+        new("mostRate", nameof(OracleSpec.MostRate), new Rate(), "Requests per second that a service can get at all; a sample above is not believed."),
         new("calm", nameof(OracleSpec.Calm), new Duration("0s", "7d"), "A server is given up only when it was not needed for this long."),
         new("horizon", nameof(OracleSpec.Horizon), new Duration("1s", "7d"), "A move must pay for itself within this time."),
         new("planExpiry", nameof(OracleSpec.PlanExpiry), new Duration("1s", "7d"), "A plan not begun within this time is refused."),
@@ -132,16 +141,46 @@ internal static class PoolTable
         new("tries", nameof(LimitSpec.Tries), new Whole(1, 100), "Tries of a step that fails for a passing reason, the first one included.") { Also = ["retries"] },
     ]);
 
+    public static PoolSection Demand { get; } = new("demand", typeof(DemandSpec), "What simulated users ask of a service: a wave with some noise on it.",
+    [
+        new("service", nameof(DemandSpec.Service), Text.Name, "The service.") { Required = true, Example = "FINANCE" },
+        new("rate", nameof(DemandSpec.Rate), new Rate(above: false), "Requests per second on average."),
+        new("swing", nameof(DemandSpec.Swing), new Share(), "How far the wave rises above and falls below the average, as a share of it."),
+        new("period", nameof(DemandSpec.Period), new Duration("1s", "366d"), "Time from one crest of the wave to the next."),
+        new("phase", nameof(DemandSpec.Phase), new Share(), "Where in its period the wave begins, as a share of it."),
+        new("noise", nameof(DemandSpec.Noise), new Share(), "Spread of the noise, as a share of the rate."),
+    ]);
+
+    public static PoolSection Simulation { get; } = new("simulation", typeof(SimulationSpec), "How simulated hosts, servers and loads behave.",
+    [
+        new("seed", nameof(SimulationSpec.Seed), new Whole(0, int.MaxValue), "Seed of everything that is left to chance."),
+        new("bootTime", nameof(SimulationSpec.BootTime), new Duration("0s", "1d"), "Time from a cold start to the first passed health check.") { Also = ["boot"] },
+        new("wakeTime", nameof(SimulationSpec.WakeTime), new Duration("0s", "1d"), "Time from a wake to the first passed health check.") { Also = ["wake"] },
+        new("bandwidth", nameof(SimulationSpec.Bandwidth), new Size(1 << 10, TiB), "What copies between hosts and nest, and of saved memory, move in a second."),
+        new("disk", nameof(SimulationSpec.DiskBytes), new Size(0, 64 * TiB), "Size of each server's own disk, copied when it changes place."),
+        new("capacity", nameof(SimulationSpec.Capacity), new Rate(), "Requests per second that a server carries whose service states no capacity."),
+        new("failureRate", nameof(SimulationSpec.FailureRate), new Share(), "Share of the changing calls that fail for a passing reason."),
+        new("slowRate", nameof(SimulationSpec.SlowRate), new Share(), "Share of the changing calls that are ten times as slow."),
+        new("lostSampleRate", nameof(SimulationSpec.LostSampleRate), new Share(), "Share of the balancer's answers that are lost."),
+        new("sharedDisks", nameof(SimulationSpec.SharedDisks), new Flag(), "True when the hosts' disks are reached from everywhere, so that a server of a dead host can be started elsewhere once its disk's lock is free."),
+        new("dead", nameof(SimulationSpec.Dead), new ListOf(Text.HostName), "Hosts that are dead: nothing runs on them and they do not answer.") { Example = "[host3]" },
+        new("cutOff", nameof(SimulationSpec.CutOff), new ListOf(Text.HostName), "Hosts that run on and cannot be reached, neither by VMatrix nor by the balancer.") { Example = "[host3]" },
+        new("halfDead", nameof(SimulationSpec.HalfDead), new ListOf(Text.HostName), "Hosts that answer questions and fail at every change.") { Example = "[host3]" },
+        new("demand", nameof(SimulationSpec.Demand), new ListOf(Demand), "What users ask of the services; a service that is missing has no load."),
+    ]);
+
     public static PoolSection Pool { get; } = new("pool", typeof(PoolSpec), "Hosts, services, a nest and a balancer that belong together. Paths are relative to the file's own folder.",
     [
         new("pool", nameof(PoolSpec.Name), Text.Name, "The pool's name.") { Required = true, Also = ["name"], Example = "demo" },
-        new("state", nameof(PoolSpec.StateFolder), PathTo.Folder, "The folder in which VMatrix keeps its journal, its locks and its history; never in git.") { Otherwise = ".vmatrix", Also = ["stateFolder"], Example = ".vmatrix" },
+        new("state", nameof(PoolSpec.StateFolder), PathTo.Folder, "The folder in which VMatrix keeps its journal, its locks and its history; never in git.") { Otherwise = "`.vmatrix`", Also = ["stateFolder"], Example = ".vmatrix" },
         new("hypervisor", nameof(PoolSpec.Hypervisor), OneOf.Texts("qemu", "simulation", "hyperv", "scvmm"), "What runs the servers: qemu on this machine, simulation for trying things out, hyperv and scvmm on Windows.") { Required = true, Also = ["driver"], Example = "qemu" },
         new("hosts", nameof(PoolSpec.Hosts), new ListOf(Host, least: 1, most: MostHosts), "The hosts.") { Required = true },
         new("services", nameof(PoolSpec.Services), new ListOf(Service, least: 1, most: MostServices), "The services.") { Required = true },
+        new("licences", nameof(PoolSpec.Licences), new ListOf(Licence), "Terms of software licences.") { Also = ["licenses"] },
         new("nest", nameof(PoolSpec.Nest), Nest, "The store of dormant servers and images."),
         new("balancer", nameof(PoolSpec.Balancer), Balancer, "What sends requests to the servers in the Matrix."),
         new("oracle", nameof(PoolSpec.Oracle), Oracle, "What makes plans, and how far it may go."),
         new("limits", nameof(PoolSpec.Limits), Limits, "What may go on at once, and for how long."),
+        new("simulation", nameof(PoolSpec.Simulation), Simulation, "How simulated hosts, servers and loads behave; used by the simulation drivers only."),
     ]);
 }

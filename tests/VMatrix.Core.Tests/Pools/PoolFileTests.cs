@@ -193,10 +193,12 @@ public sealed class PoolFileTests : IDisposable
         { "    most: 2", "    most: 0", 15, 11, "services[0].most", "least is 1, above most, which is 0" },
         { "    most: 2", "    least: 3", 15, 12, "services[0].least", "hold 2 of its servers at most" },
         { "    most: 2", "    least: 2", 13, 3, "services", "need 3 matrix hosts" },
-        { "memory: 256 MiB", "memory: 2 GiB", 18, 11, "services[1]", "2 are with less memory than its 2 GiB (the largest has 1536 MiB)" },
-        { "memory: 256 MiB", "cores: 2", 18, 11, "services[1]", "fewer cores" },
+        { "memory: 256 MiB", "memory: 2 GiB", 18, 11, "services[1]", "2 have less memory than its 2 GiB (the largest has 1536 MiB)" },
+        { "services:", "licences: [{ name: SQL }, { name: sql }]\nservices:", 12, 35, "licences[1].name", "stands here twice" },
+        { "services:", "simulation: { demand: [{ service: SPROTS, rate: 3 }], dead: [fix] }\nservices:", 12, 35, "simulation.demand[0].service", "did you mean SPORTS?" },
+        { "services:", "simulation: { dead: [fxi] }\nservices:", 12, 22, "simulation.dead[0]", "did you mean fix?" },
         { "priority: 4", "hosts: { allow: [fix] }", 13, 11, "services[0]", "2 are not allowed" },
-        { "priority: 4", "licence: SQL", 13, 11, "services[0]", "2 are without the licence SQL" },
+        { "priority: 4", "licence: SQL", 14, 14, "services[0].licence", "which no host holds" },
         { "priority: 4", "hosts: { allow: [host1] }\n    least: 2", 15, 12, "services[0].least", "hold 1 of its servers" },
 
         // Image, balancer, Oracle.
@@ -214,6 +216,40 @@ public sealed class PoolFileTests : IDisposable
         { "priority: 4", "api-key: x", 14, 5, "services[0].api-key", "secrets do not belong" },
         { "kernel: guest/vmlinuz", "kernel: guest/vmlinuz, append: quiet password=hunter2", 17, 45, "services[0].image.append", "secrets do not belong" },
     };
+
+    /// <summary>Hosts h1 to h4 and services, one a line as <c>name least isolation</c> and more keys; the sentence expected, or null when there is room.</summary>
+    [Theory]
+    [InlineData("memory: 1 GiB", "A, least: 2|B, least: 2", null)]
+    [InlineData("memory: 1 GiB", "A, least: 2|B, least: 3", "need 5 matrix hosts for their least servers (A 2 + B 3)")]
+    [InlineData("memory: 1 GiB", "A, least: 2|B, least: 2, isolation: shared, image: { memory: 512 MiB }|C, least: 2, isolation: shared, image: { memory: 512 MiB }", null)]
+    [InlineData("memory: 1 GiB", "A, least: 3|B, least: 2, isolation: shared, image: { memory: 512 MiB }|C, least: 1, isolation: shared, image: { memory: 512 MiB }", "(B 2 + C 1) need 1536 MiB of memory, but what dedicated services leave to them (1 of 4 matrix hosts) holds")]
+    [InlineData("memory: 1 GiB, cores: 2", "A, image: { cores: 3 }", "4 have fewer cores than its 3")]
+    [InlineData("memory: 1 GiB, cores: 2", "A, least: 9, isolation: shared", "hold 8 of its servers at most; make")]
+    [InlineData("memory: 1 GiB, cores: 4", "A, least: 2|B, least: 2, isolation: shared, image: { cores: 3 }|C, least: 1, isolation: shared, image: { cores: 3 }", "(B 2 + C 1) need 9 cores, but what dedicated services leave to them (2 of 4 matrix hosts) holds")]
+    [InlineData("memory: 1 GiB, servers: 2", "A, least: 4, isolation: shared|B, least: 5, isolation: shared", "(A 4 + B 5) need 9 places, but what dedicated services leave to them (4 of 4 matrix hosts) holds")]
+    [InlineData("memory: 1 GiB", "A, least: 2, hosts: { allow: [h1, h2] }|B, least: 1, hosts: { allow: [h2] }|C, hosts: { forbid: [h1] }", "'A' and 'B' need 3 matrix hosts for their least servers (A 2 + B 1), one each because of isolation: dedicated, but only 2 can carry any of them")]
+    [InlineData("memory: 1 GiB", "A, least: 2|B, least: 1, hosts: { allow: [h1] }|C, hosts: { allow: [h2] }", null)]
+    [InlineData("memory: 1 GiB", "A, least: 2, hosts: { allow: [h1, h2, h3] }|B, hosts: { allow: [h1, h2] }|C, hosts: { allow: [h1] }", "but only 3 can carry any of them")]
+    [InlineData("memory: 1 GiB", "A, least: 4, licence: SQL", "hold 2 of its servers")]
+    [InlineData("memory: 1 GiB", "A, least: 4, licence: WIN", null)]
+    [InlineData("memory: 1 GiB", "A, least: 5, isolation: shared, licence: SQL", "hold 4 of its servers")]
+    public void Room_for_the_least_servers_is_counted(string host, string services, string? words)
+    {
+        var text = "pool: p\nhypervisor: simulation\nhosts:\n"
+            + string.Concat(Enumerable.Range(1, 4).Select(i => $"- {{ name: h{i}, {host}{(i <= 2 ? ", licences: [SQL]" : "")} }}\n"))
+            + "licences: [{ name: SQL, instancesPerHost: 2 }, { name: WIN, seats: 4 }]\nservices:\n"
+            + string.Concat(services.Split('|').Select(s => $"- {{ name: {s} }}\n"));
+        var (pool, findings) = Read(text);
+        if (words is null)
+        {
+            Assert.Empty(findings);
+            PoolRules.Hold(pool!);
+        }
+        else
+        {
+            Assert.Contains(words, Assert.Single(findings).Message, StringComparison.Ordinal);
+        }
+    }
 
     [Theory]
     [MemberData(nameof(Mistakes))]
