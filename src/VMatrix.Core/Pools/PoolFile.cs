@@ -40,7 +40,7 @@ public static class PoolFile
         try
         {
             var root = PoolTree.Parse(Decode(bytes));
-            reading.Hypervisor = root["hypervisor"] is { Kind: NodeKind.Scalar } hypervisor ? hypervisor.Text : "";
+            reading.Hypervisor = root["hypervisor"] is { Kind: NodeKind.Scalar } hypervisor && PoolTable.Hypervisors.Words.Contains(hypervisor.Text) ? hypervisor.Text : "";
             pool = (PoolSpec?)PoolTable.Pool.Read(root, "", reading);
             if (pool is not null)
                 pool = new PoolChecks(root, reading).Check(pool);

@@ -33,7 +33,7 @@ internal sealed class PoolReading(string path)
     /// <summary>True when reading on is of no use.</summary>
     public bool IsFull => _findings.Count >= MostFindings;
 
-    /// <summary>What the file names as its hypervisor; set first, because other settings depend on it.</summary>
+    /// <summary>What the file names as its hypervisor, empty when that is missing or wrong; set first, because other settings depend on it.</summary>
     public string Hypervisor { get; set; } = "";
 
     public static bool IsSecretName(string key) => s_secret.IsMatch(key);

@@ -20,6 +20,8 @@ internal static class PoolTable
     /// <summary>Names of hosts that all lists of a pool may hold together, ranges written out.</summary>
     public const int MostReferences = 1_000_000;
 
+    public static OneOf Hypervisors { get; } = OneOf.Texts("qemu", "simulation", "hyperv", "scvmm");
+
     public static PoolSection Host { get; } = new("host", typeof(HostSpec), "A real machine that runs virtual machines.",
     [
         new("name", nameof(HostSpec.Name), Text.HostName, "The host's name, unique in the pool whatever the case of its letters. A range such as host[1-100] or host[001-100] stands for that many equal hosts; in their other texts {n} stands for the number.") { Required = true, Example = "host1" },
@@ -46,7 +48,7 @@ internal static class PoolTable
     [
         new("disk", nameof(ImageSpec.Disk), PathTo.FileOrTemplate, "The gold disk (qcow2 or raw for qemu, VHDX for hyperv) or the template's name (scvmm).") { Otherwise = "a guest that lives in its initial RAM disk", Example = "images/finance.qcow2" },
         new("kernel", nameof(ImageSpec.Kernel), PathTo.File, "A kernel to start directly; for qemu.") { Otherwise = "starts from the disk", Example = "guest/vmlinuz" },
-        new("initrd", nameof(ImageSpec.Initrd), PathTo.File, "The initial RAM disk that goes with the kernel.") { Otherwise = "none", Example = "guest/initrd.img" },
+        new("initrd", nameof(ImageSpec.Initrd), PathTo.File, "The initial RAM disk that goes with the kernel.") { Otherwise = "none", Example = "guest/initrd" },
         new("append", nameof(ImageSpec.Append), Text.Line, "The kernel's command line, added to what the driver needs.") { Otherwise = "none", Also = ["cmdline"], Example = "quiet" },
         new("memory", nameof(ImageSpec.MemoryBytes), new Size(16 * MiB, 64 * TiB, MiB), "Memory of a server."),
         new("cores", nameof(ImageSpec.Cores), new Whole(1, 4096), "Processor cores of a server.") { Also = ["cpus", "processors"] },
@@ -173,7 +175,7 @@ internal static class PoolTable
     [
         new("pool", nameof(PoolSpec.Name), Text.Name, "The pool's name.") { Required = true, Also = ["name"], Example = "demo" },
         new("state", nameof(PoolSpec.StateFolder), PathTo.Folder, "The folder in which VMatrix keeps its journal, its locks and its history; never in git.") { Otherwise = "`.vmatrix`", Also = ["stateFolder"], Example = ".vmatrix" },
-        new("hypervisor", nameof(PoolSpec.Hypervisor), OneOf.Texts("qemu", "simulation", "hyperv", "scvmm"), "What runs the servers: qemu on this machine, simulation for trying things out, hyperv and scvmm on Windows.") { Required = true, Also = ["driver"], Example = "qemu" },
+        new("hypervisor", nameof(PoolSpec.Hypervisor), Hypervisors, "What runs the servers: qemu on this machine, simulation for trying things out, hyperv and scvmm on Windows.") { Required = true, Also = ["driver"], Example = "qemu" },
         new("hosts", nameof(PoolSpec.Hosts), new ListOf(Host, least: 1, most: MostHosts), "The hosts.") { Required = true },
         new("services", nameof(PoolSpec.Services), new ListOf(Service, least: 1, most: MostServices), "The services.") { Required = true },
         new("licences", nameof(PoolSpec.Licences), new ListOf(Licence), "Terms of software licences.") { Also = ["licenses"] },

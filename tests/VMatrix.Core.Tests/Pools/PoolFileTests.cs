@@ -268,4 +268,74 @@ public sealed class PoolFileTests : IDisposable
         Assert.Matches(@"[^.?\s][.?]$", finding.Message);
         Assert.DoesNotContain("hunter2", finding.ToString() + finding.Found, StringComparison.Ordinal);
     }
+
+    [Fact]
+    public void Every_mistake_is_found_at_once()
+    {
+        var (pool, findings) = Read("""
+            pool: bad
+            hypervisor: qmeu
+            state: ~/x
+            hosts:
+              - name: host1
+                memory: 1 GB
+                folder: nest
+                rack: r1
+              - name: host1
+                memory: 64 GiB
+                token: abc
+              - host3
+            services:
+              - name: FINANCE
+                least: 5
+                most: 2
+                image: { kernel: 5 }
+                capacity: 5/d
+                listen: 127.0.0.1
+                affinity: [SPROTS]
+              - name: SPORTS
+                min: 2
+                priority: high
+                health: { path: health, interval: 10 }
+            balancer:
+            oracle: { mode: manual, calm: ten }
+            """);
+        Assert.Null(pool);
+        Assert.Equal(
+            [
+                (2, "hypervisor"), (3, "state"), (6, "hosts[0].memory"), (8, "hosts[0].rack"), (9, "hosts[1].name"), (11, "hosts[1].token"), (12, "hosts[2]"),
+                (16, "services[0].most"), (17, "services[0].image.kernel"), (18, "services[0].capacity"), (19, "services[0].listen"), (20, "services[0].affinity[0]"),
+                (22, "services[1].min"), (23, "services[1].priority"), (24, "services[1].health.path"), (24, "services[1].health.interval"), (26, "oracle.mode"), (26, "oracle.calm"),
+            ],
+            findings.Select(f => (f.Line, f.Key)));
+        Assert.DoesNotContain(findings, f => f.Message.Contains("abc", StringComparison.Ordinal) || f.Found.Contains("abc", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void Files_and_folders_are_not_taken_for_each_other()
+    {
+        Directory.CreateDirectory(Path.Combine(_folder, "sports.qcow2"));
+        File.WriteAllText(Path.Combine(_folder, ".vmatrix"), "");
+        var (_, findings) = Read(Good.Replace("hypervisor:", "state: .vmatrix\nhypervisor:", StringComparison.Ordinal));
+        Assert.Equal(["state", "services[1].image.disk"], findings.Select(f => f.Key));
+        Assert.Contains("there is a file at that place", findings[0].Message, StringComparison.Ordinal);
+        Assert.Contains("there is a folder at that place", findings[1].Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_fence_that_others_may_write_is_refused()
+    {
+        if (OperatingSystem.IsWindows())
+            return;
+        var script = Path.Combine(_folder, "fence.sh");
+        var text = Good.Replace("    memory: 1 GiB", "    memory: 1 GiB\n    fence: fence.sh", StringComparison.Ordinal);
+        File.WriteAllText(script, "#!/bin/sh\nexit 0\n");
+        File.SetUnixFileMode(script, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.GroupRead);
+        var (pool, findings) = Read(text);
+        Assert.Empty(findings);
+        Assert.Equal(script, pool!.Hosts[0].FenceScript);
+
+        File.SetUnixFileMode(script, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupWrite);
+        Assert.Contains("others than its owner may write", Assert.Single(Read(text).Findings).Message, StringComparison.Ordinal);
+    }
 }

@@ -14,10 +14,12 @@ namespace VMatrix.Tests.Pools;
 /// <summary>Any pool that can be described is described by some file, and reading that file gives the pool.</summary>
 public sealed class PoolRoundTripTests
 {
-    private const string Folder = "/pools/x";
+    private static readonly string s_folder = Path.GetFullPath("/pools/x");
+
+    private static string In(string name) => Path.Combine(s_folder, name);
 
     private static readonly Gen<string> s_word = Gen.Select(Gen.Char["abcXYZ"], Gen.String[Gen.Char["ab1._-"], 0, 8], (c, s) => $"{c}{s}z");
-    private static readonly Gen<string> s_path = s_word.Select(w => Path.Combine(Folder, "files", w));
+    private static readonly Gen<string> s_path = s_word.Select(w => In($"files-{w}"));
     private static readonly Gen<string> s_line = Gen.String[Gen.Char[" aZ9#:,[]{}&*!|>'\"%@`\\é"], 1, 20];
     private static readonly Gen<long> s_memory = Gen.Long[16, 4096].Select(m => m << 20);
     private static readonly Gen<TimeSpan> s_time = Gen.OneOf(Gen.Int[1, 59_000].Select(ms => TimeSpan.FromMilliseconds(ms)), Gen.Int[1, 3600].Select(s => TimeSpan.FromSeconds(s))).Where(t => t >= TimeSpan.FromSeconds(1) && t <= TimeSpan.FromHours(1));
@@ -95,11 +97,11 @@ public sealed class PoolRoundTripTests
         new()
         {
             Name = name,
-            Path = Folder + "/pool.yaml",
-            StateFolder = Folder + "/state",
+            Path = In("pool.yaml"),
+            StateFolder = In("state"),
             Hypervisor = "qemu",
             // The first host can carry anything, so that what is tried here is reading, not room.
-            Hosts = [.. hosts.Prepend(new HostSpec { Name = "", MemoryBytes = 1L << 40, Licences = ["SQL"], Address = null }).Select((h, i) => h with { Name = $"h{i}", Folder = $"{Folder}/f{i}" })],
+            Hosts = [.. hosts.Prepend(new HostSpec { Name = "", MemoryBytes = 1L << 40, Licences = ["SQL"], Address = null }).Select((h, i) => h with { Name = $"h{i}", Folder = In($"f{i}") })],
             Services = [.. services.Select((s, i) => s with
             {
                 Name = $"s{i}",
@@ -110,8 +112,8 @@ public sealed class PoolRoundTripTests
                 Affinity = i > 0 && s.Isolation == Isolation.Shared && services[0].Isolation == Isolation.Shared ? ["s0"] : [],
             })],
             Licences = [new LicenceSpec { Name = "SQL", Seats = number, InstancesPerHost = own ? number : null, ReassignAfter = other }],
-            Nest = new NestSpec { Folder = Folder + "/the nest", PurgeAfter = other },
-            Balancer = new BalancerSpec { Kind = "haproxy", Own = own, Socket = own ? null : Folder + "/admin.sock", DrainTimeout = time, QueueTimeout = other, MostOpen = own ? number : null },
+            Nest = new NestSpec { Folder = In("the nest"), PurgeAfter = other },
+            Balancer = new BalancerSpec { Kind = "haproxy", Own = own, Socket = own ? null : In("admin.sock"), DrainTimeout = time, QueueTimeout = other, MostOpen = own ? number : null },
             Oracle = oracle,
             Limits = new LimitSpec { MovesPerHost = number, MovesPerPool = number * 2, StepTimeout = other, Tries = number },
             Simulation = simulation,
