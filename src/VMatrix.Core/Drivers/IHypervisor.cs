@@ -79,6 +79,9 @@ public sealed record HypervisorTraits
     /// <summary>True when running machines can move without stopping.</summary>
     public bool LiveMigration { get; init; }
 
+    /// <summary>True when hosts reach each other's disks, so that a server of a dead host can be carried to another and started there. False means that a dead host's servers wait for it, and new ones take their place.</summary>
+    public bool SharedDisks { get; init; }
+
     /// <summary>True when hosts can be powered down and woken.</summary>
     public bool HostPower { get; init; }
 }

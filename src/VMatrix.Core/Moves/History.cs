@@ -28,9 +28,15 @@ public sealed class History : IDisposable
     public string? Warning { get; private set; }
 
     /// <summary>Where the history of a state folder belongs: in it, or, when the folder is on a share, in the user's own data folder, since SQLite's locks need a local disk.</summary>
-    public static string PathFor(string stateFolder, Guid stateId) => IsRemote(stateFolder)
-        ? System.IO.Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData, Environment.SpecialFolderOption.Create), "vmatrix", stateId.ToString("D"), "history.db")
-        : System.IO.Path.Combine(stateFolder, "history.db");
+    public static string PathFor(string stateFolder, Guid stateId)
+    {
+        if (IsRemote(stateFolder))
+        {
+            stateFolder = System.IO.Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData, Environment.SpecialFolderOption.Create), "vmatrix", stateId.ToString("D"));
+            Directory.CreateDirectory(stateFolder);
+        }
+        return System.IO.Path.Combine(stateFolder, "history.db");
+    }
 
     /// <summary>Opens a history, making it when missing. Never throws for what is wrong with it.</summary>
     public static History Open(string path)
@@ -176,8 +182,6 @@ public sealed class History : IDisposable
             SqliteConnection? connection = null;
             try
             {
-                Directory.CreateDirectory(System.IO.Path.GetDirectoryName(_path)!);
-
                 // No pool: a connection must be gone when it is disposed, or a damaged file could not be set aside.
                 connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = _path, Pooling = false, DefaultTimeout = 5 }.ToString());
                 connection.Open();

@@ -67,6 +67,7 @@ internal enum Act
     Recheck,
     Rejoin,
     Unmark,
+    MarkNest,
     DiscardBack,
 }
 
@@ -174,6 +175,17 @@ public static class MoveRoutes
         new("join", Act.Join, "The balancer sends requests to its new address.", WhenCut.Finish, StepWhen.ToMatrix),
     ]);
 
+    /// <summary>Restart elsewhere of a server whose host is proven dead, where other hosts reach its disk. Taken back, it sleeps in the nest: where it was is gone.</summary>
+    public static MoveRoute Restart { get; } = new("restart", MoveKind.Relocate,
+    [
+        s_leave,
+        new("carry", Act.Carry, "The target host takes its files over, after the proof that it runs nowhere.", WhenCut.Finish, StepWhen.Always, Act.StowBack, Act.MarkNest),
+        new("start", Act.Start, "The target host boots it.", WhenCut.Finish, StepWhen.Always, Act.Sleep),
+        new("check", Act.Check, "Waits until its health check has passed, at most the service's start timeout.", WhenCut.Finish, StepWhen.Always),
+        new("mark", Act.Mark, s_mark.Effect, WhenCut.Finish, StepWhen.Always),
+        s_join,
+    ]);
+
     /// <summary>Puts a healthy server of the Matrix back into the balancer that lost it.</summary>
     public static MoveRoute Rejoin { get; } = new("rejoin", MoveKind.Relocate, [s_check, s_join]);
 
@@ -200,11 +212,11 @@ public static class MoveRoutes
     ]);
 
     /// <summary>Every route.</summary>
-    public static IReadOnlyList<MoveRoute> All { get; } = [Create, Wake, Hibernate, Relocate, RelocateLive, Rejoin, Dispose, Undo, Purge];
+    public static IReadOnlyList<MoveRoute> All { get; } = [Create, Wake, Hibernate, Relocate, RelocateLive, Restart, Rejoin, Dispose, Undo, Purge];
 
-    /// <summary>The names of every point at which a process can be made to die while it carries a move out: see <see cref="Failpoint"/>.</summary>
+    /// <summary>The names of every point at which a process can be made to die while it carries a move out: see <see cref="Failpoint"/>. A restart elsewhere is claimed as a relocate.</summary>
     public static IReadOnlyList<string> Failpoints { get; } =
-        [.. All.SelectMany(r => r.Steps.SelectMany(s => new[] { $"{r.Name}.{s.Name}.before", $"{r.Name}.{s.Name}.after" }).Prepend($"{r.Name}.claimed").Append($"{r.Name}.ending"))];
+        [.. All.SelectMany(r => r.Steps.SelectMany(s => new[] { $"{r.Name}.{s.Name}.before", $"{r.Name}.{s.Name}.after" }).Prepend($"{r.Name}.claimed").Append($"{r.Name}.ending")).Where(p => p != "restart.claimed")];
 
     /// <summary>The names of every such point while a move is taken back.</summary>
     public static IReadOnlyList<string> BackFailpoints { get; } =
@@ -243,6 +255,7 @@ public static class MoveRoutes
         Act.Recheck => "check its health there",
         Act.Rejoin => "join again, when its health check passes",
         Act.Unmark => "mark as it was before",
+        Act.MarkNest => "mark as in the nest",
         Act.DiscardBack => "discard again",
         _ => Name(act),
     };

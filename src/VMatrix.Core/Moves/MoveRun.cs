@@ -19,7 +19,7 @@ internal sealed class MoveRun
     private readonly HostSpec? _from;
     private readonly HostSpec? _to;
     private readonly DriverCall _call;
-    private readonly MoveRoute _route;
+    private MoveRoute _route;
     private ServerMark? _original;
     private string? _image;
     private string? _address;
@@ -60,12 +60,19 @@ internal sealed class MoveRun
             return fault;
         var since = _batch.Truth.Now();
         var overrides = _mover.State.Overrides.ReadHosts(now);
-        if (_to is not null && overrides.FirstOrDefault(o => o.Host == _to.Name) is { } suspended)
+        var stays = _move.Kind is MoveKind.Relocate && _move.FromHost == _move.ToHost;
+        if (_to is not null && !stays && overrides.FirstOrDefault(o => o.Host == _to.Name) is { } suspended)
             return $"{_to.Name} is suspended by {suspended.By} since {suspended.At.ToString("u", CultureInfo.InvariantCulture)}.";
 
-        if (overrides.Any(o => o.Host == _move.FromHost && o.ConfirmedDead))
-            return $"HostDead: the files of {Who} are on {_move.FromHost}, which is said to be dead. A new server made from the image takes its place; this one is whole again when the host is back.";
-        var seen = await _batch.Truth.FindAsync(_move.ServerId, [_move.FromHost], since, cancellation);
+        IReadOnlyList<Sighting> seen;
+        try
+        {
+            seen = await _batch.Truth.FindAsync(_move.ServerId, [_move.FromHost], since, cancellation);
+        }
+        catch (VMatrixException e) when (e.Kind is VMatrixErrorKind.Unreachable && _move.Kind is MoveKind.Relocate && !stays)
+        {
+            return await FindObstacleToRestartAsync(e, since, cancellation);
+        }
         if (_move.Kind is MoveKind.Create)
             return seen.Count == 0 ? null : $"A server with the id {_move.ServerId} exists already: {seen[0].Where}.";
         if (seen.Count == 0)
@@ -74,19 +81,15 @@ internal sealed class MoveRun
             return $"{Who} is in more than one place: {string.Join(", ", seen.Select(s => s.Where))}. Nothing is done with it until one of them is unregistered.";
         var sighting = seen[0];
         var mark = sighting.Mark;
-        if (mark.StateId != _mover.State.Id)
-            return $"ForeignController: {Who} belongs to another controller: its mark carries the state id {mark.StateId}, this pool's is {_mover.State.Id}.";
-        if (mark.Stage != _move.FromStage)
-            return $"{Who} is in the {mark.Stage}, not in the {_move.FromStage}.";
-        if (mark.Generation != _move.Generation && !_batch.HasCreated(mark.ServerId))
-            return $"{Who} was moved meanwhile: its generation is {mark.Generation}, the move was made for {_move.Generation}.";
+        if (FindFault(mark) is { } wrong)
+            return wrong;
         if ((sighting.Place is Place.Nest) != (_move.FromStage is Stage.Nest) || (sighting.Place is Place.Disposed) != (_move.FromStage is Stage.Disposed))
             return $"{Who} is marked as in the {mark.Stage} and is {sighting.Where}. Run Resume-VMatrixMove, which puts it right.";
-        if (_batch.Context.Epoch > 0 && mark.HeldUntil > now)
+        if (_batch.Context.Epoch > 0 && mark.HeldUntil > now && !stays)
             return $"{Who} was moved by hand and is held until {mark.HeldUntil?.ToString("u", CultureInfo.InvariantCulture)}.";
         if (_move.Kind is MoveKind.Relocate && !sighting.Runs)
             return $"{Who} does not run: it is {sighting.Where}.";
-        if (_to is not null && _move.ToHost != _move.FromHost && await FindLackOfRoomAsync(sighting.Machine.MemoryBytes, since) is { } lack)
+        if (_to is not null && !stays && await _mover.FindLackOfRoomAsync(_batch.Truth, _to, Service, _move.ServerId, sighting.Machine.MemoryBytes, since, cancellation) is { } lack)
             return lack;
         (_original, _ran, _address) = (mark, sighting.Runs, sighting.Machine.Address);
         return null;
@@ -124,36 +127,29 @@ internal sealed class MoveRun
         return null;
     }
 
-    private async Task<string?> FindLackOfRoomAsync(long memory, long since)
+    private string? FindFault(ServerMark mark)
     {
-        var host = To;
-        var view = await _batch.Truth.HostAsync(host, since, _batch.Cancellation);
-        if (view.Report.PoweredDown)
-            return $"{host.Name} is powered down.";
-        if (memory == 0)
-            memory = Service.Image.MemoryBytes;
-
-        // Those that run there, and those on their way there that the host does not show running yet.
-        var there = view.Report.Machines.Where(m => m.Power is PowerState.Running or PowerState.Paused && m.Mark?.ServerId != _move.ServerId)
-            .Select(m => (m.MemoryBytes, Service: m.Mark?.Service, m.Name, Id: m.Mark?.ServerId)).ToList();
-        foreach (var other in _mover.State.ReadOpen(out _).Where(o => o.Move.ToHost == host.Name && o.Move.Id != _move.Id && there.All(t => t.Id != o.Move.ServerId)))
-            there.Add((_mover.ServiceOf(other.Move.Service)?.Image.MemoryBytes ?? 0, other.Move.Service, other.Move.ServerName, other.Move.ServerId));
-
-        var used = there.Sum(t => t.MemoryBytes);
-        if (used + memory > host.MemoryBytes)
-            return $"NoRoom: {host.Name} has {Mebibytes(host.MemoryBytes)} for servers, {Mebibytes(used)} are taken or spoken for, and {Who} needs {Mebibytes(memory)}.";
-        if (host.MostServers is { } most && there.Count(t => t.Service is not null) + 1 > most)
-            return $"NoRoom: {host.Name} takes {most} servers and has them or expects them: {string.Join(", ", there.Where(t => t.Service is not null).Select(t => t.Name))}.";
-        if (host.Role is not HostRole.Matrix)
-            return null;
-        var ours = there.Where(t => t.Service is not null).ToArray();
-        if (ours.Length > 0 && Service.Isolation is Isolation.Dedicated)
-            return $"NoRoom: {Service.Name} wants a host of its own, and {host.Name} has or expects {ours[0].Name}.";
-        var dedicated = ours.FirstOrDefault(t => _mover.ServiceOf(t.Service!)?.Isolation is Isolation.Dedicated);
-        return dedicated.Name is null ? null : $"NoRoom: {dedicated.Name} on {host.Name} wants a host of its own.";
+        if (mark.StateId != _mover.State.Id)
+            return $"ForeignController: {Who} belongs to another controller: its mark carries the state id {mark.StateId}, this pool's is {_mover.State.Id}.";
+        if (mark.Stage != _move.FromStage)
+            return $"{Who} is in the {mark.Stage}, not in the {_move.FromStage}.";
+        if (mark.Generation != _move.Generation && !_batch.HasCreated(mark.ServerId))
+            return $"{Who} was moved meanwhile: its generation is {mark.Generation}, the move was made for {_move.Generation}.";
+        return null;
     }
 
-    private static string Mebibytes(long bytes) => (bytes >> 20).ToString(CultureInfo.InvariantCulture) + " MiB";
+    // A host that cannot be reached proves nothing by itself. With the proof its server is started elsewhere, if its disk can be had there.
+    private async Task<string?> FindObstacleToRestartAsync(VMatrixException unreachable, long since, CancellationToken cancellation)
+    {
+        if (!_mover.Hypervisor.Traits.SharedDisks)
+            return $"{Mover.Sentence(unreachable)} The files of {Who} are on {_move.FromHost}; no other host reaches them. A new server made from the image can take its place, and this one is there again when its host is.";
+        if (await _mover.ProveStoppedAsync(_move.ServerId, From, cancellation) is null)
+            return $"{Mover.Sentence(unreachable)} Nothing proves that {Who} does not run there: its disk may be in use, no fence script has said that {_move.FromHost} is dead, and nobody has given their word (Suspend-VMatrixHost -ConfirmDead).";
+        if (await _mover.FindLackOfRoomAsync(_batch.Truth, To, Service, _move.ServerId, 0, since, cancellation) is { } lack)
+            return lack;
+        _route = MoveRoutes.Restart;
+        return null;
+    }
 
     // ---------------------------------------------------------------- forward
 
@@ -246,6 +242,9 @@ internal sealed class MoveRun
             case Act.Stow:
                 await Call("Stowing", c => hypervisor.StowAsync(_call, server, From, c));
                 break;
+            case Act.Carry when _route == MoveRoutes.Restart:
+                await TakeOverFilesAsync(cancellation);
+                break;
             case Act.Carry:
                 await Call("Carrying", c => hypervisor.CarryAsync(_call, server, From, To, c));
                 break;
@@ -269,6 +268,23 @@ internal sealed class MoveRun
         }
     }
 
+    private async Task TakeOverFilesAsync(CancellationToken cancellation)
+    {
+        // The proof is asked for at the last moment: the host may have come back since the move was made.
+        if ((await SeeAsync(cancellation)).Count == 0)
+        {
+            _ = await _mover.ProveStoppedAsync(_move.ServerId, From, cancellation)
+                ?? throw new VMatrixException("NotProvenStopped", VMatrixErrorKind.InvalidState, $"Nothing proves any longer that {Who} does not run on {_move.FromHost}.");
+            await _mover.TryAsync($"Carrying {Who}", Limits.StepTimeout, c => _mover.Hypervisor.CarryAsync(_call, _move.ServerId, From, To, c), cancellation);
+        }
+
+        // Its mark could not be read before: the dead host kept it.
+        var mark = One(await SeeAsync(cancellation)).Mark;
+        if (FindFault(mark) is { } wrong)
+            throw new VMatrixException("PreconditionFailed", VMatrixErrorKind.InvalidState, wrong);
+        _original = mark;
+    }
+
     private ServerMark FirstMark()
     {
         var now = _mover.Clock.GetUtcNow();
@@ -283,6 +299,7 @@ internal sealed class MoveRun
             StateId = _mover.State.Id,
             CreatedAt = now,
             ChangedAt = now,
+            HeldUntil = now + _open.HoldFor,
         };
     }
 
@@ -327,21 +344,8 @@ internal sealed class MoveRun
         }
     }
 
-    private async Task<string?> ProbeAsync(TimeSpan patience, CancellationToken cancellation)
-    {
-        if (_address is null)
-            return "its host names no address for it";
-        using var deadline = _mover.Clock.Deadline(patience);
-        using var both = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
-        try
-        {
-            return await _mover.Health.CheckAsync(Service, _address, both.Token);
-        }
-        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
-        {
-            return $"{_address} did not answer within {patience.TotalSeconds:0.##} s";
-        }
-    }
+    private async Task<string?> ProbeAsync(TimeSpan patience, CancellationToken cancellation) =>
+        _address is null ? "its host names no address for it" : await _mover.ProbeAsync(Service, _address, patience, cancellation);
 
     private async Task SettleAsync(CancellationToken cancellation)
     {
@@ -430,6 +434,8 @@ internal sealed class MoveRun
                 await Call("Erasing", c => hypervisor.EraseAsync(_call, server, c));
             return;
         }
+        if (seen.Count == 0 && _route == MoveRoutes.Restart)
+            return;
         var at = One(seen);
         switch (act)
         {
@@ -491,6 +497,9 @@ internal sealed class MoveRun
             case Act.Unmark when _original is not null && at.Mark.Generation != _original.Generation:
                 await Call("Marking", c => hypervisor.MarkAsync(_call, _original, at.Place is Place.Host ? _mover.HostOf(at.Host) : null, c));
                 break;
+            case Act.MarkNest when at.Place is Place.Nest && at.Mark.Stage is not Stage.Nest:
+                await Call("Marking", c => hypervisor.MarkAsync(_call, at.Mark with { Stage = Stage.Nest, Generation = at.Mark.Generation + 1, ChangedAt = _mover.Clock.GetUtcNow() }, null, c));
+                break;
             case Act.DiscardBack when at.Place is Place.Nest:
                 await Call("Discarding", c => hypervisor.DiscardAsync(_call, server, null, c));
                 break;
@@ -500,7 +509,9 @@ internal sealed class MoveRun
     private Task<IReadOnlyList<Sighting>> SeeAsync(CancellationToken cancellation)
     {
         var truth = _mover.MakeTruth();
-        return truth.FindAsync(_move.ServerId, [_move.FromHost, _move.ToHost], truth.Now(), cancellation);
+
+        // A dead host cannot be asked; that the server does not run there is proven.
+        return truth.FindAsync(_move.ServerId, _route == MoveRoutes.Restart ? [_move.ToHost] : [_move.FromHost, _move.ToHost], truth.Now(), cancellation);
     }
 
     private Sighting One(IReadOnlyList<Sighting> seen) => seen.Count switch
@@ -534,15 +545,33 @@ internal sealed class MoveRun
             var seen = await SeeAsync(_batch.Cancellation);
             if (_move.Kind is MoveKind.Purge && seen.Count == 0)
                 return Close(MoveStatus.Done, null);
-            if (_move.Kind is MoveKind.Create && seen.Count == 0)
+            if (seen.Count == 0 && (_move.Kind is MoveKind.Create || _route == MoveRoutes.Restart))
                 return await ForwardAsync(steps, 0, _batch.Cancellation);
             var at = One(seen);
             _address = at.Machine.Address;
-            return await ForwardAsync(steps, FirstUntrue(steps, reached, at), _batch.Cancellation);
+            if (_route == MoveRoutes.Restart)
+                _original ??= at.Mark;
+            return await ForwardAsync(steps, await MayTakeRequestsAsync(steps, reached, at) ? 0 : FirstUntrue(steps, reached, at), _batch.Cancellation);
         }
         catch (Exception e) when (!_mover.IsDead(e))
         {
             return Leave(e);
+        }
+    }
+
+    // One that left the balancer may have joined again since, when what was done after the last line of the journal could not be journaled.
+    private async Task<bool> MayTakeRequestsAsync(IReadOnlyList<MoveStep> steps, int reached, Sighting at)
+    {
+        if (!at.IsOn(_move.FromHost) || !at.Runs || !steps.Take(reached).Any(s => s.Act is Act.Leave))
+            return false;
+        try
+        {
+            var report = await _mover.TryAsync("Reading the balancer", Limits.StepTimeout, _mover.Balancer.ReadAsync, _batch.Cancellation);
+            return report.Members.Any(m => m.ServerId == _move.ServerId);
+        }
+        catch (VMatrixException)
+        {
+            return true;
         }
     }
 
@@ -581,9 +610,16 @@ internal sealed class MoveRun
     {
         _mover.Point($"{_route.Name}.ending");
         var record = _open.ToRecord(status) with { Error = error, EndedAt = _mover.Clock.GetUtcNow() };
-        _mover.End(_batch, record);
-        Mover.Try(_open.Close);
-        return record;
+        Mover.Try(() => _mover.State.History.AddMove(record));
+        try
+        {
+            _open.Close();
+        }
+        catch (VMatrixException e)
+        {
+            record = record with { Error = $"{(error is null ? "" : error + " ")}Its journal could not be removed ({Mover.Sentence(e)}); the move will be taken up again when the state folder is back." };
+        }
+        return _batch.Tell(record);
     }
 
     /// <summary>Leaves the move as it is, for whoever comes next.</summary>

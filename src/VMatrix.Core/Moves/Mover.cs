@@ -242,6 +242,37 @@ public sealed partial class Mover
         return results;
     }
 
+    /// <summary>Why a host has no room for a server that is on its way there; null when it has. Open moves of everybody count.</summary>
+    internal async Task<string?> FindLackOfRoomAsync(Truth truth, HostSpec host, ServiceSpec service, Guid server, long memory, long since, CancellationToken cancellation)
+    {
+        var view = await truth.HostAsync(host, since, cancellation);
+        if (view.Report.PoweredDown)
+            return $"{host.Name} is powered down.";
+        if (memory == 0)
+            memory = service.Image.MemoryBytes;
+
+        // Those that run there, and those on their way there that the host does not show running yet.
+        var there = view.Report.Machines.Where(m => m.Power is PowerState.Running or PowerState.Paused && m.Mark?.ServerId != server)
+            .Select(m => (m.MemoryBytes, Service: m.Mark?.Service, m.Name, Id: m.Mark?.ServerId)).ToList();
+        foreach (var other in State.ReadOpen(out _).Where(o => o.Move.ToHost == host.Name && o.Move.ServerId != server && there.All(t => t.Id != o.Move.ServerId)))
+            there.Add((ServiceOf(other.Move.Service)?.Image.MemoryBytes ?? 0, other.Move.Service, other.Move.ServerName, other.Move.ServerId));
+
+        var used = there.Sum(t => t.MemoryBytes);
+        if (used + memory > host.MemoryBytes)
+            return $"NoRoom: {host.Name} has {Mebibytes(host.MemoryBytes)} for servers, {Mebibytes(used)} are taken or spoken for, and a server of {service.Name} needs {Mebibytes(memory)}.";
+        if (host.MostServers is { } most && there.Count(t => t.Service is not null) + 1 > most)
+            return $"NoRoom: {host.Name} takes {most} servers and has them or expects them: {string.Join(", ", there.Where(t => t.Service is not null).Select(t => t.Name))}.";
+        if (host.Role is not HostRole.Matrix)
+            return null;
+        var ours = there.Where(t => t.Service is not null).ToArray();
+        if (ours.Length > 0 && service.Isolation is Isolation.Dedicated)
+            return $"NoRoom: {service.Name} wants a host of its own, and {host.Name} has or expects {ours[0].Name}.";
+        var dedicated = ours.FirstOrDefault(t => ServiceOf(t.Service!)?.Isolation is Isolation.Dedicated);
+        return dedicated.Name is null ? null : $"NoRoom: {dedicated.Name} on {host.Name} wants a host of its own.";
+    }
+
+    private static string Mebibytes(long bytes) => (bytes >> 20).ToString(CultureInfo.InvariantCulture) + " MiB";
+
     internal static string[] HostsOf(Move move) => new[] { move.FromHost, move.ToHost }.OfType<string>().Distinct().ToArray();
 
     internal HostSpec? HostOf(string? name) => name is null ? null : Pool.Hosts.FirstOrDefault(h => h.Name == name);

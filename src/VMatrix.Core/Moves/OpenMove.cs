@@ -147,7 +147,7 @@ internal sealed class OpenMove
             At = now,
             Step = step,
             Route = first ? route.Name : null,
-            Original = first ? original : null,
+            Original = Original is null ? original : null,
             Ran = first && ran ? true : null,
             Image = image != Image ? image : null,
             Back = Back ? false : null,

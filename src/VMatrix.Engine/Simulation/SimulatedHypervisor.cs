@@ -15,7 +15,7 @@ public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor
     private static readonly TimeSpan s_smallChange = TimeSpan.FromMilliseconds(1);
 
     /// <inheritdoc/>
-    public HypervisorTraits Traits { get; } = new() { Name = "simulation", LiveMigration = true };
+    public HypervisorTraits Traits { get; } = new() { Name = "simulation", LiveMigration = true, SharedDisks = world.Settings.SharedDisks };
 
     /// <inheritdoc/>
     public async Task<HostReport> ReadHostAsync(HostSpec host, CancellationToken cancellation)

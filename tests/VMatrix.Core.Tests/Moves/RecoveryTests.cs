@@ -64,9 +64,9 @@ public sealed class RecoveryTests
     [Fact]
     public void EveryPointOfTheTableIsPassed()
     {
-        var passed = s_cases.Keys.SelectMany(Points).Concat(["rejoin.claimed"]).ToHashSet();
-        var missing = MoveRoutes.Failpoints.Where(p => !p.StartsWith("rejoin.", StringComparison.Ordinal)).Except(passed).ToArray();
-        Assert.Empty(missing);
+        // Those of restart and rejoin have tests of their own: they begin with a host or a balancer that was lost.
+        var passed = s_cases.Keys.SelectMany(Points).ToHashSet();
+        Assert.Empty(MoveRoutes.Failpoints.Where(p => p.Split('.')[0] is not ("restart" or "rejoin")).Except(passed));
         Assert.Empty(passed.Except(MoveRoutes.Failpoints).Except(MoveRoutes.BackFailpoints));
     }
 

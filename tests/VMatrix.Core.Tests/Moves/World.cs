@@ -77,7 +77,11 @@ internal sealed class World : IHypervisor, IBalancer, IHealthProbe, IDisposable
 
     public long HighestEpoch { get; set; }
 
-    public HypervisorTraits Traits => new() { Name = "fake", LiveMigration = CanMigrate };
+    public HypervisorTraits Traits => new() { Name = "fake", LiveMigration = CanMigrate, SharedDisks = SharedDisks };
+
+    public bool SharedDisks { get; set; }
+
+    public string Image { get; set; } = "1";
 
     public MoveContext Hand { get; } = new() { By = "tester (process 1 on HERE)" };
 
@@ -193,7 +197,7 @@ internal sealed class World : IHypervisor, IBalancer, IHealthProbe, IDisposable
     public async Task<string> PrepareImageAsync(DriverCall call, ServiceSpec service, HostSpec on, IProgress<string>? progress, CancellationToken cancellation)
     {
         await Enter("image", call, Guid.Empty, on.Name, cancellation);
-        return "1";
+        return Image;
     }
 
     public Task CreateAsync(DriverCall call, ServerMark mark, ServiceSpec service, CancellationToken cancellation) => Do("create", call, mark.ServerId, null, () =>
@@ -219,7 +223,8 @@ internal sealed class World : IHypervisor, IBalancer, IHealthProbe, IDisposable
     public Task CarryAsync(DriverCall call, Guid server, HostSpec from, HostSpec to, CancellationToken cancellation) => Do("carry", call, server, to.Name, () =>
     {
         var s = Servers[server];
-        Require(s.Power is not PowerState.Running && s.Place is Place.Host && (s.Host == from.Name || s.Host == to.Name) && !DownHosts.Contains(from.Name), "carry");
+        Require(s.Power is not PowerState.Running && s.Place is Place.Host && (s.Host == from.Name || s.Host == to.Name) && (SharedDisks || !DownHosts.Contains(from.Name)), "carry");
+        Require(!DownHosts.Contains(to.Name), "carry to a host that is down");
         s.Host = to.Name;
     }, cancellation);
 

@@ -1,0 +1,183 @@
+using System;
+using System.Collections.Generic;
+using System.Diagnostics;
+using System.IO;
+using System.Linq;
+using System.Runtime.InteropServices;
+using System.Threading;
+using System.Threading.Tasks;
+
+namespace VMatrix.Moves;
+
+/// <summary>Whether a host is dead, and how that is known.</summary>
+/// <param name="Host">The host.</param>
+/// <param name="Proven">True when nothing of the pool runs on it.</param>
+/// <param name="How">How that is known; or, when it is not, why not and what would prove it.</param>
+public sealed record HostProof(string Host, bool Proven, string How);
+
+/// <content>The proof that must come before anything of a lost host is started elsewhere.</content>
+public sealed partial class Mover
+{
+    /// <summary>
+    /// Tries to prove that a host is dead: by an operator's word, by its servers' disks, or by the host's fence script, which is run only
+    /// when nothing else helps and whose success is kept as the host's suspension. That a host cannot be reached proves nothing.
+    /// Servers whose disks other hosts reach (<see cref="Drivers.HypervisorTraits.SharedDisks"/>) can then be relocated; of others the
+    /// files are on the dead host, and new servers made from the image take their place.
+    /// </summary>
+    /// <param name="host">The host.</param>
+    /// <param name="servers">The servers that were last seen on it.</param>
+    /// <param name="fence">True to allow the fence script.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    public async Task<HostProof> ProveHostDeadAsync(HostSpec host, IReadOnlyList<Guid> servers, bool fence, CancellationToken cancellation)
+    {
+        string silence;
+        try
+        {
+            _ = await TryAsync($"Reading {host.Name}", Pool.Limits.StepTimeout, c => Hypervisor.ReadHostAsync(host, c), cancellation);
+            return new HostProof(host.Name, false, $"{host.Name} answers.");
+        }
+        catch (VMatrixException e) when (e.Kind is VMatrixErrorKind.Unreachable or VMatrixErrorKind.Timeout)
+        {
+            silence = e.Message;
+        }
+
+        if (FindWord(host) is { } word)
+            return new HostProof(host.Name, true, word);
+        var proven = servers.Count > 0;
+        foreach (var server in servers)
+            proven = proven && await ProveByDiskAsync(server, host, cancellation);
+        if (proven)
+            return new HostProof(host.Name, true, $"The disks of all {servers.Count} servers of {host.Name} are free.");
+        if (host.FenceScript is null)
+            return new HostProof(host.Name, false, $"{silence} That proves nothing, and the pool file names no fence script for {host.Name}. If you know that it is dead: Suspend-VMatrixHost {host.Name} -ConfirmDead.");
+        if (!fence)
+            return new HostProof(host.Name, false, $"{silence} That proves nothing; its fence script was not run.");
+        try
+        {
+            await RunFenceAsync(host, cancellation);
+        }
+        catch (VMatrixException e)
+        {
+            return new HostProof(host.Name, false, $"{silence} {e.Message}");
+        }
+        State.Overrides.SetHost(new HostOverride { Host = host.Name, ConfirmedDead = true, By = $"fence script {host.FenceScript}", At = Clock.GetUtcNow() });
+        return new HostProof(host.Name, true, $"The fence script {host.FenceScript} made sure of it.");
+    }
+
+    /// <summary>How it is known that a server does not run on a host that cannot be asked; null when it is not.</summary>
+    internal async Task<string?> ProveStoppedAsync(Guid server, HostSpec host, CancellationToken cancellation) =>
+        FindWord(host) ?? (await ProveByDiskAsync(server, host, cancellation) ? $"Its disk on {host.Name} is free." : null);
+
+    private string? FindWord(HostSpec host) =>
+        State.Overrides.ReadHosts(Clock.GetUtcNow()).FirstOrDefault(o => o.Host == host.Name && o.ConfirmedDead) is { } word ? $"{host.Name} is dead by the word of {word.By}, given {word.At:u}." : null;
+
+    private async Task<bool> ProveByDiskAsync(Guid server, HostSpec host, CancellationToken cancellation)
+    {
+        try
+        {
+            return await TryAsync($"Proving that a server of {host.Name} is stopped", Pool.Limits.StepTimeout, c => Hypervisor.ProveStoppedAsync(server, host, c), cancellation);
+        }
+        catch (VMatrixException)
+        {
+            return false;
+        }
+    }
+
+    private async Task RunFenceAsync(HostSpec host, CancellationToken cancellation)
+    {
+        var script = host.FenceScript!;
+        OwnedFile.Check(script);
+        var start = new ProcessStartInfo(script)
+        {
+            UseShellExecute = false,
+            CreateNoWindow = true,
+            RedirectStandardInput = true,
+            WorkingDirectory = Path.GetDirectoryName(script)!,
+        };
+        start.Environment["VMATRIX_POOL"] = Pool.Path;
+        start.Environment["VMATRIX_HOST"] = host.Name;
+        start.Environment["VMATRIX_HOST_ADDRESS"] = host.Address ?? "";
+
+        using var process = new Process { StartInfo = start, EnableRaisingEvents = true };
+        var ended = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
+        process.Exited += (_, _) => ended.TrySetResult(true);
+        try
+        {
+            process.Start();
+        }
+        catch (System.ComponentModel.Win32Exception e)
+        {
+            throw new VMatrixException("FenceFailed", VMatrixErrorKind.Failed, $"The fence script {script} of {host.Name} cannot be run: {e.Message}", e);
+        }
+        process.StandardInput.Close();
+        using var deadline = Clock.Deadline(Pool.Limits.StepTimeout);
+        using var both = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
+        using (both.Token.Register(() => ended.TrySetCanceled()))
+        {
+            try
+            {
+                await ended.Task;
+            }
+            catch (OperationCanceledException)
+            {
+                Try(() =>
+#if NET
+                    process.Kill(entireProcessTree: true));
+#else
+                    process.Kill());
+#endif
+                cancellation.ThrowIfCancellationRequested();
+                throw new VMatrixException("FenceFailed", VMatrixErrorKind.Timeout, $"The fence script {script} of {host.Name} took longer than {Pool.Limits.StepTimeout.TotalSeconds:0.#} s and was ended; it proved nothing.");
+            }
+        }
+
+        // What it wrote is not repeated here: it may hold secrets.
+        if (process.ExitCode != 0)
+            throw new VMatrixException("FenceFailed", VMatrixErrorKind.Failed, $"The fence script {script} of {host.Name} ended with {process.ExitCode}; it proved nothing.");
+    }
+}
+
+/// <summary>Files that are run must be written by nobody but their owner, who is this user or the system's.</summary>
+internal static class OwnedFile
+{
+    public static void Check(string path)
+    {
+        if (!File.Exists(path))
+            throw new VMatrixException("ScriptNotFound", VMatrixErrorKind.NotFound, $"The script {path} does not exist.");
+        if (!RuntimeInformation.IsOSPlatform(OSPlatform.Linux))
+            throw new VMatrixException("ScriptNotChecked", VMatrixErrorKind.NotSupported, $"The script {path} is not run: who may write it can be checked on Linux only so far.");
+        CheckOne(path);
+
+        // Who may write the folder may put another file in its place.
+        CheckOne(Path.GetDirectoryName(Path.GetFullPath(path))!);
+    }
+
+    private static void CheckOne(string path)
+    {
+        var stat = new byte[256];
+        if (NativeMethods.Statx(-100, path, 0, 0xfff, stat) != 0)
+            throw new VMatrixException("ScriptNotOwned", VMatrixErrorKind.Denied, $"The script is not run: {path} cannot be looked at.");
+
+        // struct statx has one layout on every processor: owner at byte 20, mode at byte 28.
+        var owner = BitConverter.ToUInt32(stat, 20);
+        var mode = BitConverter.ToUInt16(stat, 28);
+        var user = NativeMethods.Geteuid();
+        if (owner != 0 && owner != user)
+            throw new VMatrixException("ScriptNotOwned", VMatrixErrorKind.Denied, $"The script is not run: {path} belongs to user {owner}, not to user {user} or root. Make it your own with chown.");
+
+        // Group or others may write (022), unless it is a folder where each may remove only their own (01000).
+        if ((mode & 0x12) != 0 && (mode & 0x200) == 0)
+            throw new VMatrixException("ScriptNotOwned", VMatrixErrorKind.Denied, $"The script is not run: others than its owner may write {path}. Run chmod go-w {path}.");
+    }
+
+    private static class NativeMethods
+    {
+        [DllImport("libc", EntryPoint = "statx", SetLastError = true, CharSet = CharSet.Ansi, BestFitMapping = false, ThrowOnUnmappableChar = false)]
+        [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
+        public static extern int Statx(int folder, [MarshalAs(UnmanagedType.LPStr)] string path, int flags, uint mask, byte[] stat);
+
+        [DllImport("libc", EntryPoint = "geteuid")]
+        [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
+        public static extern uint Geteuid();
+    }
+}
