@@ -139,11 +139,10 @@ internal sealed partial record GuestProcess(int Id, int Port, string Sockets, Ti
     public static async Task<(GuestProcess Guest, Process? Keeper)> LaunchAsync(ServerFolder folder, string runtimeFolder, Func<int, string, IReadOnlyList<string>> build, bool temporary, TimeProvider clock, CancellationToken cancellation)
     {
         const int MostPorts = 5;
-        var sockets = Path.Combine(runtimeFolder, Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(folder.Path)))[..20]);
+        var sockets = SocketsOf(folder, runtimeFolder);
         for (var attempt = 1; ; attempt++)
         {
-            File.Delete(sockets + ".qmp");
-            File.Delete(sockets + ".qga");
+            DeleteSockets(sockets);
             if (new FileInfo(folder.Console) is { Exists: true, Length: > 1 << 18 } console)
             {
                 console.Delete();
@@ -362,9 +361,20 @@ internal sealed partial record GuestProcess(int Id, int Port, string Sockets, Ti
             await Task.Delay(TimeSpan.FromMilliseconds(2), Clock, cancellation);
         }
 
-        File.Delete(Sockets + ".qmp");
-        File.Delete(Sockets + ".qga");
-        File.Delete(Sockets + ".turn");
+        DeleteSockets(Sockets);
+    }
+
+    /// <summary>Takes away what a process that was killed has left in the runtime folder. Nothing may live on the folder.</summary>
+    public static void Sweep(ServerFolder folder, string runtimeFolder) => DeleteSockets(SocketsOf(folder, runtimeFolder));
+
+    private static string SocketsOf(ServerFolder folder, string runtimeFolder) =>
+        Path.Combine(runtimeFolder, Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(folder.Path)))[..20]);
+
+    private static void DeleteSockets(string sockets)
+    {
+        File.Delete(sockets + ".qmp");
+        File.Delete(sockets + ".qga");
+        File.Delete(sockets + ".turn");
     }
 }
 

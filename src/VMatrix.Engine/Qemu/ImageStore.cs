@@ -170,7 +170,8 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
         List<string> disks = [];
         if (guest.Disk)
         {
-            await CreateOverlayAsync(making.Overlay, Path.Combine(making.Path, Gold), cancellation);
+            // By its name alone: the folder gets another name when all of it is there.
+            await CreateOverlayAsync(making.Overlay, Gold, cancellation);
             disks = [making.Overlay, Path.Combine(making.Path, Gold)];
         }
 

@@ -133,7 +133,7 @@ internal sealed class JsonPeer : IDisposable
 
     private async Task<JsonNode> ReadLineAsync(CancellationToken cancellation)
     {
-        _line.Clear();
+        // A call that was cut short in the middle of a line leaves its beginning here.
         while (true)
         {
             if (_start == _end)
@@ -160,16 +160,20 @@ internal sealed class JsonPeer : IDisposable
                 continue;
             }
 
-            if (_line.Count > 1)
+            try
             {
-                try
+                if (_line.Count > 1)
                 {
                     return JsonNode.Parse(CollectionsMarshal.AsSpan(_line)) ?? throw new IOException("The other side sent nothing.");
                 }
-                catch (JsonException e)
-                {
-                    throw new IOException("The other side does not speak JSON.", e);
-                }
+            }
+            catch (JsonException e)
+            {
+                throw new IOException("The other side does not speak JSON.", e);
+            }
+            finally
+            {
+                _line.Clear();
             }
         }
     }

@@ -78,23 +78,35 @@ internal static class MemoryState
 
             folder.DropState();
             File.Delete(partial);
-            await LetGoOnAsync(monitor, clock, e);
+            try
+            {
+                await LetGoOnAsync(monitor, clock, CancellationToken.None);
+            }
+            catch (Exception worse)
+            {
+                throw new VMatrixException("SaveFailed", VMatrixErrorKind.Failed, $"The memory could not be kept ({e.Message}), and the guest could not be told to go on either: {worse.Message}", e);
+            }
+
             throw;
         }
     }
 
-    private static async Task LetGoOnAsync(Monitor monitor, TimeProvider clock, Exception cause)
+    /// <summary>Lets a guest go on that a save, whoever began it and however far it came, has stopped.</summary>
+    public static async Task LetGoOnAsync(Monitor monitor, TimeProvider clock, CancellationToken cancellation)
     {
+        await monitor.AskAsync("migrate_cancel", null, cancellation);
+        await EndAsync(monitor, clock, cancellation);
         try
         {
-            await monitor.AskAsync("migrate_cancel", null, CancellationToken.None);
-            await EndAsync(monitor, clock, CancellationToken.None);
-            await monitor.AskAsync("cont", null, CancellationToken.None);
+            // Handed over and not used yet: while QEMU holds it, a compressor waits for its end.
+            await monitor.AskAsync("closefd", new JsonObject { ["fdname"] = "state" }, cancellation);
         }
-        catch (Exception e)
+        catch (PeerException)
         {
-            throw new VMatrixException("SaveFailed", VMatrixErrorKind.Failed, $"The memory could not be kept ({cause.Message}), and the guest could not be told to go on either: {e.Message}", cause);
+            // It was used, or never handed over.
         }
+
+        await monitor.AskAsync("cont", null, cancellation);
     }
 
     /// <summary>Waits until a migration has ended, either way. <c>completed</c> may come before its numbers do, so only the word is read.</summary>

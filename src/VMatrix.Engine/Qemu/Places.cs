@@ -49,10 +49,16 @@ internal sealed class Places(PoolSpec pool)
             return folder;
         }
 
-        var elsewhere = All().Where(p => Directory.Exists(Path.Combine(p.Place, server.ToString("D")))).Select(p => p.Name).ToArray();
+        var elsewhere = Others(server, place).ToArray();
         throw new VMatrixException("ServerNotFound", VMatrixErrorKind.NotFound,
-            $"Server {server} is not in {place}; {(elsewhere.Length == 0 ? "it is nowhere else in the pool either" : "it is on " + string.Join(" and ", elsewhere))}.");
+            $"Server {server} is not in {place}; {(elsewhere.Length == 0 ? "it is nowhere else in the pool either" : "it is in " + string.Join(" and in ", elsewhere))}.");
     }
+
+    /// <summary>The other places, by their names for people, that hold a server's folder. Copies of it do not count unless they live.</summary>
+    public IEnumerable<string> Others(Guid server, string place) =>
+        All().Where(p => p.Place != place && Directory.Exists(Path.Combine(p.Place, server.ToString("D"))))
+            .Where(p => new ServerFolder(Path.Combine(p.Place, server.ToString("D"))) is var folder && (folder.IsLive() || folder.IsOurs()))
+            .Select(p => p.Name);
 
     /// <summary>The folders of a place: servers, whatever else lies there, and servers on their way out whose move was cut short.</summary>
     public static IEnumerable<(ServerFolder Folder, string Name)> List(string place)
@@ -90,7 +96,10 @@ internal sealed class Places(PoolSpec pool)
                 throw new VMatrixException("ServerTwice", VMatrixErrorKind.InvalidState, $"Server {server} lies both in {source} and in {target}; one is a copy. Take the copy away, then try again.");
             }
 
-            return;
+            if (new ServerFolder(target).IsOurs())
+            {
+                return;
+            }
         }
 
         _ = Get(from, server);

@@ -92,7 +92,7 @@ internal static class QemuCommandLine
 
             chain!["node-name"] = "disk";
             chain["discard"] = "unmap";
-            line.AddRange(["-blockdev", chain.ToJsonString(), "-device", "virtio-blk-pci,drive=disk,bootindex=0"]);
+            line.AddRange(["-blockdev", chain.ToJsonString(), "-device", run.Kernel is null ? "virtio-blk-pci,drive=disk,bootindex=0" : "virtio-blk-pci,drive=disk"]);
 
             // cloud-init reads the name and the instance's id from here, without a seed disk.
             line.AddRange(["-smbios", $"type=1,serial=ds=nocloud;h={Word(run.Name)};i={run.Id:D}"]);

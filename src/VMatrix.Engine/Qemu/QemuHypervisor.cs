@@ -110,7 +110,7 @@ public sealed class QemuHypervisor : IHypervisor
             machine = machine with { MemoryBytes = guest?.MemoryBytes ?? 0, Cores = guest?.Cores ?? 1 };
             if (folder.IsLive())
             {
-                return await AskAsync(machine, folder, guest, cancellation);
+                return await AskAsync(machine, folder, name, guest, cancellation);
             }
 
             if (folder.ReadState() is not null)
@@ -129,7 +129,7 @@ public sealed class QemuHypervisor : IHypervisor
     }
 
     /// <summary>Asks a live process how its guest fares.</summary>
-    private async Task<Machine> AskAsync(Machine machine, ServerFolder folder, GuestFacts? guest, CancellationToken cancellation)
+    private async Task<Machine> AskAsync(Machine machine, ServerFolder folder, string name, GuestFacts? guest, CancellationToken cancellation)
     {
         machine = machine with { Power = PowerState.Running };
 
@@ -140,7 +140,7 @@ public sealed class QemuHypervisor : IHypervisor
             var process = await GuestProcess.FindAsync(folder, _clock, cancellation);
             if (process is null)
             {
-                return await ReadMachineAsync(folder, machine.Name, cancellation);
+                return await ReadMachineAsync(folder, name, cancellation);
             }
 
             machine = machine with { Address = process.Address };
@@ -185,7 +185,7 @@ public sealed class QemuHypervisor : IHypervisor
             // It ended while we asked.
             return folder.IsLive()
                 ? machine with { Health = ServerHealth.Hung, Problem = Told("QEMU does not answer on its monitor: " + e.Message, folder) }
-                : await ReadMachineAsync(folder, machine.Name, cancellation);
+                : await ReadMachineAsync(folder, name, cancellation);
         }
     }
 
@@ -195,7 +195,7 @@ public sealed class QemuHypervisor : IHypervisor
     /// <inheritdoc/>
     public async Task<string> PrepareImageAsync(DriverCall call, ServiceSpec service, HostSpec on, IProgress<string>? progress, CancellationToken cancellation)
     {
-        await CheckEpochAsync(call, _pool.Nest.Folder, cancellation);
+        await CheckEpochAsync(call, cancellation);
         await _prepare.WaitAsync(cancellation);
         try
         {
@@ -208,7 +208,7 @@ public sealed class QemuHypervisor : IHypervisor
     }
 
     /// <inheritdoc/>
-    public Task CreateAsync(DriverCall call, ServerMark mark, ServiceSpec service, CancellationToken cancellation) => ChangeAsync(call, mark.ServerId, _pool.Nest.Folder, async () =>
+    public Task CreateAsync(DriverCall call, ServerMark mark, ServiceSpec service, CancellationToken cancellation) => ChangeAsync(call, mark.ServerId, async () =>
     {
         if (Places.Find(_places.Nest, mark.ServerId) is not null)
         {
@@ -247,25 +247,25 @@ public sealed class QemuHypervisor : IHypervisor
 
     /// <inheritdoc/>
     public Task FetchAsync(DriverCall call, Guid server, HostSpec to, CancellationToken cancellation) =>
-        RelocateAsync(call, server, _places.Nest, Places.Host(to), to.Folder!, cancellation);
+        RelocateAsync(call, server, _places.Nest, Places.Host(to), cancellation);
 
     /// <inheritdoc/>
     public Task StowAsync(DriverCall call, Guid server, HostSpec from, CancellationToken cancellation) =>
-        RelocateAsync(call, server, Places.Host(from), _places.Nest, from.Folder!, cancellation);
+        RelocateAsync(call, server, Places.Host(from), _places.Nest, cancellation);
 
     /// <inheritdoc/>
     public Task CarryAsync(DriverCall call, Guid server, HostSpec from, HostSpec to, CancellationToken cancellation) =>
-        RelocateAsync(call, server, Places.Host(from), Places.Host(to), to.Folder!, cancellation);
+        RelocateAsync(call, server, Places.Host(from), Places.Host(to), cancellation);
 
     /// <inheritdoc/>
     public Task DiscardAsync(DriverCall call, Guid server, HostSpec? from, CancellationToken cancellation) =>
-        RelocateAsync(call, server, from is null ? _places.Nest : Places.Host(from), _places.Disposed, from?.Folder ?? _pool.Nest.Folder, cancellation);
+        RelocateAsync(call, server, from is null ? _places.Nest : Places.Host(from), _places.Disposed, cancellation);
 
     /// <inheritdoc/>
     public Task RecoverAsync(DriverCall call, Guid server, CancellationToken cancellation) =>
-        RelocateAsync(call, server, _places.Disposed, _places.Nest, _pool.Nest.Folder, cancellation);
+        RelocateAsync(call, server, _places.Disposed, _places.Nest, cancellation);
 
-    private Task<bool> RelocateAsync(DriverCall call, Guid server, string from, string to, string guard, CancellationToken cancellation) => ChangeAsync(call, server, guard, async () =>
+    private Task<bool> RelocateAsync(DriverCall call, Guid server, string from, string to, CancellationToken cancellation) => ChangeAsync(call, server, async () =>
     {
         if (Places.Find(from, server) is { } folder)
         {
@@ -275,6 +275,8 @@ public sealed class QemuHypervisor : IHypervisor
             }
 
             File.Delete(folder.RunFile);
+            folder.Sweep();
+            GuestProcess.Sweep(folder, _runtimeFolder);
         }
 
         await _places.MoveAsync(server, from, to, cancellation);
@@ -282,7 +284,7 @@ public sealed class QemuHypervisor : IHypervisor
     }, cancellation);
 
     /// <inheritdoc/>
-    public Task EraseAsync(DriverCall call, Guid server, CancellationToken cancellation) => ChangeAsync(call, server, _pool.Nest.Folder, () =>
+    public Task EraseAsync(DriverCall call, Guid server, CancellationToken cancellation) => ChangeAsync(call, server, () =>
     {
         var erasing = Path.Combine(_places.Disposed, $".erasing-{server:D}");
         if (Places.Find(_places.Disposed, server) is { } folder)
@@ -291,13 +293,17 @@ public sealed class QemuHypervisor : IHypervisor
             Directory.Move(folder.Path, erasing);
             Native.FlushFolder(_places.Disposed);
         }
+        else if (_places.Others(server, _places.Disposed).FirstOrDefault() is { } other)
+        {
+            throw new VMatrixException("ServerNotDisposed", VMatrixErrorKind.InvalidState, $"Server {server} is not purged: it is in {other}. Dispose of it first.");
+        }
 
         Places.Delete(erasing);
         return Task.FromResult(true);
     }, cancellation);
 
     /// <inheritdoc/>
-    public Task MarkAsync(DriverCall call, ServerMark mark, HostSpec? on, CancellationToken cancellation) => ChangeAsync(call, mark.ServerId, on?.Folder ?? _pool.Nest.Folder, () =>
+    public Task MarkAsync(DriverCall call, ServerMark mark, HostSpec? on, CancellationToken cancellation) => ChangeAsync(call, mark.ServerId, () =>
     {
         var folder = on is not null ? _places.Get(Places.Host(on), mark.ServerId)
             : Places.Find(_places.Disposed, mark.ServerId) ?? _places.Get(_places.Nest, mark.ServerId);
@@ -311,7 +317,7 @@ public sealed class QemuHypervisor : IHypervisor
     }, cancellation);
 
     /// <inheritdoc/>
-    public Task<string> StartAsync(DriverCall call, Guid server, ServiceSpec service, HostSpec on, CancellationToken cancellation) => ChangeAsync(call, server, on.Folder!, async () =>
+    public Task<string> StartAsync(DriverCall call, Guid server, ServiceSpec service, HostSpec on, CancellationToken cancellation) => ChangeAsync(call, server, async () =>
     {
         var place = Places.Host(on);
         var folder = _places.Get(place, server);
@@ -327,7 +333,7 @@ public sealed class QemuHypervisor : IHypervisor
         {
             if (await GuestProcess.FindAsync(folder, _clock, cancellation) is { } live && !await EndIfDeadAsync(live, folder, cancellation))
             {
-                return await GoOnAsync(live, folder, guest, mark, cancellation);
+                return await GoOnAsync(live, folder, guest, mark, null, cancellation);
             }
 
             RefuseSecondCopy(server, place);
@@ -349,10 +355,9 @@ public sealed class QemuHypervisor : IHypervisor
 
     private void RefuseSecondCopy(Guid server, string place)
     {
-        var other = _places.All().FirstOrDefault(p => p.Place != place && Directory.Exists(Path.Combine(p.Place, server.ToString("D"))));
-        if (other.Name is not null)
+        if (_places.Others(server, place).FirstOrDefault() is { } other)
         {
-            throw new VMatrixException("ServerTwice", VMatrixErrorKind.InvalidState, $"Server {server} is not started: a folder of it is also in {other.Name}. Take the copy away first.");
+            throw new VMatrixException("ServerTwice", VMatrixErrorKind.InvalidState, $"Server {server} is not started: it is also in {other}. Find out which of the two is right, and take the other one away.");
         }
 
         if (GuestProcess.AnyRuns(server, null))
@@ -399,14 +404,9 @@ public sealed class QemuHypervisor : IHypervisor
                 Disks = guest.Disk ? [folder.Overlay, .. _images.Disks(mark.Service, image)] : [],
                 State = state is null ? null : folder.State,
             }), temporary: false, _clock, cancellation);
-            if (state is not null && await sum! != state.Sha256)
-            {
-                throw new VMatrixException("StateCorrupt", VMatrixErrorKind.Corrupt, $"The memory in {folder.State} was changed since it was kept at {state.SavedAt:u} (its checksum differs) and is not woken. Restore the file from a backup, or dispose of the server and make a new one.");
-            }
-
-            return await GoOnAsync(process, folder, guest, mark, cancellation);
+            return await GoOnAsync(process, folder, guest, mark, sum, cancellation);
         }
-        catch when (folder.ReadState() is not null || process is null)
+        catch (Exception e) when (folder.ReadState() is not null || process is null)
         {
             // The guest has not run yet: what was kept is still kept.
             if (process is not null)
@@ -415,6 +415,13 @@ public sealed class QemuHypervisor : IHypervisor
             }
 
             File.Delete(folder.RunFile);
+
+            // QEMU itself may have choked on it before we had read it to its end.
+            if (e is VMatrixException { Id: "StartFailed" } && state is not null && await sum! != state.Sha256)
+            {
+                throw Corrupt(folder, state, e);
+            }
+
             throw;
         }
         finally
@@ -426,8 +433,17 @@ public sealed class QemuHypervisor : IHypervisor
         }
     }
 
+    private static VMatrixException Corrupt(ServerFolder folder, StateFacts state, Exception? inner) => new("StateCorrupt", VMatrixErrorKind.Corrupt,
+        $"The memory in {folder.State} was changed since it was kept at {state.SavedAt:u} (its checksum differs) and is not woken. Restore the file from a backup, or dispose of the server and make a new one.", inner);
+
     /// <summary>Takes a live process to a running guest that knows its name, from wherever an earlier call left it.</summary>
-    private async Task<string> GoOnAsync(GuestProcess process, ServerFolder folder, GuestFacts guest, ServerMark mark, CancellationToken cancellation)
+    /// <param name="process">The process.</param>
+    /// <param name="folder">Its folder.</param>
+    /// <param name="guest">What it is.</param>
+    /// <param name="mark">Who it is.</param>
+    /// <param name="sum">The checksum of the state file when it is being computed already; null to compute it when it counts.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    private async Task<string> GoOnAsync(GuestProcess process, ServerFolder folder, GuestFacts guest, ServerMark mark, Task<string>? sum, CancellationToken cancellation)
     {
         try
         {
@@ -438,11 +454,19 @@ public sealed class QemuHypervisor : IHypervisor
                 await Task.Delay(TimeSpan.FromMilliseconds(2), _clock, cancellation);
             }
 
+            // After a save that was cut short ("postmigrate") the memory is QEMU's own; otherwise it came from the file.
+            if (status is not ("running" or "postmigrate") && folder.ReadState() is { } state && await (sum ?? MemoryState.SumAsync(folder.State, cancellation)) != state.Sha256)
+            {
+                await monitor.QuitAsync(cancellation);
+                throw Corrupt(folder, state, null);
+            }
+
             if (status != "running")
             {
                 // From here on the memory in the file is of the past. Were it dropped after "cont", a crash between would wake it again later.
                 folder.DropState();
-                await monitor.AskAsync("cont", null, cancellation);
+                await MemoryState.LetGoOnAsync(monitor, _clock, cancellation);
+                folder.Sweep();
             }
 
             if (folder.ReadRun() is { Ungreeted: true } run && guest.Agent is not null)
@@ -460,7 +484,7 @@ public sealed class QemuHypervisor : IHypervisor
     }
 
     /// <inheritdoc/>
-    public Task SaveAsync(DriverCall call, Guid server, HostSpec on, CancellationToken cancellation) => ChangeAsync(call, server, on.Folder!, async () =>
+    public Task SaveAsync(DriverCall call, Guid server, HostSpec on, CancellationToken cancellation) => ChangeAsync(call, server, async () =>
     {
         var folder = _places.Get(Places.Host(on), server);
         if (await GuestProcess.FindAsync(folder, _clock, cancellation) is not { } process)
@@ -503,13 +527,18 @@ public sealed class QemuHypervisor : IHypervisor
     }, cancellation);
 
     /// <inheritdoc/>
-    public Task StopAsync(DriverCall call, Guid server, HostSpec on, CancellationToken cancellation) => ChangeAsync(call, server, on.Folder!, async () =>
+    public Task StopAsync(DriverCall call, Guid server, HostSpec on, CancellationToken cancellation) => ChangeAsync(call, server, async () =>
     {
         var folder = _places.Get(Places.Host(on), server);
         if (await GuestProcess.FindAsync(folder, _clock, cancellation) is { } process)
         {
             try
             {
+                if (process.IsStopped())
+                {
+                    throw process.Hung();
+                }
+
                 // Asked first, so that the disk's own bookkeeping is written out.
                 await using var monitor = await process.OpenAsync(TimeSpan.FromSeconds(2), cancellation);
                 await monitor.QuitAsync(cancellation);
@@ -524,6 +553,8 @@ public sealed class QemuHypervisor : IHypervisor
 
         folder.DropState();
         File.Delete(folder.RunFile);
+        folder.Sweep();
+        GuestProcess.Sweep(folder, _runtimeFolder);
         return true;
     }, cancellation);
 
@@ -572,13 +603,13 @@ public sealed class QemuHypervisor : IHypervisor
     }
 
     /// <summary>One changing call at a time for a server in this process, from a decider that is not out of date.</summary>
-    private async Task<T> ChangeAsync<T>(DriverCall call, Guid server, string guard, Func<Task<T>> change, CancellationToken cancellation)
+    private async Task<T> ChangeAsync<T>(DriverCall call, Guid server, Func<Task<T>> change, CancellationToken cancellation)
     {
         var gate = _gates.GetOrAdd(server, static _ => new SemaphoreSlim(1));
         await gate.WaitAsync(cancellation);
         try
         {
-            await CheckEpochAsync(call, guard, cancellation);
+            await CheckEpochAsync(call, cancellation);
             return await GuardDiskAsync(change);
         }
         finally
@@ -604,14 +635,15 @@ public sealed class QemuHypervisor : IHypervisor
         }
     }
 
-    /// <summary>Refuses a decider that another one has followed; the highest epoch seen is a flushed file in the folder that the call changes.</summary>
-    private async Task CheckEpochAsync(DriverCall call, string folder, CancellationToken cancellation)
+    /// <summary>Refuses a decider that another one has followed. The highest epoch seen is a flushed file in the nest, which all hosts of the pool share.</summary>
+    private async Task CheckEpochAsync(DriverCall call, CancellationToken cancellation)
     {
         if (call.Epoch == 0)
         {
             return;
         }
 
+        var folder = _pool.Nest.Folder;
         Directory.CreateDirectory(folder);
         var file = Path.Combine(folder, "epoch.json");
         for (var tries = 0; ; tries++)

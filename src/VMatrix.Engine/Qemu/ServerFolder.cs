@@ -1,5 +1,6 @@
 using System;
 using System.IO;
+using System.Linq;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using VMatrix.Drivers;
@@ -129,6 +130,18 @@ internal sealed class ServerFolder(string path)
         File.Delete(StateFactsFile);
         File.Delete(State);
     }
+
+    /// <summary>Takes away what calls that were cut short have left unfinished.</summary>
+    public void Sweep()
+    {
+        foreach (var file in Directory.EnumerateFiles(Path).Where(f => f.EndsWith(".next", StringComparison.Ordinal) || f.EndsWith(".partial", StringComparison.Ordinal)))
+        {
+            File.Delete(file);
+        }
+    }
+
+    /// <summary>True when the mark in it was written for this very folder, and not for one that it is a copy of.</summary>
+    public bool IsOurs() => ReadMark() is { } mark && mark.MachineId == MachineId();
 
     /// <summary>The identity of the overlay as it is now: a disk that was written, restored or exchanged since has another one.</summary>
     public string? OverlayIdentity()

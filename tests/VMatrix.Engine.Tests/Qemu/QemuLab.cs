@@ -2,7 +2,9 @@ using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
+using System.Net;
 using System.Net.Http;
+using System.Net.Sockets;
 using System.Threading;
 using System.Threading.Tasks;
 using VMatrix.Drivers;
@@ -21,9 +23,9 @@ public sealed class QemuImage : IAsyncLifetime
     public async Task InitializeAsync() => Image = await DemoGuest.BuildAsync(Path.Combine(Folder, "guest"), TimeSpan.FromMilliseconds(20), default);
 
     /// <summary>A pool of its own, whose image is already prepared.</summary>
-    internal async Task<QemuLab> LabAsync(ImageSpec? image = null, string? hostFolder = null)
+    internal async Task<QemuLab> LabAsync(ImageSpec? image = null, string? hostFolder = null, HealthSpec? health = null)
     {
-        var lab = new QemuLab(Path.Combine(Folder, Guid.NewGuid().ToString("N")[..8]), image ?? Image, hostFolder);
+        var lab = new QemuLab(Path.Combine(Folder, Guid.NewGuid().ToString("N")[..8]), image ?? Image, hostFolder, health);
         if (image is null)
         {
             await s_shared.WaitAsync();
@@ -47,7 +49,7 @@ public sealed class QemuImage : IAsyncLifetime
 
     private async Task<string> PrepareAsync()
     {
-        var lab = new QemuLab(Path.Combine(Folder, "prepared"), Image, null);
+        var lab = new QemuLab(Path.Combine(Folder, "prepared"), Image);
         await lab.Driver.PrepareImageAsync(default, lab.Service, lab.Hosts[0], null, default);
         return lab.Pool.Nest.Folder;
     }
@@ -65,13 +67,17 @@ public sealed class QemuTests : ICollectionFixture<QemuImage>;
 /// <summary>A pool of three hosts in a folder, and the driver on it. Whatever still runs at the end is killed by its process id.</summary>
 internal sealed class QemuLab : IAsyncDisposable, IHealthProbe
 {
-    private static readonly HttpClient s_http = new(new SocketsHttpHandler { ConnectTimeout = TimeSpan.FromSeconds(1), PooledConnectionLifetime = TimeSpan.Zero }) { Timeout = TimeSpan.FromSeconds(5) };
+    private static readonly HttpClient s_http = new(new SocketsHttpHandler { PooledConnectionLifetime = TimeSpan.Zero }) { Timeout = TimeSpan.FromSeconds(30) };
 
-    public QemuLab(string folder, ImageSpec image, string? firstHostFolder)
+    public QemuLab(string folder, ImageSpec image, string? firstHostFolder = null, HealthSpec? health = null)
     {
         Directory.CreateDirectory(folder);
-        Service = new ServiceSpec { Name = "FINANCE", Image = image, Health = new HealthSpec { Path = "/health", Timeout = TimeSpan.FromSeconds(1) } };
-        Hosts = [.. Enumerable.Range(1, 3).Select(i => new HostSpec { Name = $"host{i}", MemoryBytes = 1L << 30, Folder = i == 1 && firstHostFolder is not null ? firstHostFolder : Path.Combine(folder, $"host{i}") })];
+        Service = new ServiceSpec { Name = "FINANCE", Image = image, Listen = FreeAddress(), Isolation = Isolation.Shared, Health = health ?? new HealthSpec { Path = "/health", Timeout = TimeSpan.FromSeconds(1) } };
+        Hosts =
+        [
+            .. Enumerable.Range(1, 3).Select(i => new HostSpec { Name = $"host{i}", MemoryBytes = 1L << 30, Folder = i == 1 && firstHostFolder is not null ? firstHostFolder : Path.Combine(folder, $"host{i}") }),
+            new HostSpec { Name = "chamber", Role = HostRole.Chamber, MemoryBytes = 1L << 30, Folder = Path.Combine(folder, "chamber") },
+        ];
         Pool = new PoolSpec
         {
             Name = "lab",
@@ -79,9 +85,9 @@ internal sealed class QemuLab : IAsyncDisposable, IHealthProbe
             StateFolder = Path.Combine(folder, ".vmatrix"),
             Hypervisor = "qemu",
             Hosts = Hosts,
-            Services = [Service],
+            Services = [Service, Service with { Name = "SPORTS", Listen = FreeAddress() }],
             Nest = new NestSpec { Folder = Path.Combine(folder, "nest") },
-            Balancer = new BalancerSpec { Kind = "simulation" },
+            Balancer = new BalancerSpec { Kind = "haproxy", DrainTimeout = TimeSpan.FromSeconds(2) },
         };
         Driver = NewDriver();
     }
@@ -111,9 +117,11 @@ internal sealed class QemuLab : IAsyncDisposable, IHealthProbe
 
     public async Task<string?> CheckAsync(ServiceSpec service, string address, CancellationToken cancellation)
     {
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        limit.CancelAfter(service.Health.Timeout);
         try
         {
-            using var answer = await s_http.GetAsync(new Uri($"http://{address}{service.Health.Path}"), cancellation);
+            using var answer = await s_http.GetAsync(new Uri($"http://{address}{service.Health.Path}"), limit.Token);
             return (int)answer.StatusCode == service.Health.Expect ? null : $"status {(int)answer.StatusCode}";
         }
         catch (Exception e) when (e is HttpRequestException or TaskCanceledException && !cancellation.IsCancellationRequested)
@@ -161,6 +169,13 @@ internal sealed class QemuLab : IAsyncDisposable, IHealthProbe
         }
     }
 
+    private static string FreeAddress()
+    {
+        using var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        return listener.LocalEndPoint!.ToString()!;
+    }
+
     public static async Task<string> GetAsync(string address, string path) => await s_http.GetStringAsync(new Uri($"http://{address}{path}"));
 
     public static async Task<Dictionary<string, string>> FactsAsync(string address) =>
@@ -169,22 +184,51 @@ internal sealed class QemuLab : IAsyncDisposable, IHealthProbe
     public async Task<Machine> MachineAsync(Guid server, int host = 0, IHypervisor? driver = null) =>
         (await (driver ?? Driver).ReadHostAsync(Hosts[host], default)).Machines.Single(m => m.MachineId.StartsWith(server.ToString("D"), StringComparison.Ordinal));
 
+    public async Task<Machine> UntilAsync(Guid server, Func<Machine, bool> holds)
+    {
+        var until = DateTime.UtcNow.AddSeconds(30);
+        Machine machine;
+        while (!holds(machine = await MachineAsync(server)))
+        {
+            Assert.True(DateTime.UtcNow < until, $"The server stays {machine.Power}, {machine.Health}: {machine.Problem}");
+            await Task.Delay(20);
+        }
+
+        return machine;
+    }
+
     public string FolderOf(Guid server, int host = 0) => Path.Combine(Hosts[host].Folder!, "servers", server.ToString("D"));
 
     /// <summary>The process that runs a server.</summary>
-    public int ProcessOf(Guid server, int host = 0) => Directory.GetDirectories("/proc").Where(p => char.IsAsciiDigit(p[6]))
-        .Where(p => Line(p).Contains($"\0-uuid\0{server:D}\0", StringComparison.Ordinal) && Line(p).Contains(Hosts[host].Folder!, StringComparison.Ordinal))
-        .Select(p => int.Parse(p[6..], System.Globalization.CultureInfo.InvariantCulture)).Single();
+    public static int ProcessOf(Guid server) => Processes($"\0-uuid\0{server:D}\0").Single().Id;
 
-    private static string Line(string process)
+    /// <summary>What the paths of a running server's sockets begin with.</summary>
+    public static string SocketsOf(Guid server)
     {
-        try
+        var line = Processes($"\0-uuid\0{server:D}\0").Single().Line;
+        var begin = line.IndexOf("\0unix:", StringComparison.Ordinal) + 6;
+        return line[begin..line.IndexOf(".qmp", begin, StringComparison.Ordinal)];
+    }
+
+    /// <summary>The processes of this machine, but for this one, whose command line contains a text.</summary>
+    public static IEnumerable<(int Id, string Line)> Processes(string text)
+    {
+        foreach (var process in Directory.GetDirectories("/proc").Where(p => char.IsAsciiDigit(p[6])))
         {
-            return File.ReadAllText(process + "/cmdline");
-        }
-        catch (IOException)
-        {
-            return "";
+            var (id, line) = (int.Parse(process[6..], System.Globalization.CultureInfo.InvariantCulture), "");
+            try
+            {
+                line = File.ReadAllText(process + "/cmdline");
+            }
+            catch (IOException)
+            {
+                continue;
+            }
+
+            if (id != Environment.ProcessId && line.Contains(text, StringComparison.Ordinal))
+            {
+                yield return (id, line);
+            }
         }
     }
 
