@@ -28,7 +28,6 @@ internal sealed record PoolDrivers(IHypervisor Hypervisor, IBalancer Balancer, I
         IHealthProbe health = new HttpHealthProbe(clock);
         IHypervisor hypervisor = pool.Hypervisor switch
         {
-            
             "qemu" => new Qemu.QemuHypervisor(pool, health, clock),
             _ => throw NotSupported("hypervisor", pool.Hypervisor, "qemu, simulation"),
         };
