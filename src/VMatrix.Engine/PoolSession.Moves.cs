@@ -147,8 +147,10 @@ public sealed partial class PoolSession
     {
         var mover = RequireMover();
         await _drivers.Balancer.EnsureAsync(cancellation);
-        return await mover.CarryOutAsync(moves, new MoveContext { By = StateFolder.Describe("by hand"), HoldFor = holdFor ?? Spec.Oracle.HoldFor }, progress, cancellation);
+        return await mover.CarryOutAsync(moves, ByHand(holdFor), progress, cancellation);
     }
+
+    private MoveContext ByHand(TimeSpan? holdFor) => new() { By = StateFolder.Describe("by hand"), HoldFor = holdFor ?? Spec.Oracle.HoldFor };
 
     private VMatrixException NoServer(Guid id) =>
         new("ServerNotFound", VMatrixErrorKind.NotFound, $"There is no server with the id {id} in pool '{Spec.Name}'; Get-VMatrixServer lists them.");

@@ -101,4 +101,29 @@ public sealed partial class PoolSession
         _state!.Overrides.SetService(new ServiceOverride { Service = spec.Name, Servers = count, By = StateFolder.Describe(Environment.UserName), At = _clock.GetUtcNow(), Until = until });
         return Task.CompletedTask;
     }
+
+    /// <summary>Replaces a service's servers in the Matrix by ones of its newest image: new ones up and healthy first, then the old ones out; when new ones fail, the old ones serve again.</summary>
+    /// <param name="service">The service's name.</param>
+    /// <param name="batchSize">Servers replaced at once.</param>
+    /// <param name="watch">How long the new servers of a batch must stay healthy under load before their old ones go.</param>
+    /// <param name="progress">Told at each change of a move; may be null.</param>
+    /// <param name="cancellation">Ends it between two batches.</param>
+    /// <exception cref="VMatrixException"><c>ServiceNotFound</c>, and what kept it from beginning.</exception>
+    public async Task<UpdateResult> UpdateServiceAsync(string service, int batchSize, TimeSpan watch, IProgress<MoveRecord>? progress, CancellationToken cancellation)
+    {
+        var mover = RequireMover();
+        var spec = FindService(service);
+        await _drivers.Balancer.EnsureAsync(cancellation);
+        return await mover.UpdateServiceAsync(spec, new UpdateOptions { BatchSize = batchSize, Watch = watch }, ByHand(null), progress, cancellation);
+    }
+
+    /// <summary>Finishes a move that was cut short.</summary>
+    /// <exception cref="VMatrixException"><c>MoveNotFound</c>, <c>MoveRunning</c> with who is at it.</exception>
+    public Task<MoveRecord> ResumeMoveAsync(Guid move, IProgress<MoveRecord>? progress, CancellationToken cancellation) =>
+        RequireMover().ResumeAsync(move, ByHand(null), progress, cancellation);
+
+    /// <summary>Takes a move that was cut short back.</summary>
+    /// <exception cref="VMatrixException"><c>MoveNotFound</c>, <c>MoveRunning</c> with who is at it.</exception>
+    public Task<MoveRecord> UndoMoveAsync(Guid move, IProgress<MoveRecord>? progress, CancellationToken cancellation) =>
+        RequireMover().UndoAsync(move, ByHand(null), progress, cancellation);
 }

@@ -14,10 +14,13 @@ public sealed partial class PoolSession
     private readonly Sensor _sensor;
     private readonly Dictionary<string, TimeSpan> _wakeTime = new(StringComparer.OrdinalIgnoreCase);
     private PlannerMemory? _memory;
+    private readonly Dictionary<string, IReadOnlyList<ServerState>> _lastSeen = new(StringComparer.OrdinalIgnoreCase);
     private int _seed;
 
     /// <summary>Senses and makes a plan, stored under its id where the pool has a state folder; changes nothing else.</summary>
-    public async Task<Plan> PlanSwitchAsync(CancellationToken cancellation)
+    public Task<Plan> PlanSwitchAsync(CancellationToken cancellation) => PlanSwitchAsync(fence: false, cancellation);
+
+    private async Task<Plan> PlanSwitchAsync(bool fence, CancellationToken cancellation)
     {
         _memory ??= _state?.ReadMemory();
         var measuring = _sensor.MeasureAsync(cancellation);
@@ -27,6 +30,7 @@ public sealed partial class PoolSession
         var open = _state?.ReadOpenMoves() ?? [];
         var now = _clock.GetUtcNow();
         var suspended = SuspendedHosts(now);
+        var (servers, dead) = await AddLostAsync(seen, seen.ToStates(open, health.ToDictionary(h => h.Key, h => h.Value.Health)), fence, cancellation);
         var output = Planner.Plan(new PlannerInput
         {
             Pool = Spec,
@@ -38,12 +42,12 @@ public sealed partial class PoolSession
                     Name = h.Name,
                     Reachable = seen.IsReachable(h.Name),
                     Suspended = suspended.ContainsKey(h.Name),
-                    ProvenDead = suspended.TryGetValue(h.Name, out var o) && o.ConfirmedDead && !seen.IsReachable(h.Name),
+                    ProvenDead = dead.Contains(h.Name),
                     PoweredDown = seen.IsPoweredDown(h.Name),
                     ForeignMemoryBytes = seen.ForeignBytes(h.Name),
                 }),
             ],
-            Servers = seen.ToStates(open, health.ToDictionary(h => h.Key, h => h.Value.Health)),
+            Servers = servers,
             Loads = _sensor.Samples,
             Memory = _memory,
             WakeTime = _wakeTime,
@@ -97,7 +101,7 @@ public sealed partial class PoolSession
                 decider.Check();
                 var tick = _clock.WaitAsync(interval ?? Spec.Oracle.Interval, cancellation);
                 incarnation = await KeepBalancerAsync(mover, context, incarnation, cancellation);
-                var plan = await PlanSwitchAsync(cancellation);
+                var plan = await PlanSwitchAsync(fence: true, cancellation);
                 switched?.Invoke(plan);
                 if (plan.Moves.Count > 0 && Spec.Oracle.Mode is OracleMode.Automatic)
                     open.Add(CarryOutPlanAsync(mover, plan, context, progress, cancellation));
@@ -119,6 +123,39 @@ public sealed partial class PoolSession
         }
     }
 
+    /// <summary>
+    /// Adds what was last seen on hosts that do not answer: it counts as running there until the host is proven dead. What a dead host
+    /// held is left out where no other host reaches its disks, so that new servers take its place.
+    /// </summary>
+    private async Task<(IReadOnlyList<ServerState> Servers, HashSet<string> Dead)> AddLostAsync(
+        Observation seen, IReadOnlyList<ServerState> servers, bool fence, CancellationToken cancellation)
+    {
+        var dead = new HashSet<string>(StringComparer.OrdinalIgnoreCase);
+        var byHost = servers.Where(s => s.Host is not null).ToLookup(s => s.Host!, StringComparer.OrdinalIgnoreCase);
+        var known = new HashSet<Guid>(servers.Select(s => s.Mark.ServerId));
+        List<ServerState> all = [.. servers];
+        foreach (var host in Spec.Hosts)
+        {
+            if (seen.IsReachable(host.Name))
+            {
+                _lastSeen[host.Name] = [.. byHost[host.Name]];
+                continue;
+            }
+
+            var last = _lastSeen.TryGetValue(host.Name, out var states) ? [.. states.Where(s => !known.Contains(s.Mark.ServerId))] : Array.Empty<ServerState>();
+            if (_mover is not null && (await _mover.ProveHostDeadAsync(host, [.. last.Select(s => s.Mark.ServerId)], fence, cancellation)).Proven)
+            {
+                _ = dead.Add(host.Name);
+                if (!_drivers.Hypervisor.Traits.SharedDisks)
+                    continue;
+            }
+
+            all.AddRange(last);
+        }
+
+        return (all, dead);
+    }
+
     private async Task PrepareAsync(Mover mover, MoveContext context, IProgress<MoveRecord>? progress, CancellationToken cancellation)
     {
         await _drivers.Balancer.EnsureAsync(cancellation);
@@ -132,7 +169,7 @@ public sealed partial class PoolSession
         {
             var report = await _drivers.Balancer.ReadAsync(cancellation);
             if (report.Incarnation != incarnation)
-                _ = await mover.RecoverAsync(context, null, cancellation);
+                _ = await mover.ReconcileAsync(context, null, cancellation);
             return report.Incarnation;
         }
         catch (VMatrixException error) when (error.Kind is VMatrixErrorKind.Unreachable)

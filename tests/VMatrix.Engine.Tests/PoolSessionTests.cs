@@ -28,6 +28,7 @@ public sealed class PoolSessionTests : IDisposable
           - { name: SPORTS, least: 0, most: 3, capacity: 10/s, image: { memory: 256 MiB, warm: true } }
         balancer: { kind: simulation }
         oracle: { interval: 1s }
+        simulation: { seed: 1, bootTime: 50ms, wakeTime: 5ms }
         """);
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);

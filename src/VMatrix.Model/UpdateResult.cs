@@ -1,0 +1,41 @@
+using System.Collections.Generic;
+
+namespace VMatrix;
+
+/// <summary>How far a rolling replacement has come.</summary>
+public enum UpdateStatus
+{
+    /// <summary>Every server in the Matrix is of the newest image.</summary>
+    Done,
+
+    /// <summary>New servers failed; the old ones serve again.</summary>
+    Returned,
+
+    /// <summary>Cancelled between two batches; some servers are new, some old, all whole. Run again to go on.</summary>
+    Cancelled,
+
+    /// <summary>It could be neither finished nor returned; the error says what to do.</summary>
+    Failed,
+}
+
+/// <summary>What became of a rolling replacement.</summary>
+public sealed record UpdateResult
+{
+    /// <summary>The service.</summary>
+    public required string Service { get; init; }
+
+    /// <summary>The image version that it goes to.</summary>
+    public required string Image { get; init; }
+
+    /// <summary>How far it has come.</summary>
+    public required UpdateStatus Status { get; init; }
+
+    /// <summary>Servers that were replaced and stay so.</summary>
+    public required int Replaced { get; init; }
+
+    /// <summary>Every move that was made for it, in order.</summary>
+    public required IReadOnlyList<MoveRecord> Moves { get; init; }
+
+    /// <summary>What went wrong; null when nothing did.</summary>
+    public string? Error { get; init; }
+}
