@@ -189,6 +189,15 @@ public static class MoveRoutes
     /// <summary>Puts a healthy server of the Matrix back into the balancer that lost it.</summary>
     public static MoveRoute Rejoin { get; } = new("rejoin", MoveKind.Relocate, [s_check, s_join]);
 
+    /// <summary>Puts right a server whose place and mark do not agree and that no journal tells of: it comes to rest where it is marked, in the nest or the disposed area.</summary>
+    public static MoveRoute Mend { get; } = new("mend", MoveKind.Hibernate,
+    [
+        new("leave", Act.Leave, s_leave.Effect, WhenCut.Finish, StepWhen.Always),
+        new("save", Act.Save, "If it runs, its memory goes to a file that is proven whole.", WhenCut.Finish, StepWhen.Always),
+        new("stow", Act.Stow, "If it is on a host, its files go to the nest.", WhenCut.Finish, StepWhen.Always),
+        new("mark", Act.Mark, "Its mark says where it is.", WhenCut.Finish, StepWhen.Always),
+    ]);
+
     /// <summary>Takes a server out of use.</summary>
     public static MoveRoute Dispose { get; } = new("dispose", MoveKind.Dispose,
     [
@@ -212,11 +221,11 @@ public static class MoveRoutes
     ]);
 
     /// <summary>Every route.</summary>
-    public static IReadOnlyList<MoveRoute> All { get; } = [Create, Wake, Hibernate, Relocate, RelocateLive, Restart, Rejoin, Dispose, Undo, Purge];
+    public static IReadOnlyList<MoveRoute> All { get; } = [Create, Wake, Hibernate, Relocate, RelocateLive, Restart, Rejoin, Mend, Dispose, Undo, Purge];
 
-    /// <summary>The names of every point at which a process can be made to die while it carries a move out: see <see cref="Failpoint"/>. A restart elsewhere is claimed as a relocate.</summary>
+    /// <summary>The names of every point at which a process can be made to die while it carries a move out: see <see cref="Failpoint"/>. A restart elsewhere is claimed as a relocate, a mending as a hibernate or a dispose.</summary>
     public static IReadOnlyList<string> Failpoints { get; } =
-        [.. All.SelectMany(r => r.Steps.SelectMany(s => new[] { $"{r.Name}.{s.Name}.before", $"{r.Name}.{s.Name}.after" }).Prepend($"{r.Name}.claimed").Append($"{r.Name}.ending")).Where(p => p != "restart.claimed")];
+        [.. All.SelectMany(r => r.Steps.SelectMany(s => new[] { $"{r.Name}.{s.Name}.before", $"{r.Name}.{s.Name}.after" }).Prepend($"{r.Name}.claimed").Append($"{r.Name}.ending")).Where(p => p is not ("restart.claimed" or "mend.claimed"))];
 
     /// <summary>The names of every such point while a move is taken back.</summary>
     public static IReadOnlyList<string> BackFailpoints { get; } =

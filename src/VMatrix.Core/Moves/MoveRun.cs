@@ -56,7 +56,7 @@ internal sealed class MoveRun
     {
         var cancellation = _batch.Cancellation;
         var now = _mover.Clock.GetUtcNow();
-        if (FindFault() is { } fault)
+        if (!_batch.Mending && FindFault() is { } fault)
             return fault;
         var since = _batch.Truth.Now();
         var overrides = _mover.State.Overrides.ReadHosts(now);
@@ -83,7 +83,12 @@ internal sealed class MoveRun
         var mark = sighting.Mark;
         if (FindFault(mark) is { } wrong)
             return wrong;
-        if ((sighting.Place is Place.Nest) != (_move.FromStage is Stage.Nest) || (sighting.Place is Place.Disposed) != (_move.FromStage is Stage.Disposed))
+        if (_batch.Mending)
+        {
+            (_route, _original, _ran) = (MoveRoutes.Mend, mark, sighting.Runs);
+            return Mover.Agrees(sighting) || sighting.Host != _move.FromHost ? $"{Who} was put right meanwhile." : null;
+        }
+        if (!Mover.Agrees(sighting))
             return $"{Who} is marked as in the {mark.Stage} and is {sighting.Where}. Run Resume-VMatrixMove, which puts it right.";
         if (_batch.Context.Epoch > 0 && mark.HeldUntil > now && !stays)
             return $"{Who} was moved by hand and is held until {mark.HeldUntil?.ToString("u", CultureInfo.InvariantCulture)}.";
@@ -238,6 +243,8 @@ internal sealed class MoveRun
                 // A machine that died has no memory to save; its disk goes to the nest as it is.
                 if (_ran)
                     await Call("Saving", c => hypervisor.SaveAsync(_call, server, From, c));
+                break;
+            case Act.Stow when _from is null:
                 break;
             case Act.Stow:
                 await Call("Stowing", c => hypervisor.StowAsync(_call, server, From, c));

@@ -55,7 +55,11 @@ public sealed partial class Mover
     /// <param name="cancellation">Moves not begun are refused; open ones are taken to the nearest whole state.</param>
     public async Task<IReadOnlyList<MoveRecord>> CarryOutAsync(IReadOnlyList<Move> moves, MoveContext context, IProgress<MoveRecord>? progress, CancellationToken cancellation)
     {
-        var batch = new Batch(context, progress, MakeTruth(), cancellation);
+        return await CarryOutAsync(moves, new Batch(context, progress, MakeTruth(), cancellation));
+    }
+
+    private async Task<IReadOnlyList<MoveRecord>> CarryOutAsync(IReadOnlyList<Move> moves, Batch batch)
+    {
         var ids = moves.ToDictionary(m => m.Id);
         var tasks = new Dictionary<Guid, Task<MoveRecord>>();
         foreach (var move in Sort(moves, ids))
@@ -419,6 +423,9 @@ public sealed partial class Mover
     internal sealed record Batch(MoveContext Context, IProgress<MoveRecord>? Progress, Truth Truth, CancellationToken Cancellation)
     {
         private readonly HashSet<Guid> _created = [];
+
+        /// <summary>True when it puts right what no journal tells of.</summary>
+        public bool Mending { get; init; }
 
         public void AddCreated(Guid server)
         {
