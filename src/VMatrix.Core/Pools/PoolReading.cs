@@ -48,20 +48,25 @@ internal sealed class PoolReading(string path)
         _ => node.IsNothing ? "nothing" : Show(node.Text),
     };
 
-    public static string Show(string text)
-    {
-        if (IsSecretText(text))
-            return "(hidden)";
-        text = text.Replace("\r", "").Replace('\n', ' ');
-        return $"'{(text.Length <= 60 ? text : text.Remove(57) + "...")}'";
-    }
+    public static string Show(string text) => IsSecretText(text) ? "(hidden)" : text.Length == 0 ? "an empty text" : $"'{Short(text)}'";
 
-    public void Add(PoolNode node, string key, string message) => Add(node.Line, node.Column, key, Show(node).Trim('\''), message);
+    /// <summary>A finding at a node.</summary>
+    public void Add(PoolNode node, string key, string message)
+    {
+        var shown = Show(node);
+        Add(node.Line, node.Column, key, shown[0] == '\'' ? shown.Substring(1, shown.Length - 2) : shown, message);
+    }
 
     public void Add(int line, int column, string key, string found, string message)
     {
         if (_findings.Count < MostFindings)
             _findings.Add(new PoolFinding(FilePath, line, column, key, found, message));
+    }
+
+    private static string Short(string text)
+    {
+        text = text.Replace("\r", "").Replace('\n', ' ');
+        return text.Length <= 60 ? text : text.Remove(57) + "...";
     }
 
     public void Clear() => _findings.Clear();

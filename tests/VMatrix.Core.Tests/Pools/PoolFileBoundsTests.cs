@@ -216,7 +216,15 @@ public sealed class PoolFileBoundsTests
     [Theory]
     [InlineData("examples/demo/pool.yaml")]
     [InlineData("examples/simulation/pool.yaml")]
-    public void A_thousand_mutations_give_findings_or_a_pool(string path)
+    public void A_thousand_mutations_give_findings_or_a_pool(string path) => Mutate(path, 1000);
+
+    [Theory]
+    [Trait("Category", "Long")]
+    [InlineData("examples/demo/pool.yaml")]
+    [InlineData("examples/simulation/pool.yaml")]
+    public void Many_mutations_give_findings_or_a_pool(string path) => Mutate(path, 100_000);
+
+    private static void Mutate(string path, int times)
     {
         var good = File.ReadAllBytes(Repository.File(path));
         s_change.Array[1, 4].Sample(changes =>
@@ -230,6 +238,6 @@ public sealed class PoolFileBoundsTests
             Assert.Equal(findings.OrderBy(f => f.Line).ThenBy(f => f.Column).Select(f => (f.Line, f.Column)), findings.Select(f => (f.Line, f.Column)));
             if (pool is not null)
                 PoolRules.Hold(pool);
-        }, iter: 1000, threads: 1, print: changes => Encoding.UTF8.GetString(changes.Aggregate(good, (b, change) => change(b))));
+        }, iter: times, threads: 1, print: changes => Encoding.UTF8.GetString(changes.Aggregate(good, (b, change) => change(b))));
     }
 }

@@ -143,6 +143,8 @@ public sealed class PoolFileTests : IDisposable
         { "{ path: /health }", "/health", 21, 13, "services[1].health", "must be a section" },
         { "priority: 4", "priority: high", 14, 15, "services[0].priority", "must be a number above 0" },
         { "priority: 4", "priority: 0", 14, 15, "services[0].priority", "above 0" },
+        { "priority: 4", "licence: ''", 14, 14, "services[0].licence", "not an empty text" },
+        { "priority: 4", "licence: ''''", 14, 14, "services[0].licence", "not '''" },
         { "priority: 4", "priority: .nan", 14, 15, "services[0].priority", "must be a number" },
         { "priority: 4", "priority: \"4\"", 14, 15, "services[0].priority", "without quotes" },
         { "priority: 4", "spread: yes", 14, 13, "services[0].spread", "write true" },
