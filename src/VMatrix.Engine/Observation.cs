@@ -119,19 +119,20 @@ internal sealed class Observation
         _servers.TryGetValue(id, out var s) ? (ToInfo(s.Machine, s.Host, s.Stage), s.Machine.Mark!) : null;
 
     /// <summary>The servers as the planner wants them.</summary>
-    /// <param name="open">Open moves: their servers are claimed.</param>
-    /// <param name="health">Health by server id, where it was asked.</param>
-    public IReadOnlyList<ServerState> ToStates(IReadOnlyList<MoveRecord> open, IReadOnlyDictionary<Guid, ServerHealth> health)
+    /// <param name="pool">The pool.</param>
+    /// <param name="claims">Moves under way, a server's last one last: the server counts as where it goes, also where it was not seen yet.</param>
+    /// <param name="health">What health checks said, by server.</param>
+    public IReadOnlyList<ServerState> ToStates(PoolSpec pool, IEnumerable<Move> claims, IReadOnlyDictionary<Guid, ServerHealth> health)
     {
-        var claims = new Dictionary<Guid, Move>();
-        foreach (var record in open)
-            claims[record.Move.ServerId] = record.Move;
+        var claimed = new Dictionary<Guid, Move>();
+        foreach (var move in claims)
+            claimed[move.ServerId] = move;
         return
         [
             .. _servers.Values.Select(s =>
             {
                 var mark = s.Machine.Mark!;
-                _ = claims.TryGetValue(mark.ServerId, out var claim);
+                _ = claimed.TryGetValue(mark.ServerId, out var claim);
                 return new ServerState
                 {
                     Mark = mark with { Stage = s.Stage },
@@ -145,6 +146,14 @@ internal sealed class Observation
                     ClaimedTo = claim?.ToStage,
                     ClaimedHost = claim?.ToHost,
                 };
+            }),
+            .. claimed.Values.Where(m => !_servers.ContainsKey(m.ServerId) && m.Kind is not (MoveKind.Dispose or MoveKind.Purge)).Select(m => new ServerState
+            {
+                Mark = new ServerMark { ServerId = m.ServerId, Name = m.ServerName, Service = m.Service, Image = "", Stage = Stage.Nest, StateId = _stateId ?? default, CreatedAt = default, ChangedAt = default },
+                MemoryBytes = pool.Services.FirstOrDefault(service => service.Name == m.Service)?.Image.MemoryBytes ?? 0,
+                Claimed = true,
+                ClaimedTo = m.ToStage,
+                ClaimedHost = m.ToHost,
             }),
         ];
     }

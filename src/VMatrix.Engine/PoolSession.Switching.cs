@@ -13,6 +13,7 @@ public sealed partial class PoolSession
 {
     private readonly Sensor _sensor;
     private readonly Dictionary<string, TimeSpan> _wakeTime = new(StringComparer.OrdinalIgnoreCase);
+    private readonly List<Move> _underWay = [];
     private PlannerMemory? _memory;
     private readonly Dictionary<string, IReadOnlyList<ServerState>> _lastSeen = new(StringComparer.OrdinalIgnoreCase);
     private int _seed;
@@ -23,14 +24,15 @@ public sealed partial class PoolSession
     private async Task<Plan> PlanSwitchAsync(bool fence, CancellationToken cancellation)
     {
         _memory ??= _state?.ReadMemory();
+        // Looking takes time: a server whose move ended meanwhile may have been seen before or after it, so it counts as claimed still.
+        Move[] claims = [.. Claims()];
         var measuring = _sensor.MeasureAsync(cancellation);
         var seen = await ObserveAsync(null, cancellation);
         var health = await _sensor.CheckHealthAsync([.. seen.Servers.Where(s => s.Stage is Stage.Matrix)], cancellation);
         _ = await measuring;
-        var open = _state?.ReadOpenMoves() ?? [];
         var now = _clock.GetUtcNow();
         var suspended = SuspendedHosts(now);
-        var (servers, dead) = await AddLostAsync(seen, seen.ToStates(open, health.ToDictionary(h => h.Key, h => h.Value.Health)), fence, cancellation);
+        var (servers, dead) = await AddLostAsync(seen, seen.ToStates(Spec, claims.Concat(Claims()), health.ToDictionary(h => h.Key, h => h.Value.Health)), fence, cancellation);
         var output = Planner.Plan(new PlannerInput
         {
             Pool = Spec,
@@ -195,7 +197,19 @@ public sealed partial class PoolSession
                 $"Plan {plan.Id} expired at {plan.ExpiresAt:u}; make a new one with New-VMatrixPlan.");
         }
 
-        var records = await mover.CarryOutAsync(plan.Moves, context with { PlanId = plan.Id }, progress, cancellation);
+        lock (_underWay)
+            _underWay.AddRange(plan.Moves);
+        IReadOnlyList<MoveRecord> records;
+        try
+        {
+            records = await mover.CarryOutAsync(plan.Moves, context with { PlanId = plan.Id }, new UnderWay(this, progress), cancellation);
+        }
+        finally
+        {
+            lock (_underWay)
+                _ = _underWay.RemoveAll(plan.Moves.Contains);
+        }
+
         foreach (var record in records)
         {
             if (record.Move.Kind is MoveKind.Wake && record.Status is MoveStatus.Done && record.Duration is { } took)
@@ -207,5 +221,29 @@ public sealed partial class PoolSession
         }
 
         return records;
+    }
+
+    /// <summary>Moves that servers are claimed by: open ones of anybody, and those of our own plans that wait for their turn.</summary>
+    private IEnumerable<Move> Claims()
+    {
+        Move[] own;
+        lock (_underWay)
+            own = [.. _underWay];
+        return (_state?.ReadOpenMoves() ?? []).Select(m => m.Move).Concat(own);
+    }
+
+    /// <summary>Lets go of a plan's move as soon as it has ended.</summary>
+    private sealed class UnderWay(PoolSession session, IProgress<MoveRecord>? then) : IProgress<MoveRecord>
+    {
+        public void Report(MoveRecord value)
+        {
+            if (value.Status is not (MoveStatus.Pending or MoveStatus.Running))
+            {
+                lock (session._underWay)
+                    _ = session._underWay.RemoveAll(m => m.Id == value.Id);
+            }
+
+            then?.Report(value);
+        }
     }
 }

@@ -350,7 +350,9 @@ public static class Planner
         private void GiveUp(Service service)
         {
             var claim = service.Claim;
-            int surplus = service.Live.Count - claim.Granted;
+            // A server on its way serves nobody yet: nothing is given up for it before it has come.
+            int arriving = service.Live.Count(s => s.Claimed && (s.Mark.Stage is not Stage.Matrix || s.ClaimedHost != s.Host));
+            int surplus = service.Live.Count - arriving - claim.Granted;
             if (surplus <= 0)
                 return;
             // First those that must leave their host anyway, then those that fare badly, then those that were moved longest ago.

@@ -310,6 +310,23 @@ public sealed class PlannerTests
     }
 
     [Fact]
+    public void Gives_nothing_up_for_servers_that_are_still_on_their_way()
+    {
+        var world = new World(3, World.Service("FINANCE"));
+        world.Add("FINANCE", Stage.Matrix, "host1");
+        foreach (string host in (string[])["host2", "host3"])
+            world.Change(world.Add("FINANCE", Stage.Nest), x => x with { Claimed = true, ClaimedTo = Stage.Matrix, ClaimedHost = host });
+        world.Pinned["FINANCE"] = 1;
+        world.Load("FINANCE", 1);
+        Assert.Empty(world.Plan().Moves);
+
+        // Two have come: one of the three that serve stays.
+        foreach (var s in world.Servers.Where(s => s.Claimed).ToList())
+            world.Change(s, x => x with { Mark = x.Mark with { Stage = Stage.Matrix }, Host = x.ClaimedHost, Power = PowerState.Running, Health = ServerHealth.Healthy, Claimed = false, ClaimedTo = null, ClaimedHost = null });
+        Assert.Equal(2, world.Plan().Moves.Count(m => m.Kind == MoveKind.Hibernate));
+    }
+
+    [Fact]
     public void Creates_what_the_nest_lacks_and_wakes_it_after()
     {
         var world = new World(3, World.Service("FINANCE", least: 2));
