@@ -12,6 +12,12 @@ namespace VMatrix.HAProxy;
 /// <summary>HAProxy as the pool's balancer: one that the pool owns, or one that runs already. Everything goes over its runtime socket, and what it holds is asked, never remembered.</summary>
 public sealed class HAProxyBalancer : IBalancer
 {
+    /// <summary>The ring of an owned HAProxy that holds, for <c>show events</c>, each request that did not end well: <c>ended backend server code status waited id</c>, where code is HAProxy's termination code and id the request's <c>X-Request-Id</c>.</summary>
+    public const string EndedRing = HAProxyConfig.EndedRing;
+
+    /// <summary>The header by which an owned HAProxy names the server that answered, to a request that has an <c>X-Request-Id</c>.</summary>
+    public const string ServerHeader = HAProxyConfig.ServerHeader;
+
     private static readonly Version s_oldest = new(2, 6);
 
     private readonly PoolSpec _pool;
@@ -30,6 +36,9 @@ public sealed class HAProxyBalancer : IBalancer
             $"The balancer in {pool.Path} is not owned and names no runtime socket: write 'socket:' with a full path or address:port, or 'own: true'.");
         _socket = new HAProxySocket(address, clock);
     }
+
+    /// <summary>The name in HAProxy of a server.</summary>
+    public static string ServerName(Guid server) => HAProxyConfig.ServerName(server);
 
     /// <summary>The runtime socket: a full path, or <c>address:port</c>.</summary>
     public string SocketAddress => _socket.Address;

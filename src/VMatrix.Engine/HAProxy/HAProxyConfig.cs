@@ -16,6 +16,9 @@ internal static class HAProxyConfig
     /// <summary>The ring that holds each request that did not end well, with HAProxy's own termination code.</summary>
     public const string EndedRing = "vmatrix-ended";
 
+    /// <summary>The header that names the server that answered.</summary>
+    public const string ServerHeader = "X-VMatrix-Server";
+
     private const string ServerPrefix = "vmatrix-";
 
     /// <summary>The name in HAProxy of a server: it carries the id, so that members are known again by anyone.</summary>
@@ -101,6 +104,7 @@ internal static class HAProxyConfig
                     http-request disable-l7-retry unless { method GET HEAD OPTIONS }
                     http-response set-var(txn.vmatrix_answered) bool(true)
                     http-response sc-inc-gpc(0,0)
+                    http-response set-header {{ServerHeader}} %s if { var(txn.vmatrix_id) -m found }
                     http-after-response set-var-fmt(txn.vmatrix_waited) %Tw
                     http-after-response set-var-fmt(txn.vmatrix_server) %s
                     acl answered var(txn.vmatrix_answered) -m bool

@@ -1,0 +1,149 @@
+using System;
+using System.Collections.Generic;
+using System.CommandLine;
+using System.Globalization;
+using System.IO;
+using System.Linq;
+using System.Threading;
+using System.Threading.Tasks;
+using Spectre.Console;
+using VMatrix.HAProxy;
+using VMatrix.Oracle.Demo;
+using VMatrix.Oracle.Screens;
+using VMatrix.Qemu;
+
+namespace VMatrix.Oracle.Commands;
+
+/// <summary><c>vmatrix-oracle demo</c>.</summary>
+internal static class DemoCommand
+{
+    private const int ColdBoots = 3;
+
+    // What the guest takes for a request; one at a time, so a server carries a little less than five a second.
+    private static readonly TimeSpan s_requestTime = TimeSpan.FromMilliseconds(200);
+
+    public static Command Create()
+    {
+        var seconds = new Option<int>("--seconds") { Description = "How long each of the two runs lasts.", DefaultValueFactory = _ => 45 };
+        seconds.Validators.Add(result =>
+        {
+            if (result.GetValueOrDefault<int>() is var value and not (>= 10 and <= 3600))
+                result.AddError(string.Create(CultureInfo.InvariantCulture, $"--seconds {value} is not between 10 and 3600."));
+        });
+        var summary = new Option<FileInfo?>("--summary") { Description = "Write what was measured to this file, as JSON." };
+        var seed = new Option<int>("--seed") { Description = "Seed of the load: the same seed, the same requests.", DefaultValueFactory = _ => 1 };
+        var folder = new Option<DirectoryInfo?>("--folder") { Description = "Make the demo's folder in this one instead of the system's folder for temporary files; it is removed at the end." };
+        var command = new Command("demo", "Two services share three hosts: real virtual machines change sides as the load moves. First with a static split, then with switching, under the same load. Nothing is left behind.") { seconds, summary, seed, folder };
+        command.SetAction((parsed, cancellation) => RunAsync(parsed.GetValue(seconds), parsed.GetValue(summary), parsed.GetValue(seed), parsed.GetValue(folder), cancellation));
+        return command;
+    }
+
+    private static async Task<int> RunAsync(int seconds, FileInfo? summaryFile, int seed, DirectoryInfo? parent, CancellationToken cancellation)
+    {
+        // Told before the minutes, not after them.
+        if (summaryFile?.Directory is { Exists: false } missing)
+            throw new VMatrixException("FolderNotFound", VMatrixErrorKind.NotFound, $"The folder {missing.FullName} for the summary does not exist.");
+
+        string folder = parent is null
+            ? Directory.CreateTempSubdirectory("vmatrix-demo-").FullName
+            : Directory.CreateDirectory(Path.Combine(parent.FullName, $"vmatrix-demo-{Guid.NewGuid():N}"[..20])).FullName;
+        DemoSummary summary;
+        try
+        {
+            // The guests' sockets too: what the demo makes is in this folder and nowhere else.
+            string sockets = Path.Combine(folder, "run");
+            Directory.CreateDirectory(sockets);
+            Environment.SetEnvironmentVariable("XDG_RUNTIME_DIR", sockets);
+            summary = await MeasureAsync(folder, seconds, seed, cancellation);
+        }
+        finally
+        {
+            Leftovers.End(folder);
+            Directory.Delete(folder, recursive: true);
+        }
+
+        DemoReport.Write(AnsiConsole.Console, summary);
+        if (summaryFile is not null)
+            await File.WriteAllTextAsync(summaryFile.FullName, summary.ToJson(), CancellationToken.None);
+        return ExitCode.Done;
+    }
+
+    private static async Task<DemoSummary> MeasureAsync(string folder, int seconds, int seed, CancellationToken cancellation)
+    {
+        string guest = Path.Combine(folder, "guest");
+        Say("Building the guest from this machine's kernel and busybox ...");
+        await DemoGuest.BuildAsync(guest, s_requestTime, cancellation);
+
+        Say($"Booting a server cold, {ColdBoots} times, to compare with ...");
+        IReadOnlyList<double> coldBoots = await ColdBootAsync(Path.Combine(folder, "cold"), guest, cancellation);
+
+        await using DemoPool pool = await DemoPool.OpenAsync(Path.Combine(folder, "pool"), DemoPool.ExampleText(), guest, cancellation);
+        PoolSpec spec = pool.Session.Spec;
+        int room = spec.Hosts.Where(host => host.Role == HostRole.Matrix).Sum(host => host.MostServers ?? 1);
+        int share = room / spec.Services.Count;
+        Say($"Making {share} servers of each service: the static split ...");
+        foreach (ServiceSpec service in spec.Services)
+        {
+            foreach (Guid server in await pool.CreateAsync(service.Name, share, cancellation))
+                await pool.MoveAsync(server, Stage.Matrix, cancellation);
+        }
+
+        double capacity = 1 / s_requestTime.TotalSeconds;
+        IReadOnlyList<Arrival> arrivals = Arrivals.Make(DemoLoad.Phases(TimeSpan.FromSeconds(seconds), capacity, room), seed);
+        Say(string.Create(CultureInfo.InvariantCulture, $"Run 1, static: {share} servers each for {seconds} s, {arrivals.Count} requests ..."));
+        var fixedRun = new DemoRun(pool, Screen.For(json: false), "static");
+        await fixedRun.CarryOutAsync(arrivals, switching: false, cancellation);
+
+        Say(string.Create(CultureInfo.InvariantCulture, $"Run 2, switching: the same {arrivals.Count} requests ..."));
+        var switching = new DemoRun(pool, Screen.For(json: false), "switching");
+        await switching.CarryOutAsync(arrivals, switching: true, cancellation);
+        foreach (IGrouping<string, RequestResult> failed in fixedRun.Results.Concat(switching.Results).Where(result => result.Outcome == Outcome.Failed).GroupBy(result => $"{result.Service}: {result.Problem}"))
+            Say($"Failed {failed.Count()} times, {failed.Key}");
+
+        return new DemoSummary([fixedRun.Summarize(), switching.Summarize()], switching.WakeSeconds(), coldBoots);
+    }
+
+    // The same road as a wake in the main pool, with the same guest, but for the memory: from the decision to the first request served.
+    private static async Task<IReadOnlyList<double>> ColdBootAsync(string folder, string guest, CancellationToken cancellation)
+    {
+        const string Service = "COLD";
+        await using DemoPool pool = await DemoPool.OpenAsync(folder, $$"""
+            pool: cold
+            hypervisor: qemu
+            hosts:
+              - { name: host1, role: matrix, memory: 1 GiB, servers: 2 }
+            services:
+              - name: {{Service}}
+                least: 0
+                most: 2
+                listen: 127.0.0.1:18080
+                isolation: shared
+                image: { kernel: guest/vmlinuz, initrd: guest/initrd, append: "console=ttyS0 quiet panic=0", memory: 128 MiB, warm: false, agent: qga }
+                health: { path: /health }
+            nest: { folder: nest }
+            balancer: { kind: haproxy, own: true }
+            """, guest, cancellation);
+        using var load = new LoadGenerator(pool.Urls, new HAProxySocket(pool.Balancer.SocketAddress, TimeProvider.System), TimeProvider.System);
+        var took = new List<double>();
+        foreach (Guid server in await pool.CreateAsync(Service, ColdBoots, cancellation))
+        {
+            long decided = TimeProvider.System.GetTimestamp();
+            Task moving = pool.MoveAsync(server, Stage.Matrix, cancellation);
+            while ((await load.AskAsync("cold", pool.Urls[Service], cancellation)).Outcome != Outcome.Served)
+            {
+                cancellation.ThrowIfCancellationRequested();
+                if (moving.IsFaulted)
+                    await moving;
+                await Task.Delay(TimeSpan.FromMilliseconds(10), cancellation);
+            }
+
+            took.Add(Math.Round(TimeProvider.System.GetElapsedTime(decided).TotalSeconds, 3));
+            await moving;
+            await pool.MoveAsync(server, Stage.Disposed, cancellation);
+        }
+
+        return took;
+    }
+
+    private static void Say(string sentence) => Console.WriteLine(sentence);
+}

@@ -1,0 +1,51 @@
+using System;
+using System.CommandLine;
+using System.Globalization;
+using System.IO;
+using System.Threading;
+using System.Threading.Tasks;
+using VMatrix.Oracle.Screens;
+
+namespace VMatrix.Oracle.Commands;
+
+/// <summary><c>vmatrix-oracle run</c>.</summary>
+internal static class RunCommand
+{
+    /// <summary>The pool file that a command is about.</summary>
+    public static Argument<FileInfo> PoolArgument() => new("pool") { Description = "The pool file." };
+
+    /// <summary>Asks for JSON lines.</summary>
+    public static Option<bool> JsonOption() => new("--json") { Description = "One JSON object a line instead of a table." };
+
+    public static Command Create()
+    {
+        Argument<FileInfo> pool = PoolArgument();
+        Option<bool> json = JsonOption();
+        var interval = new Option<double?>("--interval") { Description = "Seconds from one switch to the next; the pool file's setting unless said.", HelpName = "seconds" };
+        interval.Validators.Add(result =>
+        {
+            if (result.GetValueOrDefault<double?>() is { } seconds and not (>= 0.1 and <= 86400))
+                result.AddError(string.Create(CultureInfo.InvariantCulture, $"--interval {seconds} is not between 0.1 and 86400 seconds."));
+        });
+        var command = new Command("run", "Switches again and again until told to stop (Ctrl+C, SIGTERM); the servers keep running then, and nothing is left half done.") { pool, interval, json };
+        command.SetAction((parsed, cancellation) => RunAsync(parsed.GetValue(pool)!, parsed.GetValue(interval), Screen.For(parsed.GetValue(json)), cancellation));
+        return command;
+    }
+
+    private static async Task<int> RunAsync(FileInfo pool, double? interval, Screen screen, CancellationToken cancellation)
+    {
+        await using PoolSession session = await PoolSession.OpenAsync(pool.FullName, forChange: true, cancellation);
+        try
+        {
+            TimeSpan? between = interval is { } seconds ? TimeSpan.FromSeconds(seconds) : null;
+            await screen.RunAsync(session, () => session.RunAsync("vmatrix-oracle", between, screen.Planned, screen, cancellation), cancellation);
+        }
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+        {
+            // told to stop: the usual end
+        }
+
+        screen.Say("Stopped; the servers keep running.");
+        return ExitCode.Done;
+    }
+}
