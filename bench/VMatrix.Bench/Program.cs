@@ -10,6 +10,8 @@ internal static class Program
         RootCommand root = new("Benchmarks of VMatrix. Each prints its figures beside a named peer's, measured in the same run.");
         Command[] commands =
         [
+            SwitchingBench.Create(),
+            SwitchingBench.CreateSensitivity(),
         ];
         foreach (Command command in commands)
         {

@@ -301,7 +301,10 @@ public sealed record OracleSpec
     public TimeSpan Calm { get; init; } = TimeSpan.FromSeconds(30);
 
     /// <summary>A move must pay for itself within this time.</summary>
-    public TimeSpan Horizon { get; init; } = TimeSpan.FromMinutes(10);
+    public TimeSpan Horizon { get; init; } = TimeSpan.FromMinutes(5);
+
+    /// <summary>Time after which demand repeats itself; the forecast looks one and seven of them back.</summary>
+    public TimeSpan Season { get; init; } = TimeSpan.FromDays(1);
 
     /// <summary>A plan not begun within this time is refused.</summary>
     public TimeSpan PlanExpiry { get; init; } = TimeSpan.FromMinutes(5);

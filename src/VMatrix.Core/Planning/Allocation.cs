@@ -26,8 +26,11 @@ internal sealed class Claimant
     /// <summary>Servers that take no room of a usable host: those on hosts that do not answer.</summary>
     public int Outside { get; init; }
 
-    /// <summary>Worth of the n-th server, in unserved work of priority 1 avoided by the minute; does not rise with n.</summary>
+    /// <summary>What the n-th server is worth beyond what it costs, see <see cref="Economy"/>. Above 0: worth having.</summary>
     public required Func<int, double> Worth { get; init; }
+
+    /// <summary>Worth of the last server offered: a later one counts no more, whatever the forecast's grain says.</summary>
+    public double LastWorth { get; set; } = double.PositiveInfinity;
 
     /// <summary>Servers granted.</summary>
     public int Granted { get; set; }
@@ -40,12 +43,13 @@ internal sealed class Claimant
 /// </summary>
 internal static class Allocation
 {
-    public static void Divide(IReadOnlyList<Claimant> claimants, double room, OracleSpec oracle)
+    public static void Divide(IReadOnlyList<Claimant> claimants, double room)
     {
         var order = new List<Claimant>(claimants);
         order.Sort((a, b) => b.Spec.Priority != a.Spec.Priority ? b.Spec.Priority.CompareTo(a.Spec.Priority) : string.CompareOrdinal(a.Spec.Name, b.Spec.Name));
         foreach (var c in order)
         {
+            c.LastWorth = double.PositiveInfinity;
             while (c.Granted < c.Floor)
             {
                 double takes = c.Granted < c.Outside ? 0 : c.Share;
@@ -78,22 +82,15 @@ internal static class Allocation
             var c = order[i];
             if (c.Granted < c.Floor || c.Granted >= c.Ceiling)
                 return;
-            double worth = Worth(c, c.Granted + 1, oracle);
-            if (worth > oracle.ServerCost)
+            int n = c.Granted + 1;
+            double worth = c.LastWorth = Math.Min(c.LastWorth, c.Worth(n));
+            // What calm keeps takes room that is left over, never room that somebody else has a use for.
+            if (worth <= 0 && n <= c.Calm)
+                worth = LeftOver;
+            if (worth > 0)
                 heap.Add((worth / c.Share, -i));
         }
     }
 
-    /// <summary>
-    /// Worth of the n-th server with what it costs to get it or to get it back: an activation must pay for itself within the
-    /// horizon, so a server that is held is worth that much more than one that is not, and two services of equal need do not swap.
-    /// </summary>
-    public static double Worth(Claimant c, int n, OracleSpec oracle)
-    {
-        double activation = oracle.ActivationCost / Math.Max(1e-6, oracle.Horizon.TotalMinutes);
-        double worth = c.Worth(n);
-        if (n > c.Has)
-            return worth - activation;
-        return n <= c.Calm ? Math.Max(worth + activation, oracle.ServerCost * 1.000001) : worth + activation;
-    }
+    private const double LeftOver = 1e-9;
 }

@@ -9,32 +9,39 @@ internal sealed record ServiceNeed
     /// <summary>Why the sample may not be acted on; null when it is good.</summary>
     public string? Bad { get; init; }
 
-    /// <summary>Demand expected, waiting requests counted; NaN when the sample is bad.</summary>
-    public Demand Demand { get; init; }
+    /// <summary>Requests per second expected in the coming minutes; NaN when the sample is bad.</summary>
+    public double Forecast { get; init; } = double.NaN;
 
     /// <summary>Requests per second that one server carries; NaN when not known yet.</summary>
     public double Capacity { get; init; } = double.NaN;
 
-    /// <summary>Servers whose worth is above what they cost.</summary>
+    /// <summary>Servers that are worth having.</summary>
     public int Servers { get; init; }
 
     /// <summary>Most needed within the calm window.</summary>
     public int Calm { get; init; }
 
-    /// <summary>Worth of the n-th server.</summary>
+    /// <summary>Worth of the n-th server beyond what it costs.</summary>
     public required Func<int, double> Worth { get; init; }
 
     /// <summary>The numbers behind it.</summary>
     public required string Reason { get; init; }
 }
 
-/// <summary>
-/// Need as a decision under uncertainty (the newsvendor's: Arrow, Harris, Marschak 1951): the n-th server is worth the work that
-/// would go unserved without it, by its service's priority, and is needed while that is above what holding a server costs.
-/// </summary>
+/// <summary>Turns a service's samples into what its servers are worth.</summary>
 internal static class Need
 {
-    public static ServiceNeed Of(ServiceSpec service, PoolSpec pool, IReadOnlyList<ServiceLoad>? samples, int has, ServiceMemory memory, DateTimeOffset now)
+    private static readonly ForecastSettings s_settings = new();
+
+    /// <summary>The grain of the forecast: a minute, or less where demand repeats itself sooner than after a day.</summary>
+    public static TimeSpan Grain(OracleSpec oracle)
+    {
+        long ticks = Math.Min(TimeSpan.TicksPerMinute, oracle.Season.Ticks / 24);
+        return TimeSpan.FromTicks(Math.Max(TimeSpan.TicksPerSecond, ticks));
+    }
+
+    public static ServiceNeed Of(
+        ServiceSpec service, PoolSpec pool, IReadOnlyList<ServiceLoad>? samples, int has, TimeSpan? wakeTime, ServiceMemory memory, DateTimeOffset now)
     {
         var oracle = pool.Oracle;
         var last = samples is { Count: > 0 } ? samples[samples.Count - 1] : null;
@@ -48,7 +55,6 @@ internal static class Need
             return new ServiceNeed
             {
                 Bad = bad,
-                Demand = new Demand(double.NaN, double.NaN),
                 Capacity = service.Capacity ?? memory.Saturated ?? double.NaN,
                 Servers = has,
                 Calm = has,
@@ -59,47 +65,111 @@ internal static class Need
 
         double spacing = Math.Max(0.05, samples!.Count > 1 ? (last!.At - samples[samples.Count - 2].At).TotalSeconds : oracle.Interval.TotalSeconds);
         double patience = Math.Max(1, pool.Balancer.QueueTimeout.TotalSeconds);
-        var level = Forecaster.Level(samples, spacing, patience);
+        var level = Level.Of(samples, spacing, patience);
         Learn(last!, has, memory);
-        double? capacity = service.Capacity ?? memory.Saturated;
         // What waits must be served before it gives up, beside what arrives.
         var demand = level with { Mean = level.Mean + last!.Queue / patience };
-        Func<int, double> worth;
-        string numbers = Words.Text($"{last.RequestRate:0.##} requests/s now, {level.Mean:0.##} ± {level.Deviation:0.##} expected, {last.Queue} waiting to be served within {patience:0.#} s");
-        if (capacity is double c && c > 0)
-        {
-            double use = c * oracle.TargetUse;
-            worth = n => service.Priority * (demand.Above((n - 1) * use) - demand.Above(n * use)) / use;
-            numbers += Words.Text($"; a server carries {c:0.##}{(service.Capacity is null ? " (learned)" : "")}");
-            if (oracle.TargetUse < 1)
-                numbers += Words.Text($", planned to {oracle.TargetUse:P0}");
-        }
-        else
+        string numbers = Words.Text($"{last.RequestRate:0.##} requests/s now, {level.Mean:0.##} ± {level.Deviation:0.##} in the last seconds, {last.Queue} waiting to be served within {patience:0.#} s");
+        if ((service.Capacity ?? memory.Saturated) is not double capacity || capacity <= 0)
         {
             // Nothing is known of a server's limit yet. While requests wait, one more at a time; with nothing waiting, give up
             // only what was seen to be carried by fewer.
             int wanted = last.Queue > 0 ? has + 1 : memory.Carried > 0 ? Math.Min(has, (int)Math.Ceiling((level.Mean + level.Deviation) / memory.Carried)) : has;
-            worth = n => n <= wanted ? service.Priority : 0;
-            numbers += "; what a server carries is not known until one is saturated";
+            return Result(n => n <= wanted ? service.Priority : 0, level.Mean, double.NaN, numbers + "; what a server carries is not known until one is saturated");
         }
 
-        int servers = Count(worth, service, oracle);
-        int calm = Remember(memory, now, servers, oracle.Calm);
-        return new ServiceNeed { Demand = demand, Capacity = capacity ?? double.NaN, Servers = servers, Calm = calm, Worth = worth, Reason = numbers };
+        var grain = Grain(oracle);
+        double unit = capacity * oracle.TargetUse;
+        var forecaster = Feed(memory, samples, spacing, unit, oracle, grain, wakeTime ?? grain);
+        // The shares used of each server: near, from the last seconds; far, from the minutes, as far as there were enough of them.
+        double believe = forecaster is null ? 0 : forecaster.Seen / (forecaster.Seen + s_settings.Prior);
+        double[] far = new double[(int)Math.Min(service.Most, 32 + 4 * Math.Max(has, demand.Mean / unit)) + 1];
+        forecaster?.Expect(far: true, level.Mean / unit, far);
+        double expected = 0;
+        for (int n = 1; n < far.Length; n++)
+        {
+            far[n] = believe * far[n] + (1 - believe) * Near(n);
+            expected += far[n];
+        }
+
+        var economy = new Economy(oracle, grain.TotalMinutes, (wakeTime ?? TimeSpan.Zero).TotalMinutes);
+        numbers += Words.Text($"; {expected * unit:0.##} expected; a server carries {capacity:0.##}{(service.Capacity is null ? " (learned)" : "")}");
+        if (oracle.TargetUse < 1)
+            numbers += Words.Text($", planned to {oracle.TargetUse:P0}");
+        var need = Result(
+            n => n >= far.Length ? -1 : n <= has ? economy.Held(service.Priority, Near(n), far[n]) : economy.Activated(service.Priority, Near(n), far[n]),
+            expected * unit, capacity, numbers);
+        int servers = need.Servers;
+        return need with
+        {
+            Reason = need.Reason + Words.Text($"; server {servers} would be used {Use(servers):P0}, one more {Use(servers + 1):P0}, which pays above {oracle.ServerCost / service.Priority:P0} to hold"),
+        };
+
+        double Near(int n) => (demand.Above((n - 1) * unit) - demand.Above(n * unit)) / unit;
+
+        double Use(int n) => n < 1 ? 1 : n < far.Length ? Math.Max(Near(n), far[n]) : 0;
+
+        ServiceNeed Result(Func<int, double> worth, double forecast, double carries, string reason)
+        {
+            int servers = Count(worth, service);
+            return new ServiceNeed { Forecast = forecast, Capacity = carries, Servers = servers, Calm = Remember(memory, now, servers, oracle.Calm), Worth = worth, Reason = reason };
+        }
     }
 
-    private static int Count(Func<int, double> worth, ServiceSpec service, OracleSpec oracle)
+    /// <summary>Gives the forecast each whole minute of good samples.</summary>
+    private static Forecaster? Feed(ServiceMemory memory, IReadOnlyList<ServiceLoad> samples, double spacing, double unit, OracleSpec oracle, TimeSpan grain, TimeSpan wake)
+    {
+        var settings = s_settings with { Day = Math.Round((double)oracle.Season.Ticks / grain.Ticks) };
+        var forecaster = memory.Forecast?.Open(settings);
+        bool own = false;
+        for (int i = 0; i < samples.Count; i++)
+        {
+            var sample = samples[i];
+            if (sample.At <= memory.FedUntil)
+                continue;
+            memory.FedUntil = sample.At;
+            long minute = sample.At.UtcTicks / grain.Ticks;
+            if (minute != memory.Minute)
+            {
+                // A minute of which less than half was measured is not known.
+                if (memory.MinuteSeconds >= grain.TotalSeconds / 2 && (forecaster is null || memory.Minute > forecaster.Minute))
+                {
+                    double rate = memory.MinuteRequests / memory.MinuteSeconds;
+                    if (!own || forecaster is null)
+                        forecaster = forecaster?.Copy() ?? new Forecaster(settings, 1 + (int)Math.Ceiling((double)wake.Ticks / grain.Ticks));
+                    own = true;
+                    if (memory.Unit > 0 && Math.Abs(memory.Unit / unit - 1) > 0.01)
+                        forecaster.Rescale(memory.Unit / unit);
+                    memory.Unit = unit;
+                    forecaster.Observe(memory.Minute, rate / unit);
+                    memory.Forecast = new ForecastState(forecaster);
+                }
+
+                (memory.Minute, memory.MinuteRequests, memory.MinuteSeconds) = (minute, 0, 0);
+            }
+
+            double span = i > 0 ? Math.Min(spacing * 3, (sample.At - samples[i - 1].At).TotalSeconds) : spacing;
+            if (sample.Bad is not null || span <= 0)
+                continue;
+            memory.MinuteRequests += sample.RequestRate * span;
+            memory.MinuteSeconds += span;
+        }
+
+        return forecaster;
+    }
+
+    private static int Count(Func<int, double> worth, ServiceSpec service)
     {
         // Doubling, then halving: worth does not rise with n, and demand may be any size.
         int high = 1;
-        while (high < service.Most && high < 1 << 20 && worth(high) > oracle.ServerCost)
+        while (high < service.Most && high < 1 << 20 && worth(high) > 0)
             high *= 2;
         int low = 0;
         high = Math.Min(high, service.Most);
         while (low < high)
         {
             int middle = (low + high + 1) / 2;
-            if (worth(middle) > oracle.ServerCost)
+            if (worth(middle) > 0)
                 low = middle;
             else
                 high = middle - 1;

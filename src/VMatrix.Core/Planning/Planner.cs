@@ -93,7 +93,7 @@ public static class Planner
             foreach (var service in _services)
                 Want(service);
             double hosts = Math.Max(0, _usable.Count - Oracle.ReserveHosts);
-            Allocation.Divide(_services.Select(s => s.Claim).ToList(), hosts, Oracle);
+            Allocation.Divide(_services.Select(s => s.Claim).ToList(), hosts);
             foreach (var service in _services)
                 DisposeBroken(service);
             foreach (var service in _services)
@@ -115,9 +115,15 @@ public static class Planner
                 Summary = Summarise(),
             };
             var memory = new Dictionary<string, string>(StringComparer.Ordinal);
+            var forecasts = new Dictionary<string, ForecastState>(StringComparer.Ordinal);
             foreach (var service in _services)
+            {
                 memory[service.Spec.Name] = service.Memory.Write();
-            return new PlannerOutput(plan, new PlannerMemory { ByService = memory });
+                if (service.Memory.Forecast is not null)
+                    forecasts[service.Spec.Name] = service.Memory.Forecast;
+            }
+
+            return new PlannerOutput(plan, new PlannerMemory { ByService = memory, Forecasts = forecasts });
         }
 
         /// <summary>Sorts hosts and servers.</summary>
@@ -276,7 +282,7 @@ public static class Planner
             var spec = service.Spec;
             int live = service.Live.Count, broken = service.Broken.Count, has = live + broken;
             _input.Loads.TryGetValue(spec.Name, out var samples);
-            var need = Need.Of(spec, _input.Pool, samples, live, service.Memory, Now);
+            var need = Need.Of(spec, _input.Pool, samples, live, _input.WakeTime.TryGetValue(spec.Name, out var wake) ? wake : null, service.Memory, Now);
             int fits = 0;
             double perHost = 0;
             foreach (var room in _usable)
@@ -544,7 +550,7 @@ public static class Planner
             string decision = service.Frozen is not null ? $"stays at {service.Live.Count}: {service.Frozen}"
                 : _input.Pinned.TryGetValue(service.Spec.Name, out int pinned) ? Words.Text($"pinned at {pinned} by an operator")
                 : need.Bad is not null ? $"frozen at {claim.Granted}: {need.Bad}"
-                : claim.Granted < need.Servers ? Words.Text($"needs {need.Servers}, granted {claim.Granted}: {(claim.Granted == claim.Ceiling ? $"most is {claim.Ceiling}" : "the pool is short and the room is worth more to others, or to wake more would not pay")}")
+                : claim.Granted < need.Servers ? Words.Text($"needs {need.Servers}, granted {claim.Granted}: {(claim.Granted == claim.Ceiling ? $"most is {claim.Ceiling}" : "the pool is short and the room is worth more to others")}")
                 : claim.Granted > need.Servers && claim.Granted <= claim.Calm ? Words.Text($"needs {need.Servers}, keeps {claim.Granted}: {need.Calm} were needed within {Words.Seconds(Oracle.Calm)}")
                 : Words.Text($"needs {need.Servers}, granted {claim.Granted}");
             return new ServiceDecision
@@ -552,7 +558,7 @@ public static class Planner
                 Service = service.Spec.Name,
                 Rate = need.Bad is null ? last!.RequestRate : double.NaN,
                 Queue = last?.Queue ?? 0,
-                Forecast = need.Demand.Mean,
+                Forecast = need.Forecast,
                 Capacity = need.Capacity,
                 Has = service.Live.Count,
                 Needs = Math.Max(need.Servers, service.Spec.Least),

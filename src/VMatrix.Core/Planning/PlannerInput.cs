@@ -106,6 +106,9 @@ public sealed record PlannerMemory
     /// <summary>By service, a small JSON text that only the planner reads.</summary>
     public IReadOnlyDictionary<string, string> ByService { get; init; } = new Dictionary<string, string>();
 
+    /// <summary>By service, what was learned of its demand.</summary>
+    public IReadOnlyDictionary<string, ForecastState> Forecasts { get; init; } = new Dictionary<string, ForecastState>();
+
     /// <summary>Licences that are assigned to hosts, whether in use or not.</summary>
     public IReadOnlyList<LicenceSeat> Seats { get; init; } = [];
 }

@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Text.Json;
+using System.Text.Json.Serialization;
 
 namespace VMatrix.Planning;
 
@@ -25,8 +26,30 @@ internal sealed class ServiceMemory
     /// <summary>Requests that waited at the plan before.</summary>
     public int Queued { get; set; }
 
-    public static ServiceMemory Read(PlannerMemory? memory, string service) =>
-        memory is not null && memory.ByService.TryGetValue(service, out string? text) ? JsonSerializer.Deserialize<ServiceMemory>(text) ?? new() : new();
+    /// <summary>The last sample that the forecast has taken in.</summary>
+    public DateTimeOffset FedUntil { get; set; }
+
+    /// <summary>The minute that is being filled, its requests, and the seconds of it that were measured.</summary>
+    public long Minute { get; set; }
+
+    public double MinuteRequests { get; set; }
+
+    public double MinuteSeconds { get; set; }
+
+    /// <summary>Requests per second that the forecast counts as one server's work.</summary>
+    public double Unit { get; set; }
+
+    /// <summary>The forecast. Shared with the memory it was read from: copied before it is changed.</summary>
+    [JsonIgnore]
+    public ForecastState? Forecast { get; set; }
+
+    public static ServiceMemory Read(PlannerMemory? memory, string service)
+    {
+        var own = memory is not null && memory.ByService.TryGetValue(service, out string? text) ? JsonSerializer.Deserialize<ServiceMemory>(text) ?? new() : new();
+        if (memory is not null && memory.Forecasts.TryGetValue(service, out var forecast))
+            own.Forecast = forecast;
+        return own;
+    }
 
     public string Write() => JsonSerializer.Serialize(this);
 }

@@ -125,6 +125,7 @@ internal static class PoolTable
         new("mostRate", nameof(OracleSpec.MostRate), new Rate(), "Requests per second that a service can get at all; a sample above is not believed."),
         new("calm", nameof(OracleSpec.Calm), new Duration("0s", "7d"), "A server is given up only when it was not needed for this long."),
         new("horizon", nameof(OracleSpec.Horizon), new Duration("1s", "7d"), "A move must pay for itself within this time."),
+        new("season", nameof(OracleSpec.Season), new Duration("1m", "366d"), "Time after which demand repeats itself; the forecast looks one and seven of them back."),
         new("planExpiry", nameof(OracleSpec.PlanExpiry), new Duration("1s", "7d"), "A plan not begun within this time is refused."),
         new("staleAfter", nameof(OracleSpec.StaleAfter), new Duration("100ms", "7d"), "A load sample older than this is not believed."),
         new("holdFor", nameof(OracleSpec.HoldFor), new Duration("0s", "3650d"), "How long a server that was moved by hand is left alone."),

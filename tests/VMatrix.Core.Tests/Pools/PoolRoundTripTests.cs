@@ -79,7 +79,7 @@ public sealed class PoolRoundTripTests
     private static readonly Gen<OracleSpec> s_oracle = Gen.Select(s_time, Gen.Enum<OracleMode>(), s_share, s_time, s_time, s_share, Gen.Bool, Gen.Int[1, 1_000_000],
         (interval, mode, use, calm, horizon, gap, power, most) => new OracleSpec
         {
-            Interval = interval, Mode = mode, TargetUse = use, MostRate = most, Calm = calm, Horizon = horizon, PlanExpiry = calm, StaleAfter = interval + calm, HoldFor = horizon,
+            Interval = interval, Mode = mode, TargetUse = use, MostRate = most, Calm = calm, Horizon = horizon, Season = horizon + TimeSpan.FromMinutes(1), PlanExpiry = calm, StaleAfter = interval + calm, HoldFor = horizon,
             ReserveHosts = 0, ServerCost = use, ActivationCost = gap, BalanceGap = power ? gap : null, PowerDown = power,
         });
 

@@ -1,0 +1,51 @@
+using System;
+
+namespace VMatrix.Planning;
+
+/// <summary>
+/// What one more server is worth: a decision under uncertainty of the newsvendor's kind (Arrow, Harris, Marschak 1951). The n-th
+/// server of a service saves, by the minute, the service's priority times the share of its capacity that will be used; it costs
+/// what a held server costs, and an activation before that. Demand is expected to stay over the horizon as it is at its start;
+/// that a server can be given up as soon as it no longer pays is why the horizon is minutes and not hours: a longer one
+/// overrates what is held, as it leaves out what will be known by then.
+/// All figures are in the minute's unserved work of one server of priority 1.
+/// </summary>
+internal readonly struct Economy
+{
+    private readonly double _serverCost;
+    private readonly double _activationCost;
+    private readonly double _horizon;
+    private readonly double _step;
+    private readonly double _wake;
+
+    /// <summary>The prices of a pool.</summary>
+    /// <param name="oracle">Costs and horizon.</param>
+    /// <param name="stepMinutes">Minutes that what is known of the near demand stands for.</param>
+    /// <param name="wakeMinutes">Minutes from an activation to the first request served.</param>
+    public Economy(OracleSpec oracle, double stepMinutes, double wakeMinutes)
+    {
+        _serverCost = oracle.ServerCost;
+        _activationCost = oracle.ActivationCost;
+        _horizon = oracle.Horizon.TotalMinutes;
+        _step = stepMinutes;
+        _wake = wakeMinutes;
+    }
+
+    /// <summary>Worth of a server that is held: what it saves in the next step, then over the horizon while that pays.</summary>
+    /// <param name="priority">The service's priority.</param>
+    /// <param name="near">Share of it used in the next step.</param>
+    /// <param name="far">Share of it used after that.</param>
+    public double Held(double priority, double near, double far) =>
+        _step * (priority * near - _serverCost) + Math.Max(0, _horizon * (priority * far - _serverCost));
+
+    /// <summary>Worth of a server that must be activated: the same from when it serves, less the activation and its idle wake.</summary>
+    /// <param name="priority">The service's priority.</param>
+    /// <param name="near">Share of it used in the next step.</param>
+    /// <param name="far">Share of it used after that.</param>
+    public double Activated(double priority, double near, double far)
+    {
+        double soon = Math.Max(0, _step - _wake) * (priority * near - _serverCost);
+        double later = (_horizon - Math.Max(0, _wake - _step)) * (priority * far - _serverCost);
+        return Math.Max(0, soon + later) - _activationCost - _wake * _serverCost;
+    }
+}
