@@ -26,7 +26,7 @@ public sealed class ModuleLoader : IModuleAssemblyInitializer, IModuleAssemblyCl
             // Another runspace may have the module too.
             if (--s_imports > 0)
                 return;
-            Commands.Sessions.Forget();
+            VMatrix.Commands.Sessions.Forget();
             EngineFinder.Stop();
         }
     }

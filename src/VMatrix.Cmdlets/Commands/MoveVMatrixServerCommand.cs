@@ -1,0 +1,88 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using System.Management.Automation;
+
+namespace VMatrix.Commands;
+
+/// <summary>Moves servers to another stage, another host, or both.</summary>
+[Cmdlet(VerbsCommon.Move, "VMatrixServer", SupportsShouldProcess = true, ConfirmImpact = ConfirmImpact.Medium)]
+[OutputType(typeof(ServerInfo))]
+public sealed class MoveVMatrixServerCommand : ChangingCommand
+{
+    private readonly List<(Move Move, object? Input)> _together = [];
+    private readonly List<Move> _done = [];
+
+    /// <summary>The servers: ids, names, or objects that have one of them.</summary>
+    [Parameter(Mandatory = true, Position = 0, ValueFromPipeline = true)]
+    [Alias("Id", "Name")]
+    [ArgumentCompleter(typeof(ServerCompleter))]
+    public ServerIdentity[] Server { get; set; } = null!;
+
+    /// <summary>The stage to move to; the one that the server is in unless said.</summary>
+    [Parameter(Position = 1)]
+    [ValidateSet("Nest", "Chamber", "Matrix")]
+    public Stage? Stage { get; set; }
+
+    /// <summary>The host to move to; chosen by room unless said.</summary>
+    [Parameter]
+    [ArgumentCompleter(typeof(HostCompleter))]
+    public HostIdentity? Destination { get; set; }
+
+    /// <summary>Moves a running server without stopping it, where the hypervisor can.</summary>
+    [Parameter]
+    public SwitchParameter Live { get; set; }
+
+    /// <summary>How long the Oracle leaves the servers alone after; the pool's setting unless said.</summary>
+    [Parameter]
+    public TimeSpan? HoldFor { get; set; }
+
+    /// <summary>Returns the servers as they are after.</summary>
+    [Parameter]
+    public SwitchParameter PassThru { get; set; }
+
+    /// <inheritdoc/>
+    protected override void BeginProcessing()
+    {
+        base.BeginProcessing();
+        if (Stage is null && Destination is null)
+        {
+            ForAll(() => throw new VMatrixException("NothingToMove", VMatrixErrorKind.InvalidInput,
+                "Say where to: -Stage, -Destination, or both."));
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void ProcessRecord()
+    {
+        foreach (var server in Server)
+        {
+            ForItem(server.Input, () =>
+            {
+                var id = Resolve(server, s => s.Stage is not VMatrix.Stage.Disposed);
+                var move = InPool("Planning", (pool, cancellation) => pool.PlanMoveAsync(id, Stage, Destination?.Name, Live, cancellation));
+                if (!Agreed(move))
+                    return;
+                _together.Add((move, server.Input));
+                // Where the engine chooses the host, the next choice has to see this one's effect.
+                if (Destination is null && move.ToHost is not null)
+                    Flush();
+            });
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void EndProcessing() => ForAll(() =>
+    {
+        Flush();
+        if (PassThru)
+            WriteObject(ReadAgain(_done), true);
+    });
+
+    private void Flush()
+    {
+        (Move, object?)[] moves = [.. _together];
+        _together.Clear();
+        _done.AddRange(CarryOut(moves, HoldFor));
+    }
+}

@@ -1,0 +1,32 @@
+using System.Linq;
+using System.Management.Automation;
+
+namespace VMatrix.Commands;
+
+/// <summary>Makes new servers of a service, dormant in the nest.</summary>
+[Cmdlet(VerbsCommon.New, "VMatrixServer", SupportsShouldProcess = true)]
+[OutputType(typeof(ServerInfo))]
+public sealed class NewVMatrixServerCommand : ChangingCommand
+{
+    /// <summary>The service from whose image they are made.</summary>
+    [Parameter(Mandatory = true, Position = 0, ValueFromPipeline = true)]
+    [ArgumentCompleter(typeof(ServiceCompleter))]
+    public ServiceIdentity Service { get; set; } = null!;
+
+    /// <summary>How many; 1 unless said.</summary>
+    [Parameter(Position = 1)]
+    [ValidateRange(1, 10000)]
+    public int Count { get; set; } = 1;
+
+    /// <summary>A name, with a number added when there are several; the service's name and the next free number unless said.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string? Name { get; set; }
+
+    /// <inheritdoc/>
+    protected override void ProcessRecord() => ForItem(Service, () =>
+    {
+        var planned = InPool("Planning", (pool, cancellation) => pool.PlanCreateAsync(Service.Name, Count, Name, cancellation));
+        WriteObject(ReadAgain(CarryOut([.. planned.Where(m => Agreed(m)).Select(m => (m, (object?)Service.Name))], null)), true);
+    });
+}

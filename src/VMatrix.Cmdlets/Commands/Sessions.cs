@@ -1,2 +1,0 @@
-namespace VMatrix.Commands;
-internal static class Sessions { internal static void Forget() { } }

@@ -1,0 +1,216 @@
+using System;
+using System.Globalization;
+using System.IO;
+using System.Management.Automation;
+
+namespace VMatrix.Commands;
+
+/// <summary>Names a server: its id, its name, or any object that has one of them. The id is read first.</summary>
+public sealed class ServerIdentity
+{
+    /// <summary>Names a server by its id or its name.</summary>
+    /// <param name="text">An id, or a name.</param>
+    public ServerIdentity(string text)
+    {
+        Input = text;
+        if (Guid.TryParse(text, out var id))
+            Id = id;
+        else
+            Name = Naming.Whole(text, "server");
+    }
+
+    /// <summary>Names a server by its id.</summary>
+    /// <param name="id">The id.</param>
+    public ServerIdentity(Guid id)
+    {
+        Input = id;
+        Id = id;
+    }
+
+    /// <summary>Names a server by itself.</summary>
+    /// <param name="server">The server.</param>
+    public ServerIdentity(ServerInfo server)
+    {
+        Input = server;
+        Id = server.Id;
+    }
+
+    /// <summary>Names the server of a move.</summary>
+    /// <param name="move">The move.</param>
+    public ServerIdentity(Move move)
+    {
+        Input = move;
+        Id = move.ServerId;
+    }
+
+    /// <summary>Names the server of a move.</summary>
+    /// <param name="record">What became of the move.</param>
+    public ServerIdentity(MoveRecord record)
+    {
+        Input = record;
+        Id = record.Move.ServerId;
+    }
+
+    // PowerShell unwraps live objects and looks for a constructor of their very type; PSObject takes all that come from elsewhere.
+
+    /// <summary>Names a server by an object, live or from elsewhere: its ServerId, its move's ServerId, its Id, or its Name.</summary>
+    /// <param name="value">The object.</param>
+    public ServerIdentity(PSObject value)
+    {
+        Input = value;
+        object? id = value.Read("ServerId") ?? value.Read("Move").Read("ServerId") ?? value.Read("Id");
+        if (id is not null)
+        {
+            Id = Guid.TryParse(id.ToString(), out var parsed) ? parsed
+                : throw new ArgumentException($"'{id}' is not the id of a server: an id is a GUID, such as Get-VMatrixServer shows.", nameof(value));
+        }
+        else
+        {
+            Name = Naming.Whole(value.ReadName(), "server");
+        }
+    }
+
+    /// <summary>The id; null when only a name is known.</summary>
+    public Guid? Id { get; }
+
+    /// <summary>The name; null when the id is known.</summary>
+    public string? Name { get; }
+
+    internal object Input { get; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Name ?? Id.ToString()!;
+}
+
+/// <summary>Names a pool: the path of its file or of the folder that pool.yaml lies in, or an object of <c>Get-VMatrixPool</c>.</summary>
+public sealed class PoolIdentity
+{
+    /// <summary>Names a pool by a path.</summary>
+    /// <param name="path">The path of its file or folder.</param>
+    public PoolIdentity(string path) => Path = Naming.Whole(path, "pool");
+
+    /// <summary>Names a pool by itself.</summary>
+    /// <param name="pool">The pool.</param>
+    public PoolIdentity(PoolInfo pool) => Path = pool.Path;
+
+    /// <summary>Names a pool by its file or folder.</summary>
+    /// <param name="file">The file or folder.</param>
+    public PoolIdentity(FileSystemInfo file) => Path = file.FullName;
+
+    /// <summary>Names a pool by an object, live or from elsewhere: its Path, or a file's FullName.</summary>
+    /// <param name="value">The object.</param>
+    public PoolIdentity(PSObject value) =>
+        Path = value.BaseObject as string
+            ?? (value.Read("Path") ?? value.Read("FullName"))?.ToString()
+            ?? throw new ArgumentException($"'{value}' does not name a pool: give the path of a pool file, or an object of Get-VMatrixPool.", nameof(value));
+
+    /// <summary>The path, as it was given.</summary>
+    public string Path { get; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Path;
+}
+
+/// <summary>Names a service: its name, or an object of <c>Get-VMatrixService</c>.</summary>
+public sealed class ServiceIdentity
+{
+    /// <summary>Names a service by its name.</summary>
+    /// <param name="name">The name.</param>
+    public ServiceIdentity(string name) => Name = Naming.Whole(name, "service");
+
+    /// <summary>Names a service by itself.</summary>
+    /// <param name="service">The service.</param>
+    public ServiceIdentity(ServiceInfo service) => Name = service.Name;
+
+    /// <summary>Names the service that a server belongs to.</summary>
+    /// <param name="server">The server.</param>
+    public ServiceIdentity(ServerInfo server) => Name = server.Service;
+
+    /// <summary>Names a service by an object, live or from elsewhere: its Service (as servers and loads have), or its Name.</summary>
+    /// <param name="value">The object.</param>
+    public ServiceIdentity(PSObject value) => Name = Naming.Whole(value.Read("Service")?.ToString() ?? value.ReadName(), "service");
+
+    /// <summary>The name.</summary>
+    public string Name { get; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Name;
+}
+
+/// <summary>Names a host: its name, or an object of <c>Get-VMatrixHost</c>.</summary>
+public sealed class HostIdentity
+{
+    /// <summary>Names a host by its name.</summary>
+    /// <param name="name">The name.</param>
+    public HostIdentity(string name) => Name = Naming.Whole(name, "host");
+
+    /// <summary>Names a host by itself.</summary>
+    /// <param name="host">The host.</param>
+    public HostIdentity(HostInfo host) => Name = host.Name;
+
+    /// <summary>Names a host by an object, live or from elsewhere: its Name.</summary>
+    /// <param name="value">The object.</param>
+    public HostIdentity(PSObject value) => Name = Naming.Whole(value.ReadName(), "host");
+
+    /// <summary>The name.</summary>
+    public string Name { get; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Name;
+}
+
+/// <summary>Names a plan: its id, or an object that has it. What is carried out is the stored plan, never the object.</summary>
+public sealed class PlanIdentity
+{
+    /// <summary>Names a plan by its id.</summary>
+    /// <param name="id">The id, as text.</param>
+    public PlanIdentity(string id) => Id = Parse(id);
+
+    /// <summary>Names a plan by its id.</summary>
+    /// <param name="id">The id.</param>
+    public PlanIdentity(Guid id) => Id = id;
+
+    /// <summary>Names a plan by itself; the stored one is meant.</summary>
+    /// <param name="plan">The plan.</param>
+    public PlanIdentity(Plan plan) => Id = plan.Id;
+
+    /// <summary>Names a plan by an object, live or from elsewhere: its PlanId (as moves have), or its Id.</summary>
+    /// <param name="value">The object.</param>
+    public PlanIdentity(PSObject value) => Id = Parse((value.Read("PlanId") ?? value.Read("Id") ?? value.BaseObject)?.ToString());
+
+    /// <summary>The id.</summary>
+    public Guid Id { get; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Id.ToString();
+
+    private static Guid Parse(string? text) =>
+        Guid.TryParse(text, out var id) ? id : throw new ArgumentException($"'{text}' is not the id of a plan: an id is a GUID, such as New-VMatrixPlan shows.");
+}
+
+/// <summary>How identities read objects.</summary>
+internal static class Naming
+{
+    /// <summary>A property's value, unwrapped; null where there is none or it is empty, as in a CSV row with a hole.</summary>
+    public static object? Read(this object? value, string property)
+    {
+        if (value is null)
+            return null;
+        object? found = PSObject.AsPSObject(value).Properties[property]?.Value;
+        if (found is PSObject { BaseObject: not PSCustomObject } wrapped)
+            found = wrapped.BaseObject;
+        return found is string { Length: 0 } ? null : found;
+    }
+
+    /// <summary>An object's Name, or the object itself where it is a word or a number.</summary>
+    public static string? ReadName(this PSObject value) =>
+        value.BaseObject is string or ValueType
+            ? Convert.ToString(value.BaseObject, CultureInfo.InvariantCulture)
+            : value.Read("Name")?.ToString();
+
+    public static string Whole(string? name, string what) =>
+        string.IsNullOrWhiteSpace(name) ? throw new ArgumentException($"This names no {what}: it has neither an id nor a name.")
+        : what != "pool" && WildcardPattern.ContainsWildcardCharacters(name)
+            ? throw new ArgumentException($"'{name}' has wildcards; here a {what} is named exactly. Use Get-VMatrix{char.ToUpperInvariant(what[0])}{what.Substring(1)} with the wildcard and pipe what it finds.")
+        : name!;
+}

@@ -1,0 +1,240 @@
+using System;
+using System.Collections.Concurrent;
+using System.Collections.Generic;
+using System.IO;
+using System.Linq;
+using System.Management.Automation;
+using System.Runtime.ExceptionServices;
+using System.Threading;
+using System.Threading.Tasks;
+
+namespace VMatrix.Commands;
+
+/// <summary>What every cmdlet of VMatrix shares: its pool, its cancellation, and the one bridge from asynchronous work to the pipeline's thread.</summary>
+public abstract class VMatrixCommand : PSCmdlet, IDisposable
+{
+    /// <summary>Work that takes longer says what it waits for.</summary>
+    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(1);
+
+    private readonly CancellationTokenSource _stop = new();
+    private BlockingCollection<Action>? _posted;
+    private bool _busyShown;
+
+    /// <summary>The pool that was named; null for the environment's or, for reading, the current folder's.</summary>
+    public abstract PoolIdentity? Pool { get; set; }
+
+    /// <summary>True for a cmdlet that changes something: its pool must be named.</summary>
+    private protected abstract bool ForChange { get; }
+
+    /// <summary>True under -WhatIf: then the pool is opened for reading only.</summary>
+    private protected virtual bool IsWhatIf => false;
+
+    /// <summary>Full path of the pool's file.</summary>
+    /// <exception cref="VMatrixException"><c>PoolNotNamed</c>.</exception>
+    private protected string PoolPath
+    {
+        get
+        {
+            string? given = Pool?.Path ?? Environment.GetEnvironmentVariable("VMATRIX_POOL");
+            if (!string.IsNullOrEmpty(given))
+            {
+                string path = SessionState.Path.GetUnresolvedProviderPathFromPSPath(given);
+                return Directory.Exists(path) ? Path.Combine(path, "pool.yaml") : path;
+            }
+
+            string here = Path.Combine(SessionState.Path.CurrentFileSystemLocation.ProviderPath, "pool.yaml");
+            return !ForChange && File.Exists(here) ? here : throw Errors.PoolNotNamed(ForChange);
+        }
+    }
+
+    /// <summary>Ends what runs; called by PowerShell on Ctrl+C, from another thread.</summary>
+    protected override void StopProcessing()
+    {
+        try
+        {
+            _stop.Cancel();
+        }
+        catch (ObjectDisposedException)
+        {
+            // It had ended just before.
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose()
+    {
+        Dispose(true);
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Lets go of what the cmdlet holds.</summary>
+    /// <param name="disposing">True when called by <see cref="Dispose()"/>.</param>
+    protected virtual void Dispose(bool disposing)
+    {
+        if (disposing)
+            _stop.Dispose();
+    }
+
+    /// <summary>The pool's name, once it was opened; empty before.</summary>
+    private protected string PoolName { get; private set; } = "";
+
+    /// <summary>Opens the pool and works in it, away from the pipeline's thread, so that a slow reader downstream never holds up a move.</summary>
+    /// <param name="busy">What it waits for, shown when it takes long.</param>
+    /// <param name="work">The work.</param>
+    private protected T InPool<T>(string busy, Func<PoolSession, CancellationToken, Task<T>> work)
+    {
+        string path = PoolPath;
+        bool forChange = ForChange && !IsWhatIf;
+        return Await(busy, async cancellation =>
+        {
+            using var lease = await Sessions.RentAsync(path, forChange, cancellation);
+            PoolName = lease.Session.Spec.Name;
+            return await work(lease.Session, cancellation);
+        });
+    }
+
+    /// <summary>The one bridge: runs work away from the pipeline's thread, and on that thread what the work posts meanwhile.</summary>
+    private protected T Await<T>(string busy, Func<CancellationToken, Task<T>> work)
+    {
+        using var posted = new BlockingCollection<Action>();
+        _posted = posted;
+        // A token of its own: a reader downstream that has had enough ends this work, not the cmdlet's clean-up after it.
+        using var end = CancellationTokenSource.CreateLinkedTokenSource(_stop.Token);
+        var task = Task.Run(async () =>
+        {
+            try
+            {
+                return await work(end.Token);
+            }
+            finally
+            {
+                posted.CompleteAdding();
+            }
+        });
+        ExceptionDispatchInfo? ours = null;
+        while (!posted.IsCompleted)
+        {
+            bool taken = posted.TryTake(out var action, s_patience);
+            if (ours is not null)
+                continue;
+            try
+            {
+                if (taken)
+                    action!();
+                else if (!posted.IsCompleted)
+                    ShowBusy(busy);
+            }
+            catch (Exception error)
+            {
+                // The pipeline has stopped or wants no more. The work comes to a whole state before that is passed on.
+                ours = ExceptionDispatchInfo.Capture(error);
+                end.Cancel();
+            }
+        }
+
+        try
+        {
+            // The work has ended, so this takes its result and waits for nothing.
+            var result = task.GetAwaiter().GetResult();
+            ours?.Throw();
+            HideBusy(busy);
+            return result;
+        }
+        catch (Exception) when (ours is not null)
+        {
+            ours.Throw();
+            throw;
+        }
+        catch (OperationCanceledException) when (_stop.IsCancellationRequested)
+        {
+            throw new PipelineStoppedException();
+        }
+    }
+
+    /// <summary>Has an action done on the pipeline's thread, soon. Called by the work, from any thread.</summary>
+    private protected void Post(Action action)
+    {
+        try
+        {
+            _posted?.Add(action);
+        }
+        catch (InvalidOperationException)
+        {
+            // The work has ended; a late word of progress interests nobody. (ObjectDisposedException is one of these.)
+        }
+    }
+
+    /// <summary>Does something about one item; trouble with it is an error that lets the next item go on.</summary>
+    private protected void ForItem(object? item, Action action)
+    {
+        try
+        {
+            action();
+        }
+        catch (VMatrixException error)
+        {
+            WriteError(Errors.From(error, item));
+        }
+    }
+
+    /// <summary>Does something that concerns no single item; trouble with it ends the cmdlet.</summary>
+    private protected void ForAll(Action action)
+    {
+        try
+        {
+            action();
+        }
+        catch (VMatrixException error)
+        {
+            ThrowTerminatingError(Errors.From(error, Pool?.Path));
+        }
+    }
+
+    /// <summary>A filter by names with wildcards; without names everything passes.</summary>
+    private protected static Func<string?, bool> Filter(IReadOnlyCollection<string>? names)
+    {
+        if (names is null or { Count: 0 })
+            return _ => true;
+        WildcardPattern[] patterns = [.. names.Select(n => WildcardPattern.Get(n, WildcardOptions.IgnoreCase | WildcardOptions.CultureInvariant))];
+        return name => name is not null && Array.Exists(patterns, p => p.IsMatch(name));
+    }
+
+    /// <summary>Tells of names without wildcards that fit nothing.</summary>
+    private protected void ReportMissing(string what, IEnumerable<string>? names, IReadOnlyCollection<string> found, string pool)
+    {
+        foreach (string name in names ?? [])
+        {
+            if (!WildcardPattern.ContainsWildcardCharacters(name) && !found.Contains(name, StringComparer.OrdinalIgnoreCase))
+                WriteError(Errors.From(Errors.NotFound(what, name, pool), name));
+        }
+    }
+
+    private ProgressRecord Busy(string busy) => new(1, MyInvocation.MyCommand.Name, busy);
+
+    private void ShowBusy(string busy)
+    {
+        WriteProgress(Busy(busy));
+        _busyShown = true;
+    }
+
+    private void HideBusy(string busy)
+    {
+        if (!_busyShown)
+            return;
+        var done = Busy(busy);
+        done.RecordType = ProgressRecordType.Completed;
+        WriteProgress(done);
+        _busyShown = false;
+    }
+}
+
+/// <summary>A cmdlet that reads. Its pool may come down the pipeline, or be the current folder's.</summary>
+public abstract class ReadingCommand : VMatrixCommand
+{
+    /// <summary>The pool: the path of its file or folder, or an object of <c>Get-VMatrixPool</c>.</summary>
+    [Parameter(ValueFromPipeline = true)]
+    [ValidateNotNull]
+    public override PoolIdentity? Pool { get; set; }
+
+    private protected override bool ForChange => false;
+}

@@ -1,0 +1,60 @@
+# The help that is staged, as a user asks for it.
+BeforeDiscovery {
+    $manifest = Import-PowerShellDataFile "$PSScriptRoot/../../out/VMatrix/VMatrix.psd1"
+    $commands = $manifest.CmdletsToExport | ForEach-Object { @{ Name = $_ } }
+}
+
+BeforeAll {
+    . "$PSScriptRoot/Shared.ps1"
+    Import-Module $Module
+    $script:Common = [System.Management.Automation.PSCmdlet]::CommonParameters + [System.Management.Automation.PSCmdlet]::OptionalCommonParameters
+}
+
+Describe 'Help of <Name>' -ForEach $commands {
+    BeforeAll {
+        $script:Help = Get-Help $Name -Full
+        $script:Command = Get-Command $Name -Module VMatrix
+    }
+
+    It 'has a synopsis and a description' {
+        $Help.Synopsis | Should -Match '^[A-Z].{15,}\.$'
+        ($Help.description.Text -join ' ').Length | Should -BeGreaterThan 60
+    }
+
+    It 'describes each parameter, and no other' {
+        $described = $Help.parameters.parameter | Where-Object name -NotIn $Common
+        $described.name | Sort-Object | Should -Be ($Command.Parameters.Keys | Where-Object { $_ -notin $Common } | Sort-Object)
+        foreach ($parameter in $described) {
+            ($parameter.description.Text -join ' ') | Should -Match '^[A-Z].{5,}' -Because $parameter.name
+        }
+    }
+
+    It 'has examples whose commands and parameters exist' {
+        $examples = @($Help.examples.example)
+        $examples.Count | Should -BeGreaterThan 0
+        foreach ($example in $examples) {
+            $text = ($example.introduction.Text + $example.code + $example.remarks.Text) -join "`n"
+            $code = [regex]::Match($text, '(?s)```powershell\s*(.*?)```').Groups[1].Value
+            $code | Should -Not -BeNullOrEmpty -Because $example.title
+            $problems = $null
+            $tree = [System.Management.Automation.Language.Parser]::ParseInput($code, [ref] $null, [ref] $problems)
+            $problems | Should -BeNullOrEmpty
+            foreach ($call in $tree.FindAll({ $args[0] -is [System.Management.Automation.Language.CommandAst] }, $true)) {
+                $known = Get-Command $call.GetCommandName()
+                if ($known.Source -ne 'VMatrix') { continue }
+                foreach ($parameter in $call.CommandElements | Where-Object { $_ -is [System.Management.Automation.Language.CommandParameterAst] }) {
+                    { $known.ResolveParameter($parameter.ParameterName) } | Should -Not -Throw -Because "$call"
+                }
+            }
+        }
+    }
+
+    It 'is what the Markdown says' {
+        $page = Get-Content -Raw "$PSScriptRoot/../../docs/en-US/$Name.md"
+        $page | Should -Not -Match '{{|TODO'
+        $page | Should -Match ([regex]::Escape($Help.Synopsis))
+        foreach ($parameter in $Command.Parameters.Keys | Where-Object { $_ -notin $Common }) {
+            $page | Should -Match "(?m)^### -$parameter$"
+        }
+    }
+}
