@@ -220,6 +220,7 @@ internal sealed class MoveRun
                 break;
             case Act.Start:
                 _address = await Ask("Starting", c => hypervisor.StartAsync(_call, server, Service, To, c));
+                _mover.EndWord(To.Name);
                 break;
             case Act.Check:
                 await CheckAsync(To, cancellation);
@@ -473,6 +474,7 @@ internal sealed class MoveRun
                 _address = at.Machine.Address;
                 if (!at.Runs || _address is null)
                     _address = await _mover.TryAsync($"Starting {Who}", Limits.StepTimeout, c => hypervisor.StartAsync(_call, server, Service, From, c), cancellation);
+                _mover.EndWord(From.Name);
                 break;
             case Act.Recheck when at.IsOn(_move.FromHost) && at.Runs && _service is not null:
                 _address = at.Machine.Address ?? _address;

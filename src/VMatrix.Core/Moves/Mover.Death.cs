@@ -34,6 +34,7 @@ public sealed partial class Mover
         try
         {
             _ = await TryAsync($"Reading {host.Name}", Pool.Limits.StepTimeout, c => Hypervisor.ReadHostAsync(host, c), cancellation);
+            EndWord(host.Name);
             return new HostProof(host.Name, false, $"{host.Name} answers.");
         }
         catch (VMatrixException e) when (e.Kind is VMatrixErrorKind.Unreachable or VMatrixErrorKind.Timeout)
@@ -70,6 +71,13 @@ public sealed partial class Mover
 
     private string? FindWord(HostSpec host) =>
         State.Overrides.ReadHosts(Clock.GetUtcNow()).FirstOrDefault(o => o.Host == host.Name && o.ConfirmedDead) is { } word ? $"{host.Name} is dead by the word of {word.By}, given {word.At:u}." : null;
+
+    /// <summary>A host that has answered is not dead: what was said of it no longer counts when it falls silent again. It stays suspended.</summary>
+    internal void EndWord(string host) => Try(() =>
+    {
+        if (State.Overrides.ReadHosts(Clock.GetUtcNow()).FirstOrDefault(o => o.Host == host && o.ConfirmedDead) is { } word)
+            State.Overrides.SetHost(word with { ConfirmedDead = false });
+    });
 
     private async Task<bool> ProveByDiskAsync(Guid server, HostSpec host, CancellationToken cancellation)
     {

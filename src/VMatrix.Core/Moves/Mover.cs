@@ -284,7 +284,12 @@ public sealed partial class Mover
     internal ServiceSpec? ServiceOf(string name) => Pool.Services.FirstOrDefault(s => s.Name == name);
 
     internal Truth MakeTruth() => new(Pool,
-        (host, c) => TryAsync($"Reading {host.Name}", Pool.Limits.StepTimeout, t => Hypervisor.ReadHostAsync(host, t), c),
+        async (host, c) =>
+        {
+            var report = await TryAsync($"Reading {host.Name}", Pool.Limits.StepTimeout, t => Hypervisor.ReadHostAsync(host, t), c);
+            EndWord(host.Name);
+            return report;
+        },
         c => TryAsync("Reading the nest", Pool.Limits.StepTimeout, Hypervisor.ReadNestAsync, c));
 
     /// <summary>One call with its deadline, tried again while it fails for a passing reason.</summary>

@@ -40,6 +40,21 @@ public sealed class LostHostTests : IDisposable
     });
 
     [Fact]
+    public void TheWordThatAHostIsDeadEndsWhenItAnswers() => Run(async () =>
+    {
+        _world.SharedDisks = true;
+        var server = _world.Add("A", Stage.Matrix, "m1");
+        _world.State.Overrides.SetHost(new HostOverride { Host = "m1", ConfirmedDead = true, By = "Anna", At = _world.Time.GetUtcNow() });
+
+        // It answers: an ordinary move, and with it the end of the word; it stays suspended.
+        _world.Before = (op, _, _) => op == "save" ? new VMatrixException("Ordered", VMatrixErrorKind.Failed, "No.") : null;
+        Assert.Equal(MoveStatus.Undone, (await _world.CarryOut(_world.Move(server, MoveKind.Relocate, Stage.Matrix, "m2"))).Status);
+        Assert.False(Assert.Single(_world.State.Overrides.ReadHosts(_world.Time.GetUtcNow())).ConfirmedDead);
+        _world.DownHosts.Add("m1");
+        Assert.Contains("Nothing proves", (await _world.CarryOut(_world.Move(server, MoveKind.Relocate, Stage.Matrix, "m2"))).Error);
+    });
+
+    [Fact]
     public void WithoutSharedDisksAnotherServerTakesItsPlace() => Run(async () =>
     {
         var server = _world.Add("A", Stage.Matrix, "m1");
