@@ -9,10 +9,10 @@ internal sealed class Claimant
     public required ServiceSpec Spec { get; init; }
 
     /// <summary>Servers that it cannot be without: those that may not be touched, the least, a pinned count.</summary>
-    public int Floor { get; init; }
+    public int Floor { get; set; }
 
     /// <summary>Servers that it may have at most.</summary>
-    public int Ceiling { get; init; }
+    public int Ceiling { get; set; }
 
     /// <summary>Servers that it holds.</summary>
     public int Has { get; init; }
@@ -43,22 +43,20 @@ internal sealed class Claimant
 /// </summary>
 internal static class Allocation
 {
-    public static void Divide(IReadOnlyList<Claimant> claimants, double room)
+    public static void Divide(IReadOnlyList<Claimant> claimants, double room, double reserve = 0)
     {
         var order = new List<Claimant>(claimants);
         order.Sort((a, b) => b.Spec.Priority != a.Spec.Priority ? b.Spec.Priority.CompareTo(a.Spec.Priority) : string.CompareOrdinal(a.Spec.Name, b.Spec.Name));
         foreach (var c in order)
         {
             c.LastWorth = double.PositiveInfinity;
-            while (c.Granted < c.Floor)
-            {
-                double takes = c.Granted < c.Outside ? 0 : c.Share;
-                if (takes > room + 1e-9)
-                    break;
-                room -= takes;
-                c.Granted++;
-            }
+            // Whether there really is a place for each is for the placement to find; it serves the most important first.
+            c.Granted = c.Floor;
+            room -= Math.Max(0, c.Floor - c.Outside) * c.Share;
         }
+
+        // The least counts may use the reserve, the rest may not.
+        room -= reserve;
 
         // Ties go to the more important, then by name, so that the same input makes the same plan.
         var heap = new SortedSet<(double Worth, int Rank)>();

@@ -21,8 +21,8 @@ internal sealed record ServiceNeed
     /// <summary>Most needed within the calm window.</summary>
     public int Calm { get; init; }
 
-    /// <summary>Worth of the n-th server beyond what it costs.</summary>
-    public required Func<int, double> Worth { get; init; }
+    /// <summary>Worth of the n-th server beyond what it costs, for a service that holds so many: first n, then the servers held.</summary>
+    public required Func<int, int, double> Worth { get; init; }
 
     /// <summary>The numbers behind it.</summary>
     public required string Reason { get; init; }
@@ -58,7 +58,7 @@ internal static class Need
                 Capacity = service.Capacity ?? memory.Saturated ?? double.NaN,
                 Servers = has,
                 Calm = has,
-                Worth = _ => 0,
+                Worth = (_, _) => 0,
                 Reason = $"frozen at {Words.Servers(has)}: {bad}",
             };
         }
@@ -75,7 +75,7 @@ internal static class Need
             // Nothing is known of a server's limit yet. While requests wait, one more at a time; with nothing waiting, give up
             // only what was seen to be carried by fewer.
             int wanted = last.Queue > 0 ? has + 1 : memory.Carried > 0 ? Math.Min(has, (int)Math.Ceiling((level.Mean + level.Deviation) / memory.Carried)) : has;
-            return Result(n => n <= wanted ? service.Priority : 0, level.Mean, double.NaN, numbers + "; what a server carries is not known until one is saturated");
+            return Result((n, _) => n <= wanted ? service.Priority : 0, level.Mean, double.NaN, numbers + "; what a server carries is not known until one is saturated");
         }
 
         var grain = Grain(oracle);
@@ -97,7 +97,7 @@ internal static class Need
         if (oracle.TargetUse < 1)
             numbers += Words.Text($", planned to {oracle.TargetUse:P0}");
         var need = Result(
-            n => n >= far.Length ? -1 : n <= has ? economy.Held(service.Priority, Near(n), far[n]) : economy.Activated(service.Priority, Near(n), far[n]),
+            (n, held) => n >= far.Length ? -1 : n <= held ? economy.Held(service.Priority, Near(n), far[n]) : economy.Activated(service.Priority, Near(n), far[n]),
             expected * unit, capacity, numbers);
         int servers = need.Servers;
         return need with
@@ -109,9 +109,9 @@ internal static class Need
 
         double Use(int n) => n < 1 ? 1 : n < far.Length ? Math.Max(Near(n), far[n]) : 0;
 
-        ServiceNeed Result(Func<int, double> worth, double forecast, double carries, string reason)
+        ServiceNeed Result(Func<int, int, double> worth, double forecast, double carries, string reason)
         {
-            int servers = Count(worth, service);
+            int servers = Count(n => worth(n, has), service);
             return new ServiceNeed { Forecast = forecast, Capacity = carries, Servers = servers, Calm = Remember(memory, now, servers, oracle.Calm), Worth = worth, Reason = reason };
         }
     }

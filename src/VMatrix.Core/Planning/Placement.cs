@@ -1,124 +1,1021 @@
 using System;
 using System.Collections.Generic;
-using System.Linq;
+using VMatrix.Drivers;
 
 namespace VMatrix.Planning;
 
-/// <summary>What is free on one host, now and once the plan's moves away from it are done.</summary>
-internal sealed class Room
+/// <summary>What the allocation grants one service: how many servers, and the words for the reasons.</summary>
+internal sealed class Grant
 {
-    public Room(HostSpec spec, HostState state)
-    {
-        Spec = spec;
-        State = state;
-    }
+    /// <summary>Servers that it shall have in the Matrix.</summary>
+    public required int Granted { get; init; }
 
-    public HostSpec Spec { get; }
+    /// <summary>Of those, the ones that it cannot be without (least or pinned): they may use the reserve, and others are dropped for them.</summary>
+    public int Floor { get; init; }
 
-    public HostState State { get; }
+    /// <summary>Servers that it needs: one taken away below that is a drop.</summary>
+    public int Needs { get; init; }
 
-    /// <summary>Servers on it now, with those that this plan brings.</summary>
-    public int Servers { get; private set; }
+    /// <summary>Why its servers may not be moved now; null when they may.</summary>
+    public string? Still { get; init; }
 
-    /// <summary>Memory held now, with what this plan brings.</summary>
-    public long Memory { get; private set; }
+    /// <summary>Broken servers to dispose of, by index in the input, and why.</summary>
+    public IReadOnlyList<(int Server, string Why)> Broken { get; init; } = [];
 
-    /// <summary>Dedicated servers on it now, with those that this plan brings.</summary>
-    public int Dedicated { get; private set; }
+    /// <summary>Servers in the Matrix that are not counted on and not touched, by index in the input.</summary>
+    public IReadOnlyCollection<int> Ignored { get; init; } = [];
 
-    private int _leavingServers;
-    private long _leavingMemory;
-    private int _leavingDedicated;
+    /// <summary>The numbers behind a server more.</summary>
+    public Func<string> WhyMore { get; init; } = () => "";
 
-    /// <summary>Moves of this plan that free room here.</summary>
-    public List<Guid> FreedBy { get; } = [];
-
-    public bool Usable => State.Reachable && !State.Suspended && !State.PoweredDown && !State.ProvenDead && Spec.Role == HostRole.Matrix;
-
-    public void Enter(long memory, Isolation isolation)
-    {
-        Servers++;
-        Memory += memory;
-        if (isolation == Isolation.Dedicated)
-            Dedicated++;
-    }
-
-    public void Leave(long memory, Isolation isolation, Guid move)
-    {
-        _leavingServers++;
-        _leavingMemory += memory;
-        if (isolation == Isolation.Dedicated)
-            _leavingDedicated++;
-        FreedBy.Add(move);
-    }
-
-    /// <summary>The rule that keeps one more server away, or null when it fits.</summary>
-    /// <param name="service">The server's service.</param>
-    /// <param name="memory">Its memory.</param>
-    /// <param name="after">True to count room that the plan's moves free.</param>
-    public string? Excludes(ServiceSpec service, long memory, bool after)
-    {
-        if (Spec.Role != HostRole.Matrix)
-            return "chamber host";
-        if (!State.Reachable)
-            return "does not answer";
-        if (State.ProvenDead)
-            return "proven dead";
-        if (State.Suspended)
-            return "suspended";
-        if (State.PoweredDown)
-            return "powered down";
-        if (service.AllowedHosts.Count > 0 && !service.AllowedHosts.Contains(Spec.Name))
-            return "not allowed";
-        if (service.ForbiddenHosts.Contains(Spec.Name))
-            return "forbidden";
-        if (service.Licence is not null && !Spec.Licences.Contains(service.Licence))
-            return "no licence";
-        int servers = Servers - (after ? _leavingServers : 0), dedicated = Dedicated - (after ? _leavingDedicated : 0);
-        if (service.Isolation == Isolation.Dedicated ? servers > 0 : dedicated > 0)
-            return "taken by a server that shares with no other";
-        if (Spec.MostServers is int most && servers >= most)
-            return "has its most servers";
-        if (Memory - (after ? _leavingMemory : 0) + State.ForeignMemoryBytes + memory > Spec.MemoryBytes)
-            return "not enough memory";
-        return null;
-    }
-
-    /// <summary>How many servers of a service fit on the empty host.</summary>
-    public int Fits(ServiceSpec service)
-    {
-        if (service.Image.MemoryBytes > Spec.MemoryBytes - State.ForeignMemoryBytes)
-            return 0;
-        if (service.Isolation == Isolation.Dedicated)
-            return 1;
-        long byMemory = (Spec.MemoryBytes - State.ForeignMemoryBytes) / Math.Max(1, service.Image.MemoryBytes);
-        return (int)Math.Min(byMemory, Spec.MostServers ?? int.MaxValue);
-    }
+    /// <summary>The numbers behind a server less; true when it is a drop.</summary>
+    public Func<bool, string> WhyFewer { get; init; } = _ => "";
 }
 
-/// <summary>Chooses hosts.</summary>
-internal static class Placement
+/// <summary>Why a server that lives is moved.</summary>
+internal enum Cause : byte
 {
-    /// <summary>Chooses the host with the most free memory; one that is free now before one that this plan frees.</summary>
-    /// <returns>The host, and the moves that must be done first; or no host and why.</returns>
-    public static (Room? Room, IReadOnlyList<Guid> After, string Why) Choose(IReadOnlyList<Room> rooms, ServiceSpec service, long memory)
+    None,
+    Suspended,
+    Dead,
+    Rule,
+    Room,
+    Spread,
+    Affinity,
+    Balance,
+}
+
+/// <summary>What becomes of a server that is on no host in the end.</summary>
+internal enum Fate : byte
+{
+    None,
+    Dispose,
+    Surplus,
+    Drop,
+    NoRoom,
+}
+
+/// <summary>
+/// Places jointly: given how many servers each service is granted, finds a host for every one, with as few moves as the rules
+/// allow. What must leave its host and what must wake are placed together, the hardest first; where that fails, the most valuable
+/// first, and others make room. Then spread and affinity are mended and, if asked for, the load is balanced. Rounds of this go on
+/// until one changes nothing, so that the next plan has nothing left to do.
+/// </summary>
+internal sealed class Placement
+{
+    private const int MostRounds = 8;
+    private const double FloorValue = 1e12;
+
+    private readonly PlannerInput _input;
+    private readonly IReadOnlyList<Grant> _grants;
+    private readonly PlacementSearch _search;
+    private readonly int[] _placed;
+    private readonly List<int>[] _members;
+    private readonly List<int> _unplaced = [];
+    private readonly HashSet<int> _cannot = [];
+    private readonly List<(int Server, string Rule)> _movers = [];
+    private readonly List<int> _dropped = [];
+    private readonly Dictionary<int, int> _position = [];
+    private int[] _placedBefore = [];
+    private int _failedAt = -1;
+    private bool _forgotten;
+    private readonly List<int> _born = [];
+
+    private Placement(PlannerInput input, PlacementState state, IReadOnlyList<Grant> grants)
     {
-        foreach (bool after in new[] { false, true })
+        _input = input;
+        State = state;
+        _grants = grants;
+        _placed = new int[state.Services];
+        _members = new List<int>[state.Services];
+        _search = new PlacementSearch(state, ValueOfLast, input.Pool.Oracle.PowerDown);
+        FateOf = new Fate[state.Count];
+        CauseOf = new Cause[state.Count];
+        For = new Dictionary<int, int>();
+        Rule = new Dictionary<int, string>();
+        Reasons = new PlacementReasons(this, input);
+    }
+
+    public PlacementState State { get; }
+
+    /// <summary>By server, what becomes of it when it is on no host; as long as there were servers at first.</summary>
+    public Fate[] FateOf { get; }
+
+    /// <summary>By server, why it is moved to another host.</summary>
+    public Cause[] CauseOf { get; }
+
+    /// <summary>By server that makes room, the server that it makes room for.</summary>
+    public Dictionary<int, int> For { get; }
+
+    /// <summary>By server, the rule that it broke where it was.</summary>
+    public Dictionary<int, string> Rule { get; }
+
+    public IReadOnlyList<Grant> Grants => _grants;
+
+    public PlacementSearch Search => _search;
+
+    /// <summary>Servers of a service that are placed and counted on.</summary>
+    public int Placed(int service) => _placed[service];
+
+    /// <summary>Places.</summary>
+    /// <param name="input">What the planner may know.</param>
+    /// <param name="state">The same as arrays, fresh.</param>
+    /// <param name="grants">For each service of the pool, in its order.</param>
+    public static Placement Place(PlannerInput input, PlacementState state, IReadOnlyList<Grant> grants)
+    {
+        var placement = new Placement(input, state, grants);
+        placement.Run();
+        return placement;
+    }
+
+    /// <summary>Words the reasons, and holds what was refused.</summary>
+    public PlacementReasons Reasons { get; }
+
+    /// <summary>True when anything is to be done.</summary>
+    public bool ChangesAnything
+    {
+        get
         {
-            Room? best = null;
-            foreach (var room in rooms)
+            foreach (int i in State.Changed(0))
             {
-                if (room.Excludes(service, memory, after) is null && (best is null || Free(room) > Free(best)))
-                    best = room;
+                if (State.At[i] != State.Home[i])
+                    return true;
             }
 
-            if (best is not null)
-                return (best, after ? best.FreedBy.ToArray() : [], after ? "freed by this plan" : Words.Text($"{Free(best) >> 20} MiB free"));
+            return false;
+        }
+    }
+
+    /// <summary>The servers as they will be when this is carried out. Those that do not exist yet come last, and are remembered for <see cref="Adopt"/>.</summary>
+    public IReadOnlyList<ServerState> Projected()
+    {
+        var servers = new ServerState[_input.Servers.Count];
+        for (int i = 0; i < servers.Length; i++)
+            servers[i] = _input.Servers[i];
+        _born.Clear();
+        var all = new List<ServerState>();
+        var seen = new HashSet<int>();
+        foreach (int i in State.Changed(0))
+        {
+            if (!seen.Add(i) || State.At[i] == State.Home[i])
+                continue;
+            string? host = State.At[i] >= 0 ? State.Host[State.At[i]].Name : null;
+            if (i >= servers.Length)
+            {
+                _born.Add(i);
+                var image = State.Service[State.Of[i]];
+                all.Add(new ServerState
+                {
+                    Mark = new ServerMark
+                    {
+                        ServerId = new Guid(-all.Count - 1, -1, -1, new byte[8]),
+                        Name = "",
+                        Service = image.Name,
+                        Image = State.Image[State.Of[i]] ?? "",
+                        Stage = Stage.Matrix,
+                        StateId = Guid.Empty,
+                        CreatedAt = _input.Now,
+                        ChangedAt = _input.Now,
+                    },
+                    Host = host,
+                    Power = PowerState.Running,
+                    Health = ServerHealth.Healthy,
+                    MemoryBytes = image.Image.MemoryBytes,
+                    Cores = image.Image.Cores,
+                });
+                continue;
+            }
+
+            // What is lost with its host stays as it is.
+            if (host is null && IsLost(i))
+                continue;
+            var stage = host is not null ? (State.InChamber[i] ? Stage.Chamber : Stage.Matrix) : FateOf[i] == Fate.Dispose ? Stage.Disposed : Stage.Nest;
+            servers[i] = servers[i] with
+            {
+                Mark = servers[i].Mark with { Stage = stage, Generation = servers[i].Mark.Generation + 1, ChangedAt = _input.Now },
+                Host = host,
+                Power = host is not null ? PowerState.Running : PowerState.Saved,
+                Health = host is not null ? ServerHealth.Healthy : ServerHealth.Unknown,
+            };
         }
 
-        var why = rooms.GroupBy(r => r.Excludes(service, memory, after: true)!, StringComparer.Ordinal).OrderByDescending(g => g.Count()).ThenBy(g => g.Key, StringComparer.Ordinal);
-        return (null, [], rooms.Count == 0 ? "the pool has no hosts" : string.Join(", ", why.Select(g => Words.Text($"{g.Count()} {g.Key}"))));
-
-        static long Free(Room room) => room.Spec.MemoryBytes - room.State.ForeignMemoryBytes - room.Memory;
+        if (all.Count == 0)
+            return servers;
+        all.InsertRange(0, servers);
+        return all;
     }
+
+    /// <summary>Takes over what a placement of <see cref="Projected"/> changes.</summary>
+    public void Adopt(Placement next)
+    {
+        int known = _input.Servers.Count;
+        var slots = new Dictionary<int, int>();
+        var seen = new HashSet<int>();
+        foreach (int j in next.State.Changed(0))
+        {
+            if (!seen.Add(j) || next.State.At[j] == next.State.Home[j])
+                continue;
+            int i = Slot(j);
+            if (i < known)
+            {
+                if (next.State.At[j] < 0 && State.Home[i] >= 0)
+                    FateOf[i] = next.FateOf[j];
+                if (CauseOf[i] == Cause.None && j < next.CauseOf.Length)
+                    CauseOf[i] = next.CauseOf[j];
+                if (next.Rule.TryGetValue(j, out string? rule) && !Rule.ContainsKey(i))
+                    Rule[i] = rule;
+            }
+
+            if (next.For.TryGetValue(j, out int whom) && !For.ContainsKey(i))
+                For[i] = Slot(whom);
+            State.Set(i, next.State.At[j]);
+        }
+
+        Interchange();
+
+        int Slot(int j)
+        {
+            if (j < known)
+                return j;
+            if (j - known < _born.Count)
+                return _born[j - known];
+            if (!slots.TryGetValue(j, out int slot))
+                slots[j] = slot = State.New(next.State.Of[j]);
+            return slot;
+        }
+    }
+
+    /// <summary>Orders the moves and words their reasons.</summary>
+    /// <param name="last">The placement that found nothing more to do, or this.</param>
+    /// <param name="newId">Makes an id that follows from the input alone, from what it is for and whose it is.</param>
+    /// <param name="newName">Makes the name of a new server of a service.</param>
+    public IReadOnlyList<Move> Order(Placement last, Func<string, string, Guid> newId, Func<int, string> newName)
+    {
+        Array.Copy(last._placed, _placed, _placed.Length);
+        return new Ordering(this, _input, newId, newName).Order();
+    }
+
+    /// <summary>What could not be placed, by service.</summary>
+    public IReadOnlyList<int> Missing
+    {
+        get
+        {
+            var missing = new int[State.Services];
+            foreach (int i in _unplaced)
+                missing[State.Of[i]]++;
+            return missing;
+        }
+    }
+
+    private void Run()
+    {
+        var reasons = Reasons;
+        for (int s = 0; s < State.Services; s++)
+            Begin(s, reasons);
+        var balancing = new Balancing(this, _input);
+        for (int round = 0; round < MostRounds; round++)
+        {
+            int before = State.Mark, stuck = _cannot.Count;
+            FindMovers();
+            PlaceAll(reasons);
+            MendSpread();
+            MendAffinity();
+            if (_input.Pool.Oracle.BalanceGap is double gap)
+                balancing.Run(gap);
+            if (State.Mark != before)
+                _cannot.Clear();
+            else if (_cannot.Count == stuck)
+                break;
+        }
+
+        KeepReserve();
+        Interchange();
+        reasons.Refuse(_unplaced, _cannot);
+    }
+
+    // ---- who stays, who goes, who comes
+
+    private void Begin(int s, PlacementReasons reasons)
+    {
+        var grant = _grants[s];
+        var members = _members[s] = [];
+        var matrix = State.InMatrix[s];
+        if (grant.Still is not null)
+        {
+            foreach (int i in matrix)
+                State.StillOf[i] = State.StillOf[i] == Still.Free ? Still.Service : State.StillOf[i];
+        }
+
+        foreach (int i in grant.Ignored)
+            State.StillOf[i] = State.StillOf[i] == Still.Free ? Still.Service : State.StillOf[i];
+        foreach (var (i, _) in grant.Broken)
+        {
+            FateOf[i] = Fate.Dispose;
+            State.Set(i, PlacementState.Nowhere);
+        }
+
+        bool all = grant.Broken.Count == 0 && grant.Ignored.Count == 0;
+        var ignored = all ? null : new HashSet<int>(grant.Ignored);
+        foreach (int i in matrix)
+        {
+            if (all || (FateOf[i] != Fate.Dispose && !ignored!.Contains(i)))
+                members.Add(i);
+        }
+
+        // A server on its way serves nobody yet: nothing is given up for it before it has come.
+        int arriving = 0;
+        foreach (int i in members)
+        {
+            if (State.StillOf[i] == Still.Claimed && (_input.Servers[i].Mark.Stage != Stage.Matrix || _input.Servers[i].ClaimedHost != _input.Servers[i].Host))
+                arriving++;
+        }
+
+        int surplus = members.Count - arriving + State.Outside[s] - grant.Granted;
+        if (surplus > 0)
+        {
+            if (grant.Still is not null)
+                reasons.RefuseStill(s, hibernate: surplus);
+            else
+                GiveUp(s, members, surplus);
+        }
+
+        _placed[s] = members.Count + State.Outside[s];
+        int missing = grant.Granted - _placed[s];
+        if (missing <= 0)
+            return;
+        if (grant.Still is not null)
+        {
+            reasons.RefuseStill(s, wake: missing);
+            return;
+        }
+
+        Wake(s, members, missing);
+    }
+
+    /// <summary>Chooses who is given up: first those that must leave their host anyway, then those that fare badly, then old images, then where most stand together, then those moved longest ago.</summary>
+    private void GiveUp(int s, List<int> members, int surplus)
+    {
+        var candidates = new List<(long Key, DateTimeOffset Moved, int Server)>();
+        string? image = State.Image[s];
+        foreach (int i in members)
+        {
+            if (State.StillOf[i] != Still.Free)
+                continue;
+            int h = State.At[i];
+            bool dead = (State.Closed[h] & Rules.Dead) != 0;
+            bool leaves = !dead && (State.IsMisplaced(i) || !HoldsRules(i));
+            int key = dead ? 0 : leaves ? 1 : 2;
+            key = (key << 1) + (_input.Servers[i].Health == ServerHealth.Healthy ? 1 : 0);
+            key = (key << 1) + (image is null || _input.Servers[i].Mark.Image == image ? 1 : 0);
+            candidates.Add((key, _input.Servers[i].Mark.ChangedAt, i));
+        }
+
+        candidates.Sort((a, b) => a.Key != b.Key ? a.Key.CompareTo(b.Key) : a.Moved != b.Moved ? a.Moved.CompareTo(b.Moved) : Compare(a.Server, b.Server));
+        int drops = Math.Max(0, Math.Min(_grants[s].Needs, members.Count) - _grants[s].Granted);
+        var gone = new HashSet<int>();
+        int[]? domains = State.DomainCount[s];
+        int from = 0;
+        while (surplus > 0 && gone.Count < candidates.Count)
+        {
+            int pick = -1;
+            while (from < candidates.Count && gone.Contains(candidates[from].Server))
+                from++;
+            // Of equal ones, the one in the fault domain with the most.
+            for (int c = from; c < candidates.Count && candidates[c].Key == candidates[from].Key; c++)
+            {
+                int i = candidates[c].Server;
+                if (gone.Contains(i))
+                    continue;
+                if (pick < 0 || domains![State.Domain[State.At[i]]] > domains[State.Domain[State.At[pick]]])
+                    pick = i;
+                if (domains is null)
+                    break;
+            }
+
+            gone.Add(pick);
+            // A server on a dead host cannot be put away; it waits there until its host is back.
+            if ((State.Closed[State.At[pick]] & Rules.Dead) != 0)
+                State.StillOf[pick] = Still.Service;
+            else
+            {
+                FateOf[pick] = surplus <= drops ? Fate.Drop : Fate.Surplus;
+                State.Set(pick, PlacementState.Nowhere);
+            }
+
+            surplus--;
+        }
+
+        members.RemoveAll(gone.Contains);
+    }
+
+    /// <summary>Chooses who wakes: a kept memory before a boot, the newest image next, then those asleep longest; then new ones are made.</summary>
+    private void Wake(int s, List<int> members, int missing)
+    {
+        var dormant = State.Dormant[s];
+        string? image = State.Image[s];
+        if (dormant.Count > 0)
+        {
+            dormant.Sort((a, b) =>
+            {
+                var (x, y) = (_input.Servers[a], _input.Servers[b]);
+                int saved = (x.Power == PowerState.Saved ? 0 : 1) - (y.Power == PowerState.Saved ? 0 : 1);
+                if (saved != 0)
+                    return saved;
+                int newest = (x.Mark.Image == image ? 0 : 1) - (y.Mark.Image == image ? 0 : 1);
+                return newest != 0 ? newest : x.Mark.ChangedAt != y.Mark.ChangedAt ? x.Mark.ChangedAt.CompareTo(y.Mark.ChangedAt) : Compare(a, b);
+            });
+        }
+
+        for (int k = 0; k < missing; k++)
+        {
+            int i = k < dormant.Count ? dormant[k] : State.New(s);
+            members.Add(i);
+            Order(i);
+            _unplaced.Add(i);
+        }
+    }
+
+    private int Compare(int a, int b) => _input.Servers[a].Mark.ServerId.CompareTo(_input.Servers[b].Mark.ServerId);
+
+    /// <summary>True when nothing about a server's company or its host's limits is broken.</summary>
+    private bool HoldsRules(int i)
+    {
+        int h = State.At[i];
+        if (State.Memory[h] > State.MemoryCap[h] || State.Cores[h] > State.CoresCap[h] || State.Live[h] > State.Most[h] || (State.Dedicated[h] > 0 && State.Live[h] > 1))
+            return false;
+        return !State.IsRefused(i);
+    }
+
+    // ---- those that must leave their host
+
+    /// <summary>Those whose stand breaks a rule; not those that were tried in vain since anything changed, so that another may go in their place.</summary>
+    private void FindMovers()
+    {
+        _movers.Clear();
+        for (int h = 0; h < State.Hosts; h++)
+        {
+            if (State.Live[h] == 0)
+                continue;
+            bool crowded = State.Memory[h] > State.MemoryCap[h] || State.Cores[h] > State.CoresCap[h] || State.Live[h] > State.Most[h] || (State.Dedicated[h] > 0 && State.Live[h] > 1);
+            for (int i = State.First[h]; i >= 0; i = State.Next[i])
+            {
+                if (State.StillOf[i] != Still.Free || _cannot.Contains(i))
+                    continue;
+                if (State.IsMisplaced(i))
+                    _movers.Add((i, Misplaced(i)));
+                else if (!crowded && State.Anti[State.Of[i]] is not null && State.IsRefused(i))
+                    crowded = true;
+            }
+
+            if (crowded)
+                Thin(h);
+        }
+    }
+
+    private string Misplaced(int i)
+    {
+        var closed = State.Closed[State.At[i]];
+        return (closed & Rules.Dead) != 0 ? "is proven dead" : (closed & Rules.Suspended) != 0 ? "is suspended"
+            : (closed & Rules.Role) != 0 && !State.InChamber[i] ? "is no matrix host"
+            : State.Eligible[State.Of[i]]?[State.At[i]] == false ? "is not allowed for it" : "holds no licence for it";
+    }
+
+    /// <summary>Chooses the fewest servers that must leave a host so that its rules hold.</summary>
+    private void Thin(int h)
+    {
+        int mark = State.Mark;
+        var leaving = new List<(int, string)>();
+        while (true)
+        {
+            var (victim, rule) = NextToLeave(h);
+            if (victim < 0)
+                break;
+            leaving.Add((victim, rule));
+            State.Set(victim, PlacementState.Nowhere);
+        }
+
+        State.Back(mark);
+        foreach (var mover in leaving)
+        {
+            if (!_movers.Contains(mover))
+                _movers.Add(mover);
+        }
+    }
+
+    private (int Server, string Rule) NextToLeave(int h)
+    {
+        int best = PlacementState.Nowhere;
+        if (State.Dedicated[h] > 0 && State.Live[h] > 1)
+        {
+            // One dedicated server among several shared ones goes itself; else the least valued goes.
+            for (int i = State.First[h]; i >= 0; i = State.Next[i])
+            {
+                if (IsFree(i) && (best < 0 || RankToLeave(i) < RankToLeave(best) || (RankToLeave(i) == RankToLeave(best) && i > best)))
+                    best = i;
+            }
+
+            return (best, "is shared with a server that shares with no other");
+
+            double RankToLeave(int i) => State.Dedicated[h] == 1 && State.Live[h] > 2 && State.IsDedicated[State.Of[i]] ? -1 : ValueOfLast(State.Of[i]);
+        }
+
+        int most = 0;
+        for (int i = State.First[h]; i >= 0; i = State.Next[i])
+        {
+            int refused = State.Of[i] >= 0 && State.Anti[State.Of[i]] is not null ? State.Refusals(i) : 0;
+            if (refused > 0 && IsFree(i) && (refused > most || (refused == most && (State.MemoryOf[i] < State.MemoryOf[best] || (State.MemoryOf[i] == State.MemoryOf[best] && i > best)))))
+                (best, most) = (i, refused);
+        }
+
+        if (best >= 0)
+            return (best, "carries a server of a service that it refuses beside it");
+        long memory = State.Memory[h] - State.MemoryCap[h];
+        int cores = State.Cores[h] - State.CoresCap[h], live = State.Live[h] - State.Most[h];
+        if (memory <= 0 && cores <= 0 && live <= 0)
+            return (PlacementState.Nowhere, "");
+        bool bestEnough = false;
+        for (int i = State.First[h]; i >= 0; i = State.Next[i])
+        {
+            if (!IsFree(i))
+                continue;
+            bool enough = State.MemoryOf[i] >= memory && State.CoresOf[i] >= cores && live <= 1;
+            if (best < 0 || (enough && !bestEnough) || (enough == bestEnough && (enough ? State.MemoryOf[i] < State.MemoryOf[best] : State.MemoryOf[i] > State.MemoryOf[best])))
+                (best, bestEnough) = (i, enough);
+        }
+
+        return (best, memory > 0 ? "has less memory than its servers" : cores > 0 ? "has fewer cores than its servers" : "has more servers than its most");
+    }
+
+    private bool IsFree(int i) => State.StillOf[i] == Still.Free && !State.InChamber[i] && !_cannot.Contains(i);
+
+    // ---- placing
+
+    /// <summary>What the n-th server of a service is worth: the least counts before all else, then by priority.</summary>
+    private double Value(int s, int n) => (n <= _grants[s].Floor ? FloorValue : 0) + State.Service[s].Priority;
+
+    private double ValueOfLast(int s) => s < 0 ? double.MaxValue : Value(s, _placed[s]);
+
+    private void PlaceAll(PlacementReasons reasons)
+    {
+        if (_movers.Count == 0 && (_unplaced.Count == 0 || State.Mark == _failedAt))
+            return;
+        var wants = new List<(int Server, bool Lives, double Value)>();
+        foreach (var (i, rule) in _movers)
+        {
+            if (State.InChamber[i])
+                MoveInChamber(i, rule);
+            else
+            {
+                wants.Add((i, true, ValueOfLast(State.Of[i])));
+                Rule[i] = rule;
+            }
+        }
+
+        // Those that live are tried before those that would have to wake for them.
+        var before = (int[])_placed.Clone();
+        _unplaced.Sort((a, b) => (State.Home[a] >= 0) != (State.Home[b] >= 0) ? (State.Home[a] >= 0 ? -1 : 1) : Order(a).CompareTo(Order(b)));
+        foreach (int i in _unplaced)
+            wants.Add((i, false, Value(State.Of[i], ++before[State.Of[i]])));
+        for (int w = 0; w < wants.Count; w++)
+            reasons.Look(wants[w].Server);
+
+        // The hardest first; when all find a place that is all.
+        var hardness = new int[State.Services];
+        for (int s = 0; s < State.Services; s++)
+            hardness[s] = Hardness(s);
+        int mark = State.Mark;
+        wants.Sort((a, b) => Harder(a, b, hardness));
+        if (PlaceInOrder(wants))
+            return;
+        State.Back(mark);
+        Array.Copy(_placedBefore, _placed, _placed.Length);
+
+        // Else the most valuable first, and others make room.
+        wants.Sort((a, b) => a.Value != b.Value ? b.Value.CompareTo(a.Value) : Harder(a, b, hardness));
+        PlaceByValue(wants);
+    }
+
+    private int Harder((int Server, bool Lives, double Value) a, (int Server, bool Lives, double Value) b, int[] hardness)
+    {
+        int s = State.Of[a.Server], t = State.Of[b.Server];
+        // The reserve is for what is left once all that may use it is placed.
+        bool c = a.Lives || a.Value >= FloorValue, d = b.Lives || b.Value >= FloorValue;
+        if (c != d && State.ReserveNeed > 0)
+            return c ? -1 : 1;
+        if (hardness[s] != hardness[t])
+            return hardness[s].CompareTo(hardness[t]);
+        if (State.MemoryOf[a.Server] != State.MemoryOf[b.Server])
+            return State.MemoryOf[b.Server].CompareTo(State.MemoryOf[a.Server]);
+        if (a.Lives != b.Lives)
+            return a.Lives ? -1 : 1;
+        // One that still serves before one that is lost already.
+        bool lostA = IsLost(a.Server), lostB = IsLost(b.Server);
+        if (lostA != lostB)
+            return lostA ? 1 : -1;
+        return s != t ? s.CompareTo(t) : Order(a.Server).CompareTo(Order(b.Server));
+    }
+
+    private bool IsLost(int i) => State.Home[i] >= 0 && (State.Closed[State.Home[i]] & Rules.Dead) != 0;
+
+    private int Order(int i) => _position.TryGetValue(i, out int p) ? p : _position[i] = _position.Count;
+
+    /// <summary>Hosts that a service may use; fewer is harder, and dedicated is harder than shared.</summary>
+    private int Hardness(int s)
+    {
+        int hosts = State.Hosts;
+        if (State.Eligible[s] is bool[] eligible)
+        {
+            hosts = 0;
+            foreach (bool may in eligible)
+                hosts += may ? 1 : 0;
+        }
+
+        return (hosts * 2) - (State.IsDedicated[s] ? 1 : 0) - (State.LicenceOf[s] >= 0 ? hosts : 0);
+    }
+
+    private bool PlaceInOrder(List<(int Server, bool Lives, double Value)> wants)
+    {
+        _placedBefore = (int[])_placed.Clone();
+        foreach (var (i, lives, _) in wants)
+        {
+            int s = State.Of[i];
+            State.ReserveHolds = !lives && _placed[s] + 1 > _grants[s].Floor;
+            int h = _search.Find(i);
+            if (h < 0)
+                return false;
+            State.Set(i, h);
+            if (!lives)
+                _placed[s]++;
+        }
+
+        foreach (var (i, lives, _) in wants)
+            NoteMover(i, lives);
+        _unplaced.Clear();
+        State.ReserveHolds = false;
+        return true;
+    }
+
+    private void NoteMover(int i, bool lives)
+    {
+        if (!lives && State.Home[i] < 0)
+            return;
+        var closed = State.Closed[State.Home[i]];
+        FateOf[i] = Fate.None;
+        CauseOf[i] = (closed & Rules.Dead) != 0 ? Cause.Dead : (closed & Rules.Suspended) != 0 ? Cause.Suspended : Cause.Rule;
+    }
+
+    private void PlaceByValue(List<(int Server, bool Lives, double Value)> wants)
+    {
+        _unplaced.Clear();
+        var failed = new HashSet<(int, long, int, bool)>();
+        int firstFailure = -1;
+        _forgotten = false;
+        foreach (var (i, lives, value) in wants)
+        {
+            int s = State.Of[i], home = State.At[i];
+            // One that made room for another has gone already.
+            if (lives && home != State.Home[i])
+                continue;
+            bool inFloor = value >= FloorValue;
+            State.ReserveHolds = !lives && !inFloor;
+            int h = _search.Find(i);
+            bool set = h >= 0;
+            if (set)
+                State.Set(i, h);
+            else
+            {
+                var kind = (s, State.MemoryOf[i], State.CoresOf[i], inFloor);
+                if (!failed.Contains(kind))
+                {
+                    int mark = State.Mark;
+                    State.Set(i, PlacementState.Nowhere);
+                    _dropped.Clear();
+                    set = _search.MakeRoom(i, value, out int dropped);
+                    if (dropped >= 0)
+                        _dropped.Add(dropped);
+                    set = set || _search.Clear(i, value, inFloor ? 8 : 2, _dropped);
+                    if (set)
+                        NoteRoom(mark, i);
+                    else
+                    {
+                        State.Back(mark);
+                        if (!lives)
+                            failed.Add(kind);
+                    }
+                }
+            }
+
+            if (set)
+            {
+                NoteMover(i, lives);
+                if (!lives)
+                    _placed[s]++;
+            }
+            else
+            {
+                firstFailure = firstFailure < 0 ? State.Mark : firstFailure;
+                if (!lives)
+                    _unplaced.Add(i);
+                else
+                    Stuck(i, home);
+            }
+        }
+
+        State.ReserveHolds = false;
+        // To be tried again when anything changed since the first of them failed, or one of them was not tried yet.
+        _failedAt = State.Mark == firstFailure && !_forgotten ? firstFailure : -1;
+    }
+
+    /// <summary>Lets those not wake that would eat into the reserve and may not: the least valued first.</summary>
+    private void KeepReserve()
+    {
+        while (State.Spare < State.ReserveNeed)
+        {
+            int least = PlacementState.Nowhere;
+            for (int s = 0; s < State.Services; s++)
+            {
+                if (_placed[s] <= _grants[s].Floor || (least >= 0 && ValueOfLast(s) >= ValueOfLast(State.Of[least])))
+                    continue;
+                foreach (int i in _members[s])
+                {
+                    if (State.Home[i] < 0 && State.At[i] >= 0)
+                        least = i;
+                }
+            }
+
+            if (least < 0)
+                return;
+            State.Set(least, PlacementState.Nowhere);
+            Forget(least);
+        }
+    }
+
+    /// <summary>A server that must leave and finds no place: asleep when its host is to be emptied, else it stays.</summary>
+    private void Stuck(int i, int home)
+    {
+        if ((State.Closed[home] & Rules.Suspended) != 0 && (State.Closed[home] & (Rules.Dead | Rules.Silent)) == 0)
+        {
+            State.Set(i, PlacementState.Nowhere);
+            FateOf[i] = Fate.NoRoom;
+            Forget(i);
+        }
+        else
+            _cannot.Add(i);
+    }
+
+    /// <summary>Takes a server off its count; it is tried again as one that is to wake.</summary>
+    private void Forget(int i)
+    {
+        _placed[State.Of[i]]--;
+        _unplaced.Add(i);
+        _forgotten = true;
+    }
+
+    /// <summary>Notes who made room for whom, and what was dropped.</summary>
+    private void NoteRoom(int mark, int i)
+    {
+        foreach (int v in State.Changed(mark))
+        {
+            if (v == i)
+                continue;
+            For[v] = i;
+            if (v < CauseOf.Length && State.Home[v] >= 0 && State.At[v] >= 0 && CauseOf[v] == Cause.None)
+                CauseOf[v] = Cause.Room;
+        }
+
+        foreach (int v in _dropped)
+        {
+            For[v] = i;
+            if (State.Home[v] >= 0)
+                FateOf[v] = Fate.Drop;
+            Forget(v);
+        }
+    }
+
+    private void MoveInChamber(int i, string rule)
+    {
+        Rule[i] = rule;
+        int best = PlacementState.Nowhere;
+        for (int h = 0; h < State.Hosts; h++)
+        {
+            if (State.Closed[h] == Rules.Role && State.Memory[h] + State.MemoryOf[i] <= State.MemoryCap[h] && State.Cores[h] + State.CoresOf[i] <= State.CoresCap[h]
+                && State.Live[h] < State.Most[h] && (best < 0 || State.MemoryCap[h] - State.Memory[h] > State.MemoryCap[best] - State.Memory[best]))
+            {
+                best = h;
+            }
+        }
+
+        if (best < 0)
+        {
+            _cannot.Add(i);
+            return;
+        }
+
+        State.Set(i, best);
+        NoteMover(i, lives: true);
+    }
+
+    // ---- mending
+
+    /// <summary>Moves servers from the fault domains with most of their service to those with at least two fewer.</summary>
+    private void MendSpread()
+    {
+        for (int s = 0; s < State.Services; s++)
+        {
+            if (State.DomainCount[s] is not int[] counts || _grants[s].Still is not null)
+                continue;
+            while (MendOne(s, counts))
+            {
+            }
+        }
+    }
+
+    private bool MendOne(int s, int[] counts)
+    {
+        int least = State.LeastInDomain(s);
+        var candidates = new List<int>();
+        foreach (int i in _members[s])
+        {
+            if (State.At[i] >= 0 && State.StillOf[i] == Still.Free && counts[State.Domain[State.At[i]]] - least >= 2)
+                candidates.Add(i);
+        }
+
+        if (candidates.Count == 0)
+            return false;
+        candidates.Sort((a, b) =>
+        {
+            int x = counts[State.Domain[State.At[a]]], y = counts[State.Domain[State.At[b]]];
+            return x != y ? y.CompareTo(x) : Later(a, b);
+        });
+        foreach (int i in candidates)
+        {
+            int h = _search.Find(i, thorough: true, domainBelow: counts[State.Domain[State.At[i]]] - 1);
+            if (h < 0)
+                continue;
+            Shift(i, h, Cause.Spread);
+            return true;
+        }
+
+        return false;
+    }
+
+    /// <summary>One that does not live yet is moved first, then the one moved longest ago.</summary>
+    private int Later(int a, int b)
+    {
+        bool x = State.Home[a] >= 0, y = State.Home[b] >= 0;
+        if (x != y)
+            return x ? 1 : -1;
+        if (!x)
+            return a.CompareTo(b);
+        var (p, q) = (_input.Servers[a].Mark.ChangedAt, _input.Servers[b].Mark.ChangedAt);
+        return p != q ? p.CompareTo(q) : Compare(a, b);
+    }
+
+    private void Shift(int i, int h, Cause cause)
+    {
+        State.Set(i, h);
+        if (i < CauseOf.Length && CauseOf[i] == Cause.None)
+            CauseOf[i] = cause;
+    }
+
+    /// <summary>Notes a move for balance.</summary>
+    public void Balanced(int i, int h) => Shift(i, h, Cause.Balance);
+
+    /// <summary>Moves servers to where those are that they want beside them, where that leaves fewer wishes open.</summary>
+    private void MendAffinity()
+    {
+        for (int s = 0; s < State.Services; s++)
+        {
+            if (State.Affinity[s] is null || _grants[s].Still is not null)
+                continue;
+            foreach (int i in _members[s])
+            {
+                int from = State.At[i];
+                if (from < 0 || State.StillOf[i] != Still.Free || State.Misses(i, from) == 0)
+                    continue;
+                int to = _search.Find(i, thorough: true, domainBelow: State.DomainCount[s] is int[] counts ? counts[State.Domain[from]] : int.MaxValue);
+                if (to < 0 || State.Misses(i, to) >= State.Misses(i, from))
+                    continue;
+                int mark = State.Mark, before = OpenWishes(from) + OpenWishes(to);
+                var cause = i < CauseOf.Length ? CauseOf[i] : Cause.None;
+                Shift(i, to, Cause.Affinity);
+                if (OpenWishes(from) + OpenWishes(to) < before)
+                    continue;
+                State.Back(mark);
+                if (i < CauseOf.Length)
+                    CauseOf[i] = cause;
+            }
+        }
+    }
+
+    /// <summary>Wishes for company on a host that are not met.</summary>
+    public int OpenWishes(int h)
+    {
+        int wishes = 0;
+        for (int j = State.First[h]; j >= 0; j = State.Next[j])
+        {
+            if (State.Of[j] >= 0 && !State.InChamber[j])
+                wishes += State.Misses(j, h);
+        }
+
+        return wishes;
+    }
+
+    /// <summary>
+    /// Servers of one service are as good as each other: nobody wakes while another goes to sleep for want of room, one that can
+    /// stay where it lives stays, and another takes the place it was meant to have.
+    /// </summary>
+    private void Interchange()
+    {
+        var sleepers = new Dictionary<int, List<int>>();
+        var comers = new Dictionary<int, List<int>>();
+        var seen = new HashSet<int>();
+        foreach (int i in State.Changed(0))
+        {
+            if (!seen.Add(i) || State.InChamber[i] || State.At[i] == State.Home[i])
+                continue;
+            if (State.At[i] >= 0)
+                Add(comers, i);
+            else if (State.Home[i] >= 0 && !IsLost(i) && FateOf[i] is Fate.Surplus or Fate.Drop or Fate.NoRoom)
+                Add(sleepers, i);
+        }
+
+        var at = new Dictionary<int, int>();
+        for (int s = 0; s < State.Services; s++)
+        {
+            if (!comers.TryGetValue(s, out var coming))
+                continue;
+            var sleeping = sleepers.TryGetValue(s, out var list) ? list : [];
+            for (int k = 0; k < coming.Count && sleeping.Count > 0; k++)
+            {
+                int u = coming[k], h = State.At[u];
+                if (State.Home[u] >= 0 && !IsLost(u))
+                    continue;
+                int n = sleeping.FindIndex(v => State.Home[v] == h && Alike(u, v));
+                n = n >= 0 ? n : sleeping.FindIndex(v => Alike(u, v));
+                if (n < 0)
+                    continue;
+                int stays = sleeping[n];
+                sleeping.RemoveAt(n);
+                State.Set(u, PlacementState.Nowhere);
+                State.Set(stays, h);
+                FateOf[stays] = Fate.None;
+                if (h != State.Home[stays])
+                    NoteMover(stays, lives: true);
+                coming[k] = stays;
+            }
+
+            for (bool changed = true; changed;)
+            {
+                changed = false;
+                at.Clear();
+                foreach (int i in coming)
+                {
+                    if (State.At[i] >= 0 && State.At[i] != State.Home[i])
+                        at[State.At[i]] = i;
+                }
+
+                foreach (int v in coming)
+                {
+                    int home = State.Home[v], now = State.At[v];
+                    if (home < 0 || now < 0 || now == home || IsClosed(home) || !at.TryGetValue(home, out int u) || u == v || !Alike(u, v))
+                        continue;
+                    State.Set(u, now);
+                    State.Set(v, home);
+                    at[now] = u;
+                    at.Remove(home);
+                    changed = true;
+                }
+            }
+
+            for (int k = 0; k < coming.Count; k++)
+            {
+                int v = coming[k], now = State.At[v];
+                int n = State.Home[v] < 0 || now < 0 || now == State.Home[v] || IsLost(v) ? -1 : sleeping.FindIndex(x => State.Home[x] == now && !IsClosed(now) && IsAsGood(x, v));
+                if (n < 0)
+                    continue;
+                int stays = sleeping[n];
+                sleeping.RemoveAt(n);
+                State.Set(v, PlacementState.Nowhere);
+                State.Set(stays, now);
+                (FateOf[v], FateOf[stays]) = (FateOf[stays], Fate.None);
+                if (For.TryGetValue(stays, out int whom))
+                    For[v] = whom;
+            }
+        }
+
+        void Add(Dictionary<int, List<int>> lists, int i)
+        {
+            if (!lists.TryGetValue(State.Of[i], out var list))
+                lists[State.Of[i]] = list = [];
+            list.Add(i);
+        }
+
+        bool IsClosed(int h) => (State.Closed[h] & (Rules.Dead | Rules.Suspended)) != 0;
+    }
+
+    private bool IsAsGood(int a, int b) =>
+        Alike(a, b) && _input.Servers[a].Health == _input.Servers[b].Health && _input.Servers[a].Mark.Image == _input.Servers[b].Mark.Image;
+
+    private bool Alike(int a, int b) => State.MemoryOf[a] == State.MemoryOf[b] && State.CoresOf[a] == State.CoresOf[b] && State.UsedOf[a] == State.UsedOf[b];
 }

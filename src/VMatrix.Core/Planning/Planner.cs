@@ -14,8 +14,27 @@ public static class Planner
     public static PlannerOutput Plan(PlannerInput input)
     {
         using var draft = new Draft(input);
-        return draft.Make();
+        draft.Decide();
+        // The pool is planned again as it will be when the plan is carried out, until nothing is left to do: what would be mended
+        // by the next plan is mended by this one. Mostly the first look ahead finds nothing.
+        Draft last = draft;
+        for (int look = 0; look < MostLooks && last.ChangesAnything; look++)
+        {
+            var next = new Draft(draft.Projected(), draft);
+            next.Decide();
+            draft.Adopt(next);
+            if (!ReferenceEquals(last, draft))
+                last.Dispose();
+            last = next;
+        }
+
+        var output = draft.Finish(last);
+        if (!ReferenceEquals(last, draft))
+            last.Dispose();
+        return output;
     }
+
+    private const int MostLooks = 5;
 
     /// <summary>True when <paramref name="now"/> lies in a window in which the service's servers may not be moved. Windows are read in the offset that <paramref name="now"/> carries.</summary>
     public static bool IsFrozen(ServiceSpec service, DateTimeOffset now)
@@ -49,10 +68,19 @@ public static class Planner
 
         public List<ServerState> Dormant { get; } = [];
 
-        public List<(ServerState Server, string Why)> Broken { get; } = [];
+        public List<(ServerState Server, int Index, string Why)> Broken { get; } = [];
+
+        /// <summary>Of the broken ones, those to dispose of, by index in the input, and why.</summary>
+        public List<(int, string)> Go { get; set; } = [];
+
+        /// <summary>Not counted on and not touched, by index in the input.</summary>
+        public List<int> Ignored { get; } = [];
 
         /// <summary>Live ones that take no room of a usable host.</summary>
         public int Outside { get; set; }
+
+        /// <summary>Live ones whose host is to be emptied, or dead.</summary>
+        public int Leaving { get; set; }
 
         public int Disposed { get; set; }
 
@@ -70,16 +98,26 @@ public static class Planner
     private sealed class Draft : IDisposable
     {
         private readonly PlannerInput _input;
+        private const int MostRounds = 4;
+        private readonly Draft? _before;
+        private PlacementState _state;
+        private Placement _placement = null!;
+        private RefusedMove?[] _short = [];
         private readonly SHA256 _sha = SHA256.Create();
-        private readonly Dictionary<string, Room> _rooms = new(StringComparer.Ordinal);
-        private readonly List<Room> _usable = [];
         private readonly List<Service> _services = [];
         private readonly Dictionary<string, Service> _byName = new(StringComparer.Ordinal);
         private readonly List<Move> _moves = [];
         private readonly List<RefusedMove> _refused = [];
         private int _ordinal;
 
-        public Draft(PlannerInput input) => _input = input;
+        /// <param name="input">What the planner may know.</param>
+        /// <param name="before">For a look ahead, the draft that it looks ahead of: needs are measured once.</param>
+        public Draft(PlannerInput input, Draft? before = null)
+        {
+            _input = input;
+            _before = before;
+            _state = new PlacementState(input);
+        }
 
         public void Dispose() => _sha.Dispose();
 
@@ -87,22 +125,33 @@ public static class Planner
 
         private DateTimeOffset Now => _input.Now;
 
-        public PlannerOutput Make()
+        /// <summary>Finds what each service gets and where every server goes; makes no moves of it yet.</summary>
+        public void Decide()
         {
             Look();
             foreach (var service in _services)
                 Want(service);
-            double hosts = Math.Max(0, _usable.Count - Oracle.ReserveHosts);
-            Allocation.Divide(_services.Select(s => s.Claim).ToList(), hosts);
-            foreach (var service in _services)
-                DisposeBroken(service);
-            foreach (var service in _services)
-                GiveUp(service);
-            foreach (var service in _services)
-                Evacuate(service);
-            // The most important is served first where room runs out.
-            foreach (var service in _services.OrderByDescending(s => s.Spec.Priority).ThenBy(s => s.Spec.Name, StringComparer.Ordinal))
-                Gain(service);
+            AllocateAndPlace();
+        }
+
+        public bool ChangesAnything => _placement.ChangesAnything;
+
+        /// <summary>The input of the next plan, were this one carried out.</summary>
+        public PlannerInput Projected() => _input with { Servers = _placement.Projected(), Memory = Written(_state.Seats()) };
+
+        /// <summary>Takes over what a look ahead would change.</summary>
+        public void Adopt(Draft next) => _placement.Adopt(next._placement);
+
+        /// <summary>Makes the plan.</summary>
+        /// <param name="last">The look ahead that found nothing more, or this.</param>
+        public PlannerOutput Finish(Draft last)
+        {
+            for (int s = 0; s < _services.Count; s++)
+                _services[s].Claim.Granted = last._services[s].Claim.Granted;
+            var seats = last._state.Seats();
+            _refused.AddRange(last._short.Where(w => w is not null)!);
+            _refused.AddRange(last._placement.Reasons.Refused);
+            _moves.AddRange(_placement.Order(last._placement, NewId, s => Words.Text($"{_services[s].Spec.Name}-{++_services[s].HighestNumber}")));
             var plan = new Plan
             {
                 Id = NewId("plan", string.Join("\n", _moves.Select(m => m.Id.ToString()))),
@@ -114,6 +163,11 @@ public static class Planner
                 Decisions = _services.Select(Decide).ToArray(),
                 Summary = Summarise(),
             };
+            return new PlannerOutput(plan, Written(seats));
+        }
+
+        private PlannerMemory Written(IReadOnlyList<LicenceSeat> seats)
+        {
             var memory = new Dictionary<string, string>(StringComparer.Ordinal);
             var forecasts = new Dictionary<string, ForecastState>(StringComparer.Ordinal);
             foreach (var service in _services)
@@ -123,24 +177,40 @@ public static class Planner
                     forecasts[service.Spec.Name] = service.Memory.Forecast;
             }
 
-            return new PlannerOutput(plan, new PlannerMemory { ByService = memory, Forecasts = forecasts });
+            return new PlannerMemory { ByService = memory, Forecasts = forecasts, Seats = seats };
+        }
+
+        /// <summary>Divides the pool and places. What finds no place is not granted, and the pool is divided again: its room is others' to use.</summary>
+        private void AllocateAndPlace()
+        {
+            foreach (var service in _services)
+                service.Go = BrokenToGo(service);
+            var claims = _services.Select(s => s.Claim).ToList();
+            _short = new RefusedMove?[claims.Count];
+            for (int round = 1; ; round++)
+            {
+                Allocation.Divide(claims, _state.OpenHosts, _state.ReserveHosts);
+                _placement = Placement.Place(_input, _state, _services.Select(Grant).ToList());
+                bool isShort = false;
+                for (int s = 0; s < claims.Count; s++)
+                {
+                    if (_placement.Reasons.Short[s] is not RefusedMove wish)
+                        continue;
+                    isShort = true;
+                    _short[s] ??= wish;
+                    claims[s].Ceiling = Math.Max(0, claims[s].Granted - _placement.Missing[s]);
+                    claims[s].Floor = Math.Min(claims[s].Floor, claims[s].Ceiling);
+                }
+
+                if (!isShort || round == MostRounds)
+                    return;
+                _state = new PlacementState(_input);
+            }
         }
 
         /// <summary>Sorts hosts and servers.</summary>
         private void Look()
         {
-            var states = new Dictionary<string, HostState>(StringComparer.Ordinal);
-            foreach (var state in _input.Hosts)
-                states[state.Name] = state;
-            foreach (var spec in _input.Pool.Hosts)
-            {
-                // A host that nobody reported on is one that does not answer.
-                var room = new Room(spec, states.TryGetValue(spec.Name, out var state) ? state : new HostState { Name = spec.Name, Reachable = false });
-                _rooms[spec.Name] = room;
-                if (room.Usable)
-                    _usable.Add(room);
-            }
-
             foreach (var spec in _input.Pool.Services)
             {
                 var service = new Service { Spec = spec, Memory = ServiceMemory.Read(_input.Memory, spec.Name) };
@@ -150,18 +220,17 @@ public static class Planner
                 _byName[spec.Name] = service;
             }
 
-            foreach (var server in _input.Servers)
+            for (int index = 0; index < _input.Servers.Count; index++)
             {
+                var server = _input.Servers[index];
                 if (!_byName.TryGetValue(server.Mark.Service, out var service))
                 {
-                    Occupy(server, Isolation.Dedicated);
                     if (!server.Claimed && server.Mark.Stage is Stage.Matrix)
                         _refused.Add(new RefusedMove($"hibernate {server.Mark.Name}", $"its service {server.Mark.Service} is not in the pool file; move it by hand"));
                     continue;
                 }
 
                 Number(service, server.Mark.Name);
-                Occupy(server, service.Spec.Isolation);
                 var stage = server.Claimed ? server.ClaimedTo ?? server.Mark.Stage : server.Mark.Stage;
                 bool held = server.Mark.HeldUntil is DateTimeOffset until && until > Now;
                 switch (stage)
@@ -170,7 +239,7 @@ public static class Planner
                         service.Dormant.Add(server);
                         break;
                     case Stage.Matrix:
-                        Matrix(service, server, held);
+                        Matrix(service, server, index, held);
                         break;
                     case Stage.Disposed:
                         service.Disposed++;
@@ -190,40 +259,33 @@ public static class Planner
             }
         }
 
-        private void Occupy(ServerState server, Isolation isolation)
-        {
-            if (server.Host is not null && server.Mark.Stage is Stage.Matrix or Stage.Chamber && _rooms.TryGetValue(server.Host!, out var room))
-                room.Enter(server.MemoryBytes, isolation);
-            if (server.Claimed && server.ClaimedTo is Stage.Matrix or Stage.Chamber && server.ClaimedHost is not null && server.ClaimedHost != server.Host
-                && _rooms.TryGetValue(server.ClaimedHost, out var target))
-            {
-                target.Enter(server.MemoryBytes, isolation);
-            }
-        }
-
-        private void Matrix(Service service, ServerState server, bool held)
+        private void Matrix(Service service, ServerState server, int index, bool held)
         {
             string? hostName = server.Claimed ? server.ClaimedHost ?? server.Host : server.Host;
-            var room = hostName is not null && _rooms.TryGetValue(hostName, out var r) ? r : null;
-            bool answers = room is { State.Reachable: true };
-            bool lost = room is { State.ProvenDead: true };
+            var host = hostName is not null && _state.HostIndex.TryGetValue(hostName, out int h) ? _state.HostNow[h] : null;
+            bool answers = host is { Reachable: true };
+            bool lost = host is { ProvenDead: true };
             if (!server.Claimed && !lost && Broken(service, server) is string why)
             {
                 // It serves nobody: not counted on, so that another takes its place. It is taken away only where that is safe.
+                if (!answers || held)
+                    service.Ignored.Add(index);
                 if (!answers)
                     _refused.Add(new RefusedMove($"dispose {server.Mark.Name}", $"{why}, but {hostName} does not answer, which proves nothing; nothing on it is touched"));
                 else if (held)
                     _refused.Add(new RefusedMove($"dispose {server.Mark.Name}", $"{why}, but it was moved by hand and is held until {server.Mark.HeldUntil:u}"));
                 else
-                    service.Broken.Add((server, why));
+                    service.Broken.Add((server, index, why));
                 return;
             }
 
             service.Live.Add(server);
             if (!server.Claimed && !held && (answers || lost))
                 service.Movable.Add(server);
-            if (!answers && !lost)
+            if ((!answers && !lost) || (held && host is not { Suspended: false, ProvenDead: false }))
                 service.Outside++;
+            else if (host is { Suspended: true } or { ProvenDead: true })
+                service.Leaving++;
         }
 
         /// <summary>Why a server counts as broken, or null. Counts failed checks in the memory.</summary>
@@ -282,18 +344,10 @@ public static class Planner
             var spec = service.Spec;
             int live = service.Live.Count, broken = service.Broken.Count, has = live + broken;
             _input.Loads.TryGetValue(spec.Name, out var samples);
-            var need = Need.Of(spec, _input.Pool, samples, live, _input.WakeTime.TryGetValue(spec.Name, out var wake) ? wake : null, service.Memory, Now);
-            int fits = 0;
-            double perHost = 0;
-            foreach (var room in _usable)
-            {
-                int n = room.Excludes(Unplaced(spec), spec.Image.MemoryBytes, after: false) is "not allowed" or "forbidden" or "no licence" ? 0 : room.Fits(spec);
-                fits = (int)Math.Min(int.MaxValue, (long)fits + n);
-                perHost += n;
-            }
-
-            perHost = fits == 0 ? 1 : Math.Max(1, perHost / Math.Max(1, _usable.Count(r => r.Fits(spec) > 0)));
-            int ceiling = Math.Min(spec.Most, (int)Math.Min(int.MaxValue, (long)fits + service.Outside));
+            var need = _before is not null ? _before._byName[spec.Name].Need : Need.Of(spec, _input.Pool, samples, live, _input.WakeTime.TryGetValue(spec.Name, out var wake) ? wake : null, service.Memory, Now);
+            var (fits, perHost) = _state.Room(_state.ServiceIndex[spec.Name]);
+            // What lives is not taken away for want of a host that may take it: it stays, and the rules that cannot hold are told.
+            int ceiling = Math.Min(spec.Most, Math.Max(live - service.Leaving, (int)Math.Min(int.MaxValue, (long)fits + service.Outside)));
             int untouchable = live - service.Movable.Count;
             int floor = Math.Max(untouchable, Math.Min(spec.Least, ceiling));
             service.Need = need;
@@ -323,214 +377,55 @@ public static class Planner
                 Calm = Math.Min(live, need.Calm),
                 Share = 1 / perHost,
                 Outside = service.Outside,
-                Worth = need.Worth,
+                Worth = n => need.Worth(n, live),
             };
         }
 
-        // Isolation and room aside: only the rules that no move of this plan changes.
-        private static ServiceSpec Unplaced(ServiceSpec spec) => spec with { Isolation = Isolation.Shared };
-
-        private void DisposeBroken(Service service)
+        /// <summary>Which broken servers go; the others are left alone, with the reason told.</summary>
+        private List<(int, string)> BrokenToGo(Service service)
         {
             // Servers that break one after another are a broken image or check, not broken servers: stop and tell.
             int allowed = Math.Max(3, service.Claim.Granted) - service.DisposedLately;
-            foreach (var (server, why) in service.Broken.OrderBy(b => b.Server.Mark.ServerId))
+            var go = new List<(int, string)>();
+            foreach (var (server, index, why) in service.Broken.OrderBy(b => b.Server.Mark.ServerId))
             {
                 string what = $"dispose {server.Mark.Name} on {server.Host}";
                 if (service.Frozen is not null)
                     _refused.Add(new RefusedMove(what, $"{why}, but {service.Frozen}"));
                 else if (allowed <= 0)
                     _refused.Add(new RefusedMove(what, Words.Text($"{why}, but {service.DisposedLately} servers of {service.Spec.Name} were disposed of within {Words.Seconds(Oracle.Horizon)}: look at the image and the health check first")));
-                else if (Shadow(service, what, why))
-                    continue;
-                else
+                else if (!Shadow(service, what, why))
                 {
                     allowed--;
-                    var move = Away(server, MoveKind.Dispose, Stage.Disposed, $"{why}: disposed of, to be replaced");
-                    if (server.Host is not null && _rooms.TryGetValue(server.Host, out var room))
-                        room.Leave(server.MemoryBytes, service.Spec.Isolation, move.Id);
+                    go.Add((index, why));
+                    continue;
                 }
+
+                service.Ignored.Add(index);
             }
+
+            return go;
         }
 
-        private void GiveUp(Service service)
+        /// <summary>What the placement is told of a service.</summary>
+        private Grant Grant(Service service)
         {
-            var claim = service.Claim;
-            // A server on its way serves nobody yet: nothing is given up for it before it has come.
-            int arriving = service.Live.Count(s => s.Claimed && (s.Mark.Stage is not Stage.Matrix || s.ClaimedHost != s.Host));
-            int surplus = service.Live.Count - arriving - claim.Granted;
-            if (surplus <= 0)
-                return;
-            // First those that must leave their host anyway, then those that fare badly, then those that were moved longest ago.
-            var order = service.Movable
-                .OrderBy(s => s.Host is not null && _rooms.TryGetValue(s.Host, out var r) && r.Usable ? 1 : 0)
-                .ThenBy(s => s.Health == ServerHealth.Healthy ? 1 : 0)
-                .ThenBy(s => s.Mark.ChangedAt)
-                .ThenBy(s => s.Mark.ServerId);
-            // A drop takes away what is still needed; what is no longer needed is merely given up.
-            int stillNeeded = Math.Min(service.Need.Servers, service.Live.Count) - claim.Granted;
+            var (spec, claim, need) = (service.Spec, service.Claim, service.Need);
+            bool shadow = (spec.Mode ?? Oracle.Mode) == OracleMode.Shadow;
             string? forWhom = _services.Where(s => s.Claim.Granted > s.Live.Count).OrderByDescending(s => s.Spec.Priority).Select(s => s.Spec.Name).FirstOrDefault();
-            int left = surplus;
-            foreach (var server in order)
+            return new Grant
             {
-                if (left == 0)
-                    break;
-                bool drop = left <= stillNeeded;
-                string reason = drop
-                    ? Words.Text($"dropped: {service.Spec.Name} needs {service.Need.Servers} and is granted {claim.Granted}, the room is worth more to {forWhom ?? "others"} ({service.Need.Reason})")
-                    : Words.Text($"not needed: {service.Spec.Name} has {service.Live.Count} and needs {service.Need.Servers}, at most {service.Need.Calm} in the last {Words.Seconds(Oracle.Calm)} ({service.Need.Reason})");
-                left--;
-                if (Shadow(service, $"hibernate {server.Mark.Name} on {server.Host}", reason))
-                    continue;
-                var move = Away(server, MoveKind.Hibernate, Stage.Nest, reason, drop);
-                service.Movable.Remove(server);
-                if (server.Host is not null && _rooms.TryGetValue(server.Host, out var room))
-                    room.Leave(server.MemoryBytes, service.Spec.Isolation, move.Id);
-            }
-        }
-
-        private void Evacuate(Service service)
-        {
-            foreach (var server in service.Movable)
-            {
-                if (server.Host is null || !_rooms.TryGetValue(server.Host, out var from) || !(from.State.Suspended || from.State.ProvenDead))
-                    continue;
-                string why = from.State.ProvenDead ? $"{server.Host} is proven dead" : $"{server.Host} is suspended";
-                string what = $"move {server.Mark.Name} away from {server.Host}";
-                if (service.Frozen is not null)
-                {
-                    _refused.Add(new RefusedMove(what, $"{why}, but {service.Frozen}"));
-                    continue;
-                }
-
-                var (to, after, found) = Placement.Choose(_usable, service.Spec, server.MemoryBytes);
-                if (to is null)
-                {
-                    _refused.Add(new RefusedMove(what, $"{why}, and no host has room: {found}"));
-                    continue;
-                }
-
-                if (Shadow(service, what, why))
-                    continue;
-                to.Enter(server.MemoryBytes, service.Spec.Isolation);
-                var move = new Move
-                {
-                    Id = NewId("relocate", server.Mark.ServerId.ToString()),
-                    Kind = MoveKind.Relocate,
-                    ServerId = server.Mark.ServerId,
-                    ServerName = server.Mark.Name,
-                    Service = service.Spec.Name,
-                    FromStage = Stage.Matrix,
-                    FromHost = server.Host,
-                    Generation = server.Mark.Generation,
-                    ToStage = Stage.Matrix,
-                    ToHost = to.Spec.Name,
-                    Live = _input.LiveMigration && !from.State.ProvenDead,
-                    Reason = $"{why}: to {to.Spec.Name} ({found})",
-                    DependsOn = after,
-                };
-                _moves.Add(move);
-                from.Leave(server.MemoryBytes, service.Spec.Isolation, move.Id);
-            }
-        }
-
-        private void Gain(Service service)
-        {
-            int missing = service.Claim.Granted - service.Live.Count;
-            if (missing <= 0)
-                return;
-            if (service.Frozen is not null)
-            {
-                _refused.Add(new RefusedMove($"wake {Words.Servers(missing)} of {service.Spec.Name}", service.Frozen));
-                return;
-            }
-
-            _input.Images.TryGetValue(service.Spec.Name, out string? image);
-            // A kept memory wakes ten times faster than a boot; the newest image next.
-            var dormant = new Queue<ServerState>(service.Dormant
-                .OrderBy(s => s.Power == PowerState.Saved ? 0 : 1)
-                .ThenBy(s => s.Mark.Image == image ? 0 : 1)
-                .ThenBy(s => s.Mark.ChangedAt)
-                .ThenBy(s => s.Mark.ServerId));
-            string why = Words.Text($"{service.Spec.Name} has {service.Live.Count}, needs {service.Need.Servers} and is granted {service.Claim.Granted} ({service.Need.Reason})");
-            for (int i = 0; i < missing; i++)
-            {
-                var server = dormant.Count > 0 ? dormant.Peek() : null;
-                long memory = server is { MemoryBytes: > 0 } ? server.MemoryBytes : service.Spec.Image.MemoryBytes;
-                var (to, after, found) = Placement.Choose(_usable, service.Spec, memory);
-                if (to is null)
-                {
-                    _refused.Add(new RefusedMove($"wake {Words.Servers(missing - i)} of {service.Spec.Name}", $"no host has room: {found}; {why}"));
-                    return;
-                }
-
-                string what = $"wake a server of {service.Spec.Name} on {to.Spec.Name}";
-                if (Shadow(service, what, why))
-                    continue;
-                Guid id;
-                string name;
-                int generation = 0;
-                IReadOnlyList<Guid> first = after;
-                if (server is not null)
-                {
-                    dormant.Dequeue();
-                    (id, name, generation) = (server.Mark.ServerId, server.Mark.Name, server.Mark.Generation);
-                }
-                else
-                {
-                    name = Words.Text($"{service.Spec.Name}-{++service.HighestNumber}");
-                    id = NewId("server", name);
-                    var create = new Move
-                    {
-                        Id = NewId("create", id.ToString()),
-                        Kind = MoveKind.Create,
-                        ServerId = id,
-                        ServerName = name,
-                        Service = service.Spec.Name,
-                        FromStage = Stage.Nest,
-                        ToStage = Stage.Nest,
-                        Reason = Words.Text($"{service.Dormant.Count} of {service.Spec.Name} dormant in the nest, {missing} wanted"),
-                    };
-                    _moves.Add(create);
-                    first = [.. after, create.Id];
-                }
-
-                to.Enter(memory, service.Spec.Isolation);
-                _moves.Add(new Move
-                {
-                    Id = NewId("wake", id.ToString()),
-                    Kind = MoveKind.Wake,
-                    ServerId = id,
-                    ServerName = name,
-                    Service = service.Spec.Name,
-                    FromStage = Stage.Nest,
-                    Generation = generation,
-                    ToStage = Stage.Matrix,
-                    ToHost = to.Spec.Name,
-                    Reason = $"{why}; on {to.Spec.Name} ({found})",
-                    DependsOn = first,
-                });
-            }
-        }
-
-        private Move Away(ServerState server, MoveKind kind, Stage to, string reason, bool drop = false)
-        {
-            var move = new Move
-            {
-                Id = NewId(kind.ToString(), server.Mark.ServerId.ToString()),
-                Kind = kind,
-                ServerId = server.Mark.ServerId,
-                ServerName = server.Mark.Name,
-                Service = server.Mark.Service,
-                FromStage = server.Mark.Stage,
-                FromHost = server.Host,
-                Generation = server.Mark.Generation,
-                ToStage = to,
-                IsDrop = drop,
-                Reason = reason,
+                Granted = claim.Granted,
+                Floor = claim.Floor,
+                Needs = need.Servers,
+                Still = shadow ? "mode is shadow, nothing is done" : service.Frozen,
+                Broken = service.Go,
+                Ignored = service.Ignored,
+                WhyMore = () => Words.Text($"{spec.Name} has {service.Live.Count}, needs {need.Servers} and is granted {claim.Granted} ({need.Reason})"),
+                WhyFewer = drop => drop
+                    ? Words.Text($"dropped: {spec.Name} needs {need.Servers} and is granted {claim.Granted}, the room is worth more to {forWhom ?? "others"} ({need.Reason})")
+                    : Words.Text($"not needed: {spec.Name} has {service.Live.Count} and needs {need.Servers}, at most {need.Calm} in the last {Words.Seconds(Oracle.Calm)} ({need.Reason})"),
             };
-            _moves.Add(move);
-            return move;
         }
 
         private bool Shadow(Service service, string what, string why)

@@ -1,0 +1,960 @@
+using System;
+using System.Collections.Generic;
+
+namespace VMatrix.Planning;
+
+/// <summary>Rules that may keep a server away from a host. The order is the order in which reasons name them.</summary>
+[Flags]
+internal enum Rules
+{
+    None = 0,
+    Role = 1 << 0,
+    Silent = 1 << 1,
+    Dead = 1 << 2,
+    Suspended = 1 << 3,
+    PoweredDown = 1 << 4,
+    Hosts = 1 << 5,
+    Licence = 1 << 6,
+    LicenceInstances = 1 << 7,
+    Dedicated = 1 << 8,
+    AntiAffinity = 1 << 9,
+    Memory = 1 << 10,
+    Cores = 1 << 11,
+    MostServers = 1 << 12,
+    Reserve = 1 << 13,
+}
+
+/// <summary>Why a server stays as it is, whatever else is planned.</summary>
+internal enum Still : byte
+{
+    Free,
+    Claimed,
+    Held,
+    HostSilent,
+    Service,
+    Unknown,
+}
+
+/// <summary>
+/// The pool as arrays of numbers: hosts, services and servers by index, what each host carries, and the rules as tests on them.
+/// Servers are set on hosts and lifted from them here; every change is journaled so that a try can be taken back.
+/// </summary>
+internal sealed class PlacementState
+{
+    public const int Nowhere = -1;
+    private const int Buckets = 256;
+
+    // Hosts.
+    public readonly int Hosts;
+    public readonly HostSpec[] Host;
+    public readonly HostState[] HostNow;
+    public readonly Rules[] Closed;
+    public readonly long[] MemoryCap;
+    public readonly long[] Memory;
+    public readonly long[] Used;
+    public readonly int[] CoresCap;
+    public readonly int[] Cores;
+    public readonly int[] Most;
+    public readonly int[] Live;
+    public readonly int[] Dedicated;
+    public readonly int[] Domain;
+    public readonly int Domains;
+    public readonly int[] First;
+
+    // What has left each host since the beginning: its room is free only once those moves are made.
+    public readonly long[] LeavingMemory;
+    public readonly int[] LeavingCores;
+    public readonly int[] LeavingLive;
+    public readonly int[] LeavingDedicated;
+
+    // Services.
+    public readonly int Services;
+    public readonly ServiceSpec[] Service;
+    public readonly bool[] IsDedicated;
+    public readonly bool[]?[] Eligible;
+    public readonly int[]?[] Anti;
+    public readonly int[]?[] Affinity;
+    public readonly int[]?[] DomainCount;
+    public readonly int[] LicenceOf;
+    public readonly string?[] Image;
+    public readonly List<int>[] InMatrix;
+    public readonly List<int>[] Dormant;
+
+    /// <summary>Servers in the Matrix on hosts that the pool does not have: counted on, and nothing else.</summary>
+    public readonly int[] Outside;
+
+    /// <summary>True where some host holds the blocks of the service's image.</summary>
+    public readonly bool[] ImageIsSomewhere;
+
+    // Servers. The first ones are the input's, in its order; new ones follow.
+    public readonly IReadOnlyList<ServerState> Input;
+    public int Count;
+    public int[] Of;
+    public long[] MemoryOf;
+    public long[] UsedOf;
+    public int[] CoresOf;
+    public int[] At;
+    public int[] Home;
+    public Still[] StillOf;
+    public bool[] InChamber;
+    public int[] Next;
+    public int[] Prev;
+
+    // Licences.
+    private readonly LicenceSpec[] _licence;
+    private readonly bool[][] _licensed;
+    private readonly int[][] _instances;
+    private readonly DateTimeOffset?[][] _seatSince;
+    private readonly int[] _seats;
+    private readonly int[] _extra;
+    private readonly int[] _idle;
+
+    // Hosts by how free they are; a host that carries a dedicated server, or is closed, is in no bucket.
+    private readonly int[] _bucketHead = new int[Buckets];
+    private readonly int[] _bucketNext;
+    private readonly int[] _bucketPrev;
+    private readonly int[] _bucketOf;
+    private readonly double[] _perMemory;
+    private readonly double[] _perCore;
+
+    // How many fault domains that a service may use hold how many of its servers.
+    private readonly int[]?[] _domainsWith;
+    private readonly bool[]?[] _domainOpen;
+
+    private readonly List<(int Server, int Host)> _journal = [];
+    private readonly long[] _spareOf;
+    private readonly List<(long Memory, int Cores, int Most, int Count)> _kinds = [];
+    private readonly DateTimeOffset _now;
+
+    public PlacementState(PlannerInput input)
+    {
+        _now = input.Now;
+        var pool = input.Pool;
+        Hosts = pool.Hosts.Count;
+        Host = new HostSpec[Hosts];
+        HostNow = new HostState[Hosts];
+        Closed = new Rules[Hosts];
+        MemoryCap = new long[Hosts];
+        Memory = new long[Hosts];
+        Used = new long[Hosts];
+        CoresCap = new int[Hosts];
+        Cores = new int[Hosts];
+        Most = new int[Hosts];
+        Live = new int[Hosts];
+        Dedicated = new int[Hosts];
+        Domain = new int[Hosts];
+        First = new int[Hosts];
+        LeavingMemory = new long[Hosts];
+        LeavingCores = new int[Hosts];
+        LeavingLive = new int[Hosts];
+        LeavingDedicated = new int[Hosts];
+        _bucketNext = new int[Hosts];
+        _bucketPrev = new int[Hosts];
+        _bucketOf = new int[Hosts];
+        _perMemory = new double[Hosts];
+        _perCore = new double[Hosts];
+        _spareOf = new long[Hosts];
+        var states = new Dictionary<string, HostState>(StringComparer.Ordinal);
+        foreach (var state in input.Hosts)
+            states[state.Name] = state;
+        HostIndex = new Dictionary<string, int>(StringComparer.Ordinal);
+        var domains = new Dictionary<string, int>(StringComparer.Ordinal);
+        for (int h = 0; h < Hosts; h++)
+        {
+            var spec = Host[h] = pool.Hosts[h];
+            HostIndex[spec.Name] = h;
+            // A host that nobody reported on is one that does not answer.
+            var now = HostNow[h] = states.TryGetValue(spec.Name, out var s) ? s : new HostState { Name = spec.Name, Reachable = false };
+            Closed[h] = (spec.Role == HostRole.Matrix ? Rules.None : Rules.Role)
+                | (now.ProvenDead ? Rules.Dead : now.PoweredDown ? Rules.PoweredDown : now.Reachable ? Rules.None : Rules.Silent)
+                | (now.Suspended ? Rules.Suspended : Rules.None);
+            MemoryCap[h] = spec.MemoryBytes;
+            Memory[h] = Used[h] = now.ForeignMemoryBytes;
+            CoresCap[h] = spec.Cores ?? int.MaxValue / 2;
+            Most[h] = spec.MostServers ?? int.MaxValue;
+            _perMemory[h] = (Buckets - 1) / Math.Max(1.0, spec.MemoryBytes);
+            _perCore[h] = spec.Cores is int cores ? (Buckets - 1) / Math.Max(1.0, cores) : 0;
+            // A host without a fault domain stands alone.
+            string domain = spec.FaultDomain is null ? "h:" + spec.Name : "d:" + spec.FaultDomain;
+            if (!domains.TryGetValue(domain, out Domain[h]))
+                domains[domain] = Domain[h] = domains.Count;
+            First[h] = Nowhere;
+            _bucketOf[h] = Nowhere;
+        }
+
+        Domains = domains.Count;
+        for (int b = 0; b < Buckets; b++)
+            _bucketHead[b] = Nowhere;
+
+        Services = pool.Services.Count;
+        Service = new ServiceSpec[Services];
+        IsDedicated = new bool[Services];
+        Eligible = new bool[Services][];
+        Anti = new int[Services][];
+        Affinity = new int[Services][];
+        DomainCount = new int[Services][];
+        _domainsWith = new int[Services][];
+        _domainOpen = new bool[Services][];
+        LicenceOf = new int[Services];
+        Image = new string?[Services];
+        InMatrix = new List<int>[Services];
+        Dormant = new List<int>[Services];
+        Outside = new int[Services];
+        ImageIsSomewhere = new bool[Services];
+        var images = new HashSet<string>(StringComparer.Ordinal);
+        for (int h = 0; h < Hosts; h++)
+            images.UnionWith(HostNow[h].Images);
+        ServiceIndex = new Dictionary<string, int>(StringComparer.Ordinal);
+        for (int s = 0; s < Services; s++)
+            ServiceIndex[pool.Services[s].Name] = s;
+        var licences = new Dictionary<string, int>(StringComparer.Ordinal);
+        var terms = new List<LicenceSpec>();
+        foreach (var licence in pool.Licences)
+        {
+            if (!licences.ContainsKey(licence.Name))
+            {
+                licences[licence.Name] = terms.Count;
+                terms.Add(licence);
+            }
+        }
+
+        var anti = new SortedSet<int>[Services];
+        for (int s = 0; s < Services; s++)
+        {
+            var spec = Service[s] = pool.Services[s];
+            IsDedicated[s] = spec.Isolation == Isolation.Dedicated;
+            InMatrix[s] = [];
+            Dormant[s] = [];
+            Image[s] = input.Images.TryGetValue(spec.Name, out string? image) ? image : null;
+            ImageIsSomewhere[s] = images.Count > 0;
+            Affinity[s] = Indexes(spec.Affinity, s);
+            // Refusal is mutual.
+            foreach (string other in spec.AntiAffinity)
+            {
+                if (ServiceIndex.TryGetValue(other, out int t))
+                {
+                    (anti[s] ??= []).Add(t);
+                    (anti[t] ??= []).Add(s);
+                }
+            }
+
+            LicenceOf[s] = Nowhere;
+            if (spec.Licence is string name)
+            {
+                if (!licences.TryGetValue(name, out LicenceOf[s]))
+                {
+                    licences[name] = LicenceOf[s] = terms.Count;
+                    terms.Add(new LicenceSpec { Name = name });
+                }
+            }
+        }
+
+        for (int s = 0; s < Services; s++)
+        {
+            if (anti[s] is not null)
+            {
+                Anti[s] = new int[anti[s].Count];
+                anti[s].CopyTo(Anti[s]!);
+            }
+        }
+
+        _licence = [.. terms];
+        _licensed = new bool[_licence.Length][];
+        _instances = new int[_licence.Length][];
+        _seatSince = new DateTimeOffset?[_licence.Length][];
+        _seats = new int[_licence.Length];
+        _extra = new int[_licence.Length];
+        _idle = new int[_licence.Length];
+        for (int l = 0; l < _licence.Length; l++)
+        {
+            _licensed[l] = new bool[Hosts];
+            _instances[l] = new int[Hosts];
+            _seatSince[l] = new DateTimeOffset?[Hosts];
+            for (int h = 0; h < Hosts; h++)
+            {
+                foreach (string held in Host[h].Licences)
+                    _licensed[l][h] |= held == _licence[l].Name;
+            }
+        }
+
+        for (int s = 0; s < Services; s++)
+        {
+            var spec = Service[s];
+            if (spec.AllowedHosts.Count == 0 && spec.ForbiddenHosts.Count == 0)
+                continue;
+            var eligible = Eligible[s] = new bool[Hosts];
+            for (int h = 0; h < Hosts && spec.AllowedHosts.Count == 0; h++)
+                eligible[h] = true;
+            foreach (string name in spec.AllowedHosts)
+            {
+                if (HostIndex.TryGetValue(name, out int h))
+                    eligible[h] = true;
+            }
+
+            foreach (string name in spec.ForbiddenHosts)
+            {
+                if (HostIndex.TryGetValue(name, out int h))
+                    eligible[h] = false;
+            }
+        }
+
+        for (int s = 0; s < Services; s++)
+        {
+            if (!Service[s].Spread)
+                continue;
+            DomainCount[s] = new int[Domains];
+            var open = _domainOpen[s] = new bool[Domains];
+            for (int h = 0; h < Hosts; h++)
+                open[Domain[h]] |= Closed[h] == Rules.None && Eligible[s]?[h] != false && MayHold(s, h);
+            var with = _domainsWith[s] = new int[16];
+            foreach (bool isOpen in open)
+                with[0] += isOpen ? 1 : 0;
+        }
+
+        Input = input.Servers;
+        Count = Input.Count;
+        Of = new int[Count];
+        MemoryOf = new long[Count];
+        UsedOf = new long[Count];
+        CoresOf = new int[Count];
+        At = new int[Count];
+        Home = new int[Count];
+        StillOf = new Still[Count];
+        InChamber = new bool[Count];
+        Next = new int[Count];
+        Prev = new int[Count];
+        for (int l = 0; l < _licence.Length; l++)
+            Seat(l, input);
+        for (int i = 0; i < Input.Count; i++)
+            Enter(i);
+        for (int h = Hosts - 1; h >= 0; h--)
+            HostChanged(h);
+        var kinds = new Dictionary<(long Memory, int Cores, int Most), int>();
+        for (int h = 0; h < Hosts; h++)
+        {
+            OpenHosts += Closed[h] == Rules.None ? 1 : 0;
+            if (Closed[h] == Rules.None)
+            {
+                var kind = (MemoryCap[h] - HostNow[h].ForeignMemoryBytes, CoresCap[h], Most[h]);
+                kinds[kind] = kinds.TryGetValue(kind, out int known) ? known + 1 : 1;
+            }
+
+            // The reserve is there for failure: a host that is lost uses it up.
+            ReserveHosts -= (Closed[h] & Rules.Role) == 0 && (Closed[h] & (Rules.Dead | Rules.Silent | Rules.Suspended)) != 0 ? 1 : 0;
+        }
+
+        foreach (var kind in kinds)
+            _kinds.Add((kind.Key.Memory, kind.Key.Cores, kind.Key.Most, kind.Value));
+        ReserveHosts = Math.Max(0, pool.Oracle.ReserveHosts + ReserveHosts);
+        ReserveNeed = Reserve(ReserveHosts);
+        _journal.Clear();
+    }
+
+    public Dictionary<string, int> HostIndex { get; }
+
+    public Dictionary<string, int> ServiceIndex { get; }
+
+    /// <summary>Free memory on open hosts; a host with a dedicated server has none.</summary>
+    public long Spare { get; private set; }
+
+    /// <summary>Memory that must stay free for the failure of hosts.</summary>
+    public long ReserveNeed { get; }
+
+    /// <summary>Hosts that servers can be placed on.</summary>
+    public int OpenHosts { get; }
+
+    /// <summary>Hosts' worth of memory that must stay free: the pool's reserve without the hosts that are lost already.</summary>
+    public int ReserveHosts { get; }
+
+    /// <summary>True while the reserve binds: not for the least counts, and not for servers that only change hosts.</summary>
+    public bool ReserveHolds { get; set; }
+
+    public string Name(int server) => Input[server].Mark.Name;
+
+    private int[]? Indexes(IReadOnlyList<string> names, int self)
+    {
+        var found = new SortedSet<int>();
+        foreach (string name in names)
+        {
+            if (ServiceIndex.TryGetValue(name, out int s) && s != self)
+                found.Add(s);
+        }
+
+        if (found.Count == 0)
+            return null;
+        var indexes = new int[found.Count];
+        found.CopyTo(indexes);
+        return indexes;
+    }
+
+    private bool MayHold(int s, int h) =>
+        LicenceOf[s] < 0 || _licensed[LicenceOf[s]][h] || _licence[LicenceOf[s]].Seats > 0;
+
+    private void Enter(int i)
+    {
+        var server = Input[i];
+        var mark = server.Mark;
+        At[i] = Home[i] = Next[i] = Prev[i] = Nowhere;
+        int s = Of[i] = ServiceIndex.TryGetValue(mark.Service, out int known) ? known : Nowhere;
+        var image = s < 0 ? null : Service[s].Image;
+        MemoryOf[i] = server.MemoryBytes > 0 ? server.MemoryBytes : image?.MemoryBytes ?? 0;
+        UsedOf[i] = server.MemoryUsedBytes ?? MemoryOf[i];
+        CoresOf[i] = server.Cores;
+        var stage = server.Claimed ? server.ClaimedTo ?? mark.Stage : mark.Stage;
+        string? hostName = server.Claimed ? server.ClaimedHost ?? server.Host : server.Host;
+        int h = hostName is not null && HostIndex.TryGetValue(hostName, out int at) ? at : Nowhere;
+        bool held = mark.HeldUntil is DateTimeOffset until && until > _now;
+        StillOf[i] = server.Claimed ? Still.Claimed : held ? Still.Held : s < 0 ? Still.Unknown : Still.Free;
+
+        // A server on its way still takes room where it comes from: as a shadow of itself that nobody counts on.
+        if (server.Claimed && server.Host is not null && mark.Stage is Stage.Matrix or Stage.Chamber
+            && (stage is not (Stage.Matrix or Stage.Chamber) || server.Host != hostName) && HostIndex.TryGetValue(server.Host!, out int from))
+        {
+            int shadow = New(s);
+            (MemoryOf[shadow], UsedOf[shadow], CoresOf[shadow]) = (MemoryOf[i], UsedOf[i], CoresOf[i]);
+            StillOf[shadow] = Still.Claimed;
+            InChamber[shadow] = mark.Stage == Stage.Chamber;
+            Home[shadow] = from;
+            Add(shadow, from);
+        }
+
+        if (stage == Stage.Nest && !server.Claimed && !held && s >= 0)
+            Dormant[s].Add(i);
+        if (stage == Stage.Matrix && h < 0 && s >= 0)
+            Outside[s]++;
+        if (stage is not (Stage.Matrix or Stage.Chamber) || h < 0)
+            return;
+        InChamber[i] = stage == Stage.Chamber;
+        if (StillOf[i] == Still.Free && (Closed[h] & Rules.Silent) != 0)
+            StillOf[i] = Still.HostSilent;
+        Home[i] = h;
+        if (s >= 0 && !InChamber[i])
+            InMatrix[s].Add(i);
+        Add(i, h);
+    }
+
+    /// <summary>Adds a server that does not exist yet.</summary>
+    public int New(int s)
+    {
+        if (Count == Of.Length)
+        {
+            int size = Math.Max(16, Count + (Count / 8));
+            Array.Resize(ref Of, size);
+            Array.Resize(ref MemoryOf, size);
+            Array.Resize(ref UsedOf, size);
+            Array.Resize(ref CoresOf, size);
+            Array.Resize(ref At, size);
+            Array.Resize(ref Home, size);
+            Array.Resize(ref StillOf, size);
+            Array.Resize(ref InChamber, size);
+            Array.Resize(ref Next, size);
+            Array.Resize(ref Prev, size);
+        }
+
+        int i = Count++;
+        Of[i] = s;
+        if (s >= 0)
+        {
+            MemoryOf[i] = UsedOf[i] = Service[s].Image.MemoryBytes;
+            CoresOf[i] = Service[s].Image.Cores;
+        }
+
+        At[i] = Home[i] = Next[i] = Prev[i] = Nowhere;
+        return i;
+    }
+
+    // ---- changes
+
+    /// <summary>Where the journal stands; to go back to with <see cref="Back"/>.</summary>
+    public int Mark => _journal.Count;
+
+    /// <summary>Sets a server on a host, or lifts it (<see cref="Nowhere"/>).</summary>
+    public void Set(int i, int h)
+    {
+        if (At[i] == h)
+            return;
+        _journal.Add((i, At[i]));
+        Put(i, h);
+    }
+
+    /// <summary>Takes changes back to a mark.</summary>
+    public void Back(int mark)
+    {
+        for (int j = _journal.Count - 1; j >= mark; j--)
+            Put(_journal[j].Server, _journal[j].Host);
+        _journal.RemoveRange(mark, _journal.Count - mark);
+    }
+
+    /// <summary>Servers that were changed since a mark, in order; one may come more than once.</summary>
+    public IEnumerable<int> Changed(int mark)
+    {
+        for (int j = mark; j < _journal.Count; j++)
+            yield return _journal[j].Server;
+    }
+
+    private void Put(int i, int h)
+    {
+        int from = At[i];
+        if (from >= 0)
+        {
+            Remove(i, from);
+            HostChanged(from);
+            if (from == Home[i])
+                Leaving(i, from, +1);
+        }
+
+        if (h >= 0)
+        {
+            if (h == Home[i])
+                Leaving(i, h, -1);
+            Add(i, h);
+            HostChanged(h);
+        }
+    }
+
+    private void Leaving(int i, int h, int by)
+    {
+        LeavingMemory[h] += by * MemoryOf[i];
+        LeavingCores[h] += by * CoresOf[i];
+        LeavingLive[h] += by;
+        LeavingDedicated[h] += IsAlone(i) ? by : 0;
+    }
+
+    /// <summary>True when a server that fits on a host would fit there also before anything has left it.</summary>
+    public bool FitsNow(int i, int h) =>
+        LeavingLive[h] == 0
+        || (Memory[h] + LeavingMemory[h] + MemoryOf[i] <= MemoryCap[h] && Cores[h] + LeavingCores[h] + CoresOf[i] <= CoresCap[h]
+            && Live[h] + LeavingLive[h] < Most[h] && Dedicated[h] + LeavingDedicated[h] == 0 && !(IsDedicated[Of[i]] && Live[h] + LeavingLive[h] > 0));
+
+    private void Add(int i, int h)
+    {
+        int s = Of[i];
+        At[i] = h;
+        Next[i] = First[h];
+        Prev[i] = Nowhere;
+        if (First[h] >= 0)
+            Prev[First[h]] = i;
+        First[h] = i;
+        Memory[h] += MemoryOf[i];
+        Used[h] += UsedOf[i];
+        Cores[h] += CoresOf[i];
+        Live[h]++;
+        // A server that nobody describes is nobody's company.
+        if (!InChamber[i] && (s < 0 || IsDedicated[s]))
+            Dedicated[h]++;
+        if (s < 0 || InChamber[i])
+            return;
+        if (DomainCount[s] is int[] counts)
+            Shift(s, Domain[h], counts, +1);
+        int l = LicenceOf[s];
+        if (l >= 0 && _instances[l][h]++ == 0 && !_licensed[l][h])
+        {
+            if (_seatSince[l][h] is not DateTimeOffset since)
+                _extra[l]++;
+            else if (since + _licence[l].ReassignAfter <= _now)
+                _idle[l]--;
+        }
+    }
+
+    private void Remove(int i, int h)
+    {
+        int s = Of[i];
+        At[i] = Nowhere;
+        if (Prev[i] >= 0)
+            Next[Prev[i]] = Next[i];
+        else
+            First[h] = Next[i];
+        if (Next[i] >= 0)
+            Prev[Next[i]] = Prev[i];
+        Memory[h] -= MemoryOf[i];
+        Used[h] -= UsedOf[i];
+        Cores[h] -= CoresOf[i];
+        Live[h]--;
+        if (!InChamber[i] && (s < 0 || IsDedicated[s]))
+            Dedicated[h]--;
+        if (s < 0 || InChamber[i])
+            return;
+        if (DomainCount[s] is int[] counts)
+            Shift(s, Domain[h], counts, -1);
+        int l = LicenceOf[s];
+        if (l >= 0 && --_instances[l][h] == 0 && !_licensed[l][h])
+        {
+            if (_seatSince[l][h] is not DateTimeOffset since)
+                _extra[l]--;
+            else if (since + _licence[l].ReassignAfter <= _now)
+                _idle[l]++;
+        }
+    }
+
+    private void Shift(int s, int domain, int[] counts, int by)
+    {
+        int before = counts[domain], after = counts[domain] = before + by;
+        if (!_domainOpen[s]![domain])
+            return;
+        if (after >= _domainsWith[s]!.Length)
+            Array.Resize(ref _domainsWith[s], after * 2);
+        _domainsWith[s]![before]--;
+        _domainsWith[s]![after]++;
+    }
+
+    /// <summary>Fewest servers of a spread service in a fault domain that it may use.</summary>
+    public int LeastInDomain(int s)
+    {
+        int[] with = _domainsWith[s]!;
+        for (int n = 0; n < with.Length; n++)
+        {
+            if (with[n] > 0)
+                return n;
+        }
+
+        return 0;
+    }
+
+    private void HostChanged(int h)
+    {
+        if (Closed[h] != Rules.None)
+            return;
+        long free = MemoryCap[h] - Memory[h];
+        long spare = Dedicated[h] > 0 ? 0 : Math.Max(0, free);
+        Spare += spare - _spareOf[h];
+        _spareOf[h] = spare;
+        int bucket = Dedicated[h] > 0 ? Nowhere : Freeness(h);
+        int old = _bucketOf[h];
+        if (bucket == old)
+            return;
+        if (old >= 0)
+        {
+            if (_bucketPrev[h] >= 0)
+                _bucketNext[_bucketPrev[h]] = _bucketNext[h];
+            else
+                _bucketHead[old] = _bucketNext[h];
+            if (_bucketNext[h] >= 0)
+                _bucketPrev[_bucketNext[h]] = _bucketPrev[h];
+        }
+
+        _bucketOf[h] = bucket;
+        if (bucket < 0)
+            return;
+        _bucketPrev[h] = Nowhere;
+        _bucketNext[h] = _bucketHead[bucket];
+        if (_bucketHead[bucket] >= 0)
+            _bucketPrev[_bucketHead[bucket]] = h;
+        _bucketHead[bucket] = h;
+    }
+
+    private int Freeness(int h)
+    {
+        double free = (MemoryCap[h] - Memory[h]) * _perMemory[h];
+        if (_perCore[h] > 0)
+            free = Math.Min(free, (CoresCap[h] - Cores[h]) * _perCore[h]);
+        return Math.Max(0, (int)free);
+    }
+
+    /// <summary>The first host of a bucket; the emptiest hosts are in the last bucket.</summary>
+    public int FirstIn(int bucket) => _bucketHead[bucket];
+
+    /// <summary>The next host of the same bucket.</summary>
+    public int NextIn(int host) => _bucketNext[host];
+
+    public static int BucketCount => Buckets;
+
+    /// <summary>A host's bucket; <see cref="Nowhere"/> when it can take nothing.</summary>
+    public int BucketOf(int host) => host < 0 ? Nowhere : _bucketOf[host];
+
+    private long Reserve(int hosts)
+    {
+        var open = new List<long>();
+        for (int h = 0; h < Hosts && hosts > 0; h++)
+        {
+            if (Closed[h] == Rules.None)
+                open.Add(Math.Max(0, MemoryCap[h] - HostNow[h].ForeignMemoryBytes));
+        }
+
+        open.Sort();
+        long need = 0;
+        for (int k = 1; k <= hosts && k <= open.Count; k++)
+            need += open[open.Count - k];
+        return need;
+    }
+
+    /// <summary>How many servers of a service the open hosts could take were they empty, and how many that is by host.</summary>
+    public (int Servers, double PerHost) Room(int s)
+    {
+        var image = Service[s].Image;
+        long total = 0;
+        int hosts = 0;
+        if (Eligible[s] is null && LicenceOf[s] < 0)
+        {
+            foreach (var kind in _kinds)
+                Count(kind.Memory, kind.Cores, kind.Most, kind.Count);
+        }
+        else
+        {
+            for (int h = 0; h < Hosts; h++)
+            {
+                if (Closed[h] == Rules.None && Eligible[s]?[h] != false && MayHold(s, h))
+                    Count(MemoryCap[h] - HostNow[h].ForeignMemoryBytes, CoresCap[h], Most[h], 1);
+            }
+        }
+
+        return ((int)Math.Min(int.MaxValue, total), hosts == 0 ? 1 : Math.Max(1, (double)total / hosts));
+
+        void Count(long memory, int cores, int most, int times)
+        {
+            long n = Math.Min(Math.Min(memory / Math.Max(1, image.MemoryBytes), cores / Math.Max(1, image.Cores)), most);
+            if (IsDedicated[s] || (Anti[s] is int[] anti && Array.BinarySearch(anti, s) >= 0))
+                n = Math.Min(1, n);
+            if (n <= 0)
+                return;
+            total += n * times;
+            hosts += times;
+        }
+    }
+
+    // ---- rules
+
+    /// <summary>True when a server may be set on a host.</summary>
+    /// <param name="i">The server; it is not on that host.</param>
+    /// <param name="h">The host.</param>
+    /// <param name="without">A server on that host that is thought away; <see cref="Nowhere"/> for none.</param>
+    public bool Fits(int i, int h, int without = Nowhere)
+    {
+        if (Closed[h] != Rules.None)
+            return false;
+        int s = Of[i];
+        long memory = Memory[h] + MemoryOf[i];
+        int cores = Cores[h] + CoresOf[i], live = Live[h], dedicated = Dedicated[h];
+        if (without >= 0)
+        {
+            memory -= MemoryOf[without];
+            cores -= CoresOf[without];
+            live--;
+            dedicated -= IsAlone(without) ? 1 : 0;
+        }
+
+        if (memory > MemoryCap[h] || cores > CoresCap[h] || live >= Most[h] || dedicated > 0 || (IsDedicated[s] && live > 0))
+            return false;
+        if (Eligible[s]?[h] == false)
+            return false;
+        if (LicenceOf[s] >= 0 && LicenceRules(s, h, without) != Rules.None)
+            return false;
+        if (Anti[s] is int[] anti && Refuses(anti, h, i, without))
+            return false;
+        return !ReserveHolds || KeepsReserve(i, h);
+    }
+
+    private bool IsAlone(int i) => !InChamber[i] && (Of[i] < 0 || IsDedicated[Of[i]]);
+
+    /// <summary>Every rule that keeps a server away from a host.</summary>
+    public Rules Excludes(int i, int h)
+    {
+        int s = Of[i];
+        var rules = Closed[h];
+        if (Eligible[s]?[h] == false)
+            rules |= Rules.Hosts;
+        if (LicenceOf[s] >= 0)
+            rules |= LicenceRules(s, h, Nowhere);
+        if (Dedicated[h] > 0 || (IsDedicated[s] && Live[h] > 0))
+            rules |= Rules.Dedicated;
+        if (Anti[s] is int[] anti && Refuses(anti, h, i, Nowhere))
+            rules |= Rules.AntiAffinity;
+        if (Memory[h] + MemoryOf[i] > MemoryCap[h])
+            rules |= Rules.Memory;
+        if (Cores[h] + CoresOf[i] > CoresCap[h])
+            rules |= Rules.Cores;
+        if (Live[h] >= Most[h])
+            rules |= Rules.MostServers;
+        if (ReserveHolds && !KeepsReserve(i, h))
+            rules |= Rules.Reserve;
+        return rules;
+    }
+
+    private bool KeepsReserve(int i, int h)
+    {
+        if (ReserveNeed == 0)
+            return true;
+        long takes = IsDedicated[Of[i]] ? _spareOf[h] : MemoryOf[i];
+        return Spare - takes >= ReserveNeed;
+    }
+
+    /// <summary>True when a server stands beside one of a service that it refuses.</summary>
+    public bool IsRefused(int i) => Anti[Of[i]] is int[] anti && Refuses(anti, At[i], i, Nowhere);
+
+    /// <summary>How many servers that it refuses a server stands beside.</summary>
+    public int Refusals(int i)
+    {
+        int refused = 0;
+        for (int j = First[At[i]]; j >= 0; j = Next[j])
+            refused += j != i && Of[j] >= 0 && !InChamber[j] && Array.BinarySearch(Anti[Of[i]]!, Of[j]) >= 0 ? 1 : 0;
+        return refused;
+    }
+
+    private bool Refuses(int[] anti, int h, int self, int without)
+    {
+        for (int j = First[h]; j >= 0; j = Next[j])
+        {
+            if (j != self && j != without && Of[j] >= 0 && !InChamber[j] && Array.BinarySearch(anti, Of[j]) >= 0)
+                return true;
+        }
+
+        return false;
+    }
+
+    private Rules LicenceRules(int s, int h, int without)
+    {
+        int l = LicenceOf[s];
+        int instances = _instances[l][h];
+        if (without >= 0 && Of[without] >= 0 && LicenceOf[Of[without]] == l && !InChamber[without])
+            instances--;
+        var rules = _licence[l].InstancesPerHost is int most && instances >= most ? Rules.LicenceInstances : Rules.None;
+        if (_licensed[l][h])
+            return rules;
+        if (_licence[l].Seats == 0)
+            return rules | Rules.Licence;
+        if (_instances[l][h] > 0)
+            return rules;
+        // An idle licence that may be reassigned is either used here again or by another host.
+        int spare = _licence[l].Seats - _seats[l] + _idle[l] - _extra[l];
+        if (_seatSince[l][h] is DateTimeOffset since ? since + _licence[l].ReassignAfter <= _now && _extra[l] > 0 && spare < 1 : spare < 1)
+            rules |= Rules.Licence;
+        return rules;
+    }
+
+    /// <summary>True when a server breaks a rule where it stands, whoever else is there.</summary>
+    public bool IsMisplaced(int i)
+    {
+        int s = Of[i], h = At[i];
+        if (InChamber[i])
+            return (Closed[h] & (Rules.Suspended | Rules.Dead)) != 0;
+        if ((Closed[h] & (Rules.Suspended | Rules.Dead | Rules.Role)) != 0)
+            return true;
+        if (Eligible[s]?[h] == false)
+            return true;
+        int l = LicenceOf[s];
+        return l >= 0 && !_licensed[l][h] && _licence[l].Seats == 0;
+    }
+
+    /// <summary>How many services that a server wants beside it are not there.</summary>
+    public int Misses(int i, int h)
+    {
+        if (Affinity[Of[i]] is not int[] wanted)
+            return 0;
+        int misses = 0;
+        foreach (int t in wanted)
+            misses += Carries(h, t, i) ? 0 : 1;
+        return misses;
+    }
+
+    /// <summary>True when a host carries a server of a service, another than <paramref name="but"/>.</summary>
+    public bool Carries(int h, int s, int but = Nowhere)
+    {
+        for (int j = First[h]; j >= 0; j = Next[j])
+        {
+            if (Of[j] == s && j != but && !InChamber[j])
+                return true;
+        }
+
+        return false;
+    }
+
+    /// <summary>True when the host holds the blocks that the server is made of.</summary>
+    public bool HoldsImage(int i, int h)
+    {
+        var held = HostNow[h].Images;
+        if (held.Count == 0)
+            return false;
+        string? image = i < Input.Count ? Input[i].Mark.Image : Image[Of[i]];
+        for (int k = 0; k < held.Count; k++)
+        {
+            if (held[k] == image)
+                return true;
+        }
+
+        return false;
+    }
+
+    /// <summary>True when a licence would have to be assigned to the host first.</summary>
+    public bool NeedsSeat(int i, int h)
+    {
+        int l = LicenceOf[Of[i]];
+        return l >= 0 && !_licensed[l][h] && _instances[l][h] == 0;
+    }
+
+    // ---- licences
+
+    /// <summary>Licences that would have to be assigned beyond those there are.</summary>
+    public int SeatsOver()
+    {
+        int over = 0;
+        for (int l = 0; l < _licence.Length; l++)
+        {
+            if (_licence[l].Seats > 0)
+                over += Math.Max(0, _extra[l] - Math.Max(0, _licence[l].Seats - _seats[l]) - _idle[l]);
+        }
+
+        return over;
+    }
+
+    private void Seat(int l, PlannerInput input)
+    {
+        foreach (var seat in input.Memory?.Seats ?? [])
+        {
+            if (seat.Licence == _licence[l].Name && HostIndex.TryGetValue(seat.Host, out int h) && !_licensed[l][h] && _seatSince[l][h] is null)
+            {
+                _seatSince[l][h] = seat.Since;
+            }
+        }
+
+        // What runs is the truth: a host that runs a licensed server has a licence, since the first of them came, whatever was forgotten.
+        var known = (DateTimeOffset?[])_seatSince[l].Clone();
+        foreach (var server in Input)
+        {
+            if (server.Mark.Stage == Stage.Matrix && server.Host is not null && ServiceIndex.TryGetValue(server.Mark.Service, out int s) && LicenceOf[s] == l
+                && HostIndex.TryGetValue(server.Host, out int h) && !_licensed[l][h] && _licence[l].Seats > 0 && known[h] is null
+                && (_seatSince[l][h] is not DateTimeOffset since || server.Mark.ChangedAt < since))
+            {
+                _seatSince[l][h] = server.Mark.ChangedAt;
+            }
+        }
+
+        for (int h = 0; h < Hosts; h++)
+        {
+            if (_seatSince[l][h] is DateTimeOffset since)
+            {
+                _seats[l]++;
+                _idle[l] += since + _licence[l].ReassignAfter <= _now ? 1 : 0;
+            }
+        }
+    }
+
+    /// <summary>The licences that are assigned once the plan is carried out.</summary>
+    public IReadOnlyList<LicenceSeat> Seats()
+    {
+        var all = new List<LicenceSeat>();
+        for (int l = 0; l < _licence.Length; l++)
+        {
+            if (_licence[l].Seats == 0)
+                continue;
+            var kept = new List<LicenceSeat>();
+            var idle = new List<LicenceSeat>();
+            for (int h = 0; h < Hosts; h++)
+            {
+                if (_licensed[l][h])
+                    continue;
+                if (_instances[l][h] > 0)
+                    kept.Add(new LicenceSeat(_licence[l].Name, Host[h].Name, _seatSince[l][h] ?? _now));
+                else if (_seatSince[l][h] is DateTimeOffset since)
+                    idle.Add(new LicenceSeat(_licence[l].Name, Host[h].Name, since));
+            }
+
+            // Seats in use stay; of the idle ones the youngest stay, for the old ones may be given to others.
+            idle.Sort((a, b) => a.Since != b.Since ? b.Since.CompareTo(a.Since) : string.CompareOrdinal(a.Host, b.Host));
+            for (int k = 0; k < idle.Count && (kept.Count < _licence[l].Seats || idle[k].Since + _licence[l].ReassignAfter > _now); k++)
+                kept.Add(idle[k]);
+            kept.Sort((a, b) => string.CompareOrdinal(a.Host, b.Host));
+            all.AddRange(kept);
+        }
+
+        return all;
+    }
+}
