@@ -77,6 +77,7 @@ internal static class Program
         DemoCommand.Create(),
         ImageCommand.Create(),
         LoadCommand.Create(),
+        SimulateCommand.Create(),
     };
 }
 
@@ -99,7 +100,7 @@ internal static class ExitCode
     public static int Of(VMatrixException error) => error.Id switch
     {
         "DeciderBusy" => DeciderBusy,
-        "PoolInvalid" or "PoolNotFound" => WrongInput,
+        "PoolInvalid" or "PoolNotFound" or "ScenarioInvalid" or "TraceInvalid" => WrongInput,
         _ => Failed,
     };
 }

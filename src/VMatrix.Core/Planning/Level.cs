@@ -30,8 +30,8 @@ internal readonly record struct Demand(double Mean, double Deviation)
 /// <summary>The level of demand of this moment, from the samples of the last seconds.</summary>
 internal static class Level
 {
-    /// <summary>A change is believed when chance would show one so clear once in about 70 looks (likelihood ratio, chi-squared with one degree of freedom).</summary>
-    private const double Clear = 6;
+    /// <summary>A change is believed when chance would show one so clear once in about 370 looks (likelihood ratio, chi-squared with one degree of freedom).</summary>
+    private const double Clear = 9;
 
     /// <summary>Most seconds that a level is averaged over.</summary>
     private const double Longest = 30;
@@ -46,24 +46,29 @@ internal static class Level
     /// <param name="ahead">Seconds that demand is averaged over when it counts: what is shorter, a queue absorbs.</param>
     public static Demand Of(IReadOnlyList<ServiceLoad> samples, double spacing, double ahead)
     {
-        // Sums over the newest 1, 2, 3 ... good samples.
+        // Sums over the newest 1, 2, 3 ... good samples, and how much more than chance each differs from the next.
         var sums = new List<(double Requests, double Seconds)>();
-        double requests = 0, seconds = 0;
+        var excess = new List<double>();
+        double requests = 0, seconds = 0, rate = double.NaN, length = 0;
         for (int i = samples.Count - 1; i >= 0 && seconds < Longest; i--)
         {
             var sample = samples[i];
             double span = i > 0 ? Math.Min(spacing * 3, (sample.At - samples[i - 1].At).TotalSeconds) : spacing;
             if (sample.Bad is not null || span <= 0)
                 continue;
-            requests += sample.RequestRate * span;
+            if (seconds > 0)
+                excess.Add((sample.RequestRate - rate) * (sample.RequestRate - rate) / Math.Max(1e-9, (sample.RequestRate * span + rate * length + 1) / (span + length) * (1 / span + 1 / length)));
+            (rate, length) = (sample.RequestRate, span);
+            requests += rate * span;
             seconds += span;
             sums.Add((requests, seconds));
         }
 
         if (sums.Count == 0)
             return new Demand(double.NaN, double.NaN);
+        double bursts = Bursts(excess);
         var use = sums[sums.Count - 1];
-        double clearest = Clear, all = requests / seconds;
+        double clearest = Clear * bursts, all = requests / seconds;
         for (int i = 0; i < sums.Count - 1; i++)
         {
             var (r, s) = sums[i];
@@ -74,8 +79,22 @@ internal static class Level
 
         double mean = use.Requests / use.Seconds;
         // One request more than were counted: the variance of a count of zero is not zero.
-        return new Demand(mean, Math.Sqrt((use.Requests + 1) / (use.Seconds * use.Seconds) + mean / Math.Max(ahead, 1)));
+        return new Demand(mean, Math.Sqrt(bursts * ((use.Requests + 1) / (use.Seconds * use.Seconds) + mean / Math.Max(ahead, 1))));
 
         static double Part(double requests, double seconds, double rate) => requests > 0 ? requests * Math.Log(requests / (seconds * rate)) : 0;
     }
+
+    /// <summary>How many times the variance of chance arrivals the samples have, by the median so that one jump does not count; 1 where they are too few to tell.</summary>
+    private static double Bursts(List<double> excess)
+    {
+        if (excess.Count < FewestPairs)
+            return 1;
+        excess.Sort();
+        return Math.Max(1, excess[excess.Count / 2] / MedianOfChance);
+    }
+
+    private const int FewestPairs = 8;
+
+    // The median of the chi-squared distribution with one degree of freedom.
+    private const double MedianOfChance = 0.455;
 }

@@ -36,9 +36,9 @@ public sealed record TraceScenario
             using var stream = File.OpenRead(path);
             scenario = JsonSerializer.Deserialize<TraceScenario>(stream, s_json);
         }
-        catch (JsonException e)
+        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException)
         {
-            throw new VMatrixException("ScenarioInvalid", VMatrixErrorKind.InvalidInput, $"{path} is not a scenario: {e.Message}", e);
+            throw new VMatrixException("ScenarioInvalid", VMatrixErrorKind.InvalidInput, $"{path} cannot be read as a scenario: {e.Message}", e);
         }
 
         if (scenario is null || scenario.Hosts < 1 || scenario.Services.Count == 0 || scenario.ActivationDelay < 0
@@ -156,7 +156,17 @@ public sealed class TraceSimulation
         var rows = new List<double[]>();
         int[]? columns = null;
         int line = 0;
-        foreach (string text in File.ReadLines(path))
+        string[] lines;
+        try
+        {
+            lines = File.ReadAllLines(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new VMatrixException("TraceInvalid", VMatrixErrorKind.InvalidInput, $"{path} cannot be read as a trace: {e.Message}", e);
+        }
+
+        foreach (string text in lines)
         {
             line++;
             if (text.Length == 0)
