@@ -41,5 +41,10 @@ public abstract class DriverWorld : IAsyncDisposable
     /// <summary>What is left over that no server of the pool owns (processes, files, ports, unfinished copies), as sentences; servers of <paramref name="known"/> are no leftovers.</summary>
     public abstract IReadOnlyList<string> Leftovers(IReadOnlyCollection<Guid> known);
 
+    /// <summary>Drops what this process remembers of the world, as one that has just started.</summary>
+    public virtual void Forget()
+    {
+    }
+
     public abstract ValueTask DisposeAsync();
 }

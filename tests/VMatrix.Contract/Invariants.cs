@@ -92,6 +92,25 @@ public static class Invariants
         wrong.AddRange(state.ReadProblems());
         foreach (var file in Directory.EnumerateFiles(folder, "*.tmp", SearchOption.AllDirectories))
             wrong.Add($"The file {file} is left over.");
+        foreach (var owner in Directory.EnumerateFiles(Path.Combine(folder, "owners"), "*.lock").Where(owner => !IsLocked(owner)))
+            wrong.Add($"The lock file {owner} of a process that is gone is left over.");
         return wrong;
+    }
+
+    private static bool IsLocked(string path)
+    {
+        try
+        {
+            using var held = new FileStream(path, FileMode.Open, FileAccess.ReadWrite, FileShare.None);
+            return false;
+        }
+        catch (FileNotFoundException)
+        {
+            return true; // Its owner has just closed it in good order.
+        }
+        catch (IOException)
+        {
+            return true;
+        }
     }
 }

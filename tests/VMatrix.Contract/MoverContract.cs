@@ -24,6 +24,7 @@ public sealed record Way(string Route, Stage? From, Stage To, bool Elsewhere = f
         new("dispose", Stage.Matrix, Stage.Disposed),
         new("undo", Stage.Disposed, Stage.Nest),
         new("purge", Stage.Disposed, Stage.Disposed),
+        new("rejoin", Stage.Matrix, Stage.Matrix),
     ];
 
     /// <summary>Every other way through the kinds that have several.</summary>
@@ -62,7 +63,9 @@ public sealed record Way(string Route, Stage? From, Stage To, bool Elsewhere = f
         var server = await scene.MakeAsync(from == Stage.Disposed ? Stage.Nest : from, from == Stage.Matrix ? scene.Host(2) : null);
         if (from == Stage.Disposed)
             await scene.MoveAsync(server, Stage.Disposed);
-        return await scene.PlanAsync(server, To, To == Stage.Matrix ? scene.Host(3) : null, Live);
+        if (Route == "rejoin")
+            await scene.Balancer.LeaveAsync(default, scene.Finance.Name, server, default);
+        return await scene.PlanAsync(server, To, To == Stage.Matrix ? scene.Host(Route == "rejoin" ? 2 : 3) : null, Live);
     }
 
     /// <summary>Where the server must be when the move has ended so: after it, or as before it.</summary>
@@ -80,6 +83,8 @@ public sealed record Way(string Route, Stage? From, Stage To, bool Elsewhere = f
         var (machine, host) = Assert.Single(copies);
         Assert.Equal(done ? To : From, machine.Mark!.Stage);
         Assert.Equal(done ? move.ToHost : move.FromHost, host);
+        if (Route == "rejoin" && !done)
+            await scene.MoveAsync(move.ServerId, Stage.Matrix, scene.Host(2)); // The balancer has lost it, as before.
     }
 
     public override string ToString() => Name;

@@ -204,7 +204,7 @@ public static class MoveRoutes
         s_drain, s_settle, s_leave,
         new("stop", Act.Stop, "Its machine is powered off.", WhenCut.Finish, StepWhen.FromHost),
         new("discard", Act.Discard, "Its files go to the disposed area.", WhenCut.Finish, StepWhen.Always),
-        s_mark,
+        new("mark", Act.Mark, s_mark.Effect, WhenCut.Finish, StepWhen.Always),
     ]);
 
     /// <summary>Disposed to Nest.</summary>

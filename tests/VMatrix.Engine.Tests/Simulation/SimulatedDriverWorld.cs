@@ -11,14 +11,25 @@ namespace VMatrix.Tests.Simulation;
 /// <summary>The simulation on its virtual clock, kept in files as users have it.</summary>
 internal sealed class SimulatedDriverWorld : DriverWorld
 {
-    private readonly TemporaryFolder _folder = new();
+    private readonly TemporaryFolder? _folder;
 
     public SimulatedDriverWorld(SimulationSpec? settings = null, Func<PoolSpec, PoolSpec>? change = null)
     {
+        _folder = new TemporaryFolder();
         Pool = TestPool.Simulated(_folder.Path, simulation: settings ?? new SimulationSpec { BootTime = TimeSpan.FromSeconds(2) });
         Pool = change?.Invoke(Pool) ?? Pool;
         World = SimulatedWorld.Open(Pool, Virtual);
     }
+
+    /// <summary>A world in a folder of somebody else, on the real clock, where all that takes time takes a millisecond or so.</summary>
+    public SimulatedDriverWorld(string folder)
+    {
+        IsReal = true;
+        Pool = TestPool.Simulated(folder, simulation: new SimulationSpec { BootTime = TimeSpan.FromMilliseconds(2), WakeTime = TimeSpan.FromMilliseconds(1), Bandwidth = 1L << 50 });
+        World = SimulatedWorld.Open(Pool, Clock);
+    }
+
+    private bool IsReal { get; }
 
     public override PoolSpec Pool { get; }
 
@@ -26,7 +37,7 @@ internal sealed class SimulatedDriverWorld : DriverWorld
 
     public SimulatedWorld World { get; private set; }
 
-    public override TimeProvider Clock => Virtual;
+    public override TimeProvider Clock => IsReal ? TimeProvider.System : Virtual;
 
     public override int Seed => Pool.Simulation.Seed;
 
@@ -38,6 +49,8 @@ internal sealed class SimulatedDriverWorld : DriverWorld
 
     public override Task RunAsync(Func<Task> body)
     {
+        if (IsReal)
+            return body();
         Virtual.Run(body);
         return Task.CompletedTask;
     }
@@ -62,17 +75,16 @@ internal sealed class SimulatedDriverWorld : DriverWorld
 
     public override IReadOnlyList<string> Leftovers(IReadOnlyCollection<Guid> known) => World.Leftovers(known);
 
-    /// <summary>Everything that this process remembers is dropped; what comes next reads the files, as another process would.</summary>
-    public void Forget()
+    public override void Forget()
     {
         SimulatedWorld.Forget(Pool);
-        World = SimulatedWorld.Open(Pool, Virtual);
+        World = SimulatedWorld.Open(Pool, Clock);
     }
 
     public override ValueTask DisposeAsync()
     {
         SimulatedWorld.Forget(Pool);
-        _folder.Dispose();
+        _folder?.Dispose();
         return default;
     }
 }

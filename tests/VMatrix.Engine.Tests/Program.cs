@@ -1,0 +1,18 @@
+using System;
+using System.Threading.Tasks;
+using VMatrix.Contract;
+using VMatrix.Tests.Simulation;
+
+namespace VMatrix.Tests;
+
+/// <summary>The test assembly run as a program: the process that failpoint tests kill.</summary>
+internal static class Program
+{
+    private static async Task<int> Main(string[] args) => args is ["carry-out", var order]
+        ? await Victim.RunAsync(order, told => told.Driver switch
+        {
+            "simulation" => new SimulatedDriverWorld(told.Folder),
+            _ => throw new ArgumentException($"No driver {told.Driver}."),
+        })
+        : 2;
+}
