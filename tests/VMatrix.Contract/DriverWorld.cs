@@ -38,6 +38,12 @@ public abstract class DriverWorld : IAsyncDisposable
     /// <summary>Copies a dormant server's files or registration, mark and all, onto a host.</summary>
     public abstract Task CloneAsync(Guid server, HostSpec on);
 
+    /// <summary>Makes a host die with all that runs on it; for drivers whose hosts' disks are shared.</summary>
+    public virtual Task LoseHostAsync(HostSpec host) => throw new NotSupportedException();
+
+    /// <summary>Brings a lost host back.</summary>
+    public virtual Task RestoreHostAsync(HostSpec host) => throw new NotSupportedException();
+
     /// <summary>What is left over that no server of the pool owns (processes, files, ports, unfinished copies), as sentences; servers of <paramref name="known"/> are no leftovers.</summary>
     public abstract IReadOnlyList<string> Leftovers(IReadOnlyCollection<Guid> known);
 

@@ -25,6 +25,8 @@ public sealed record Way(string Route, Stage? From, Stage To, bool Elsewhere = f
         new("undo", Stage.Disposed, Stage.Nest),
         new("purge", Stage.Disposed, Stage.Disposed),
         new("rejoin", Stage.Matrix, Stage.Matrix),
+        new("restart", Stage.Matrix, Stage.Matrix, Elsewhere: true),
+        new("mend", Stage.Matrix, Stage.Nest),
     ];
 
     /// <summary>Every other way through the kinds that have several.</summary>
@@ -45,10 +47,13 @@ public sealed record Way(string Route, Stage? From, Stage To, bool Elsewhere = f
     public string Name => $"{Route} {(From is null ? "" : $"{From} ")}to {To}";
 
     /// <summary>The names of the steps that it has.</summary>
-    public IReadOnlyList<string> Steps => [.. MoveRoutes.All.First(route => route.Name == Route).For(From ?? Stage.Nest, To).Select(step => step.Name)];
+    public IReadOnlyList<string> Steps => [.. MoveRoutes.All.First(route => route.Name == Route).For(Route == "mend" ? Stage.Nest : From ?? Stage.Nest, To).Select(step => step.Name)];
 
     /// <summary>The failpoints that it passes.</summary>
-    public IReadOnlyList<string> Points => [$"{Route}.claimed", .. Steps.SelectMany(step => new[] { $"{Route}.{step}.before", $"{Route}.{step}.after" }), $"{Route}.ending"];
+    public IReadOnlyList<string> Points => [.. new[] { $"{Route}.claimed" }.Where(_ => Route is not ("restart" or "mend")), .. Steps.SelectMany(step => new[] { $"{Route}.{step}.before", $"{Route}.{step}.after" }), $"{Route}.ending"];
+
+    /// <summary>True when the driver can do it.</summary>
+    public bool Fits(IHypervisor hypervisor) => (!Live || hypervisor.Traits.LiveMigration) && (Route != "restart" || hypervisor.Traits.SharedDisks);
 
     /// <summary>Brings a server to where it begins, and makes its move.</summary>
     public async Task<Move> PrepareAsync(Scene scene)
@@ -65,12 +70,29 @@ public sealed record Way(string Route, Stage? From, Stage To, bool Elsewhere = f
             await scene.MoveAsync(server, Stage.Disposed);
         if (Route == "rejoin")
             await scene.Balancer.LeaveAsync(default, scene.Finance.Name, server, default);
-        return await scene.PlanAsync(server, To, To == Stage.Matrix ? scene.Host(Route == "rejoin" ? 2 : 3) : null, Live);
+        var move = await scene.PlanAsync(server, To, To == Stage.Matrix ? scene.Host(Route == "rejoin" ? 2 : 3) : null, Live);
+        if (Route == "restart")
+            await scene.World.LoseHostAsync(scene.Host(2));
+        if (Route != "mend")
+            return move;
+
+        // Its journal is lost: it is marked as dormant and runs.
+        await scene.Hypervisor.MarkAsync(default, (await scene.FindAsync(server)).Machine.Mark! with { Stage = Stage.Nest }, scene.Host(2), default);
+        return move with { FromStage = Stage.Nest };
     }
 
     /// <summary>Where the server must be when the move has ended so: after it, or as before it.</summary>
     public async Task ExpectAsync(Scene scene, Move move, MoveStatus status)
     {
+        if (Route == "restart")
+            await scene.World.RestoreHostAsync(scene.Host(2));
+        if (Route == "mend" && status != MoveStatus.Done)
+        {
+            // Nothing is lost by trying again, if there is still something to put right.
+            Assert.All(await scene.Mover.MendAsync(scene.Context(), null, default), record => Assert.Equal(MoveStatus.Done, record.Status));
+            status = MoveStatus.Done;
+        }
+
         var copies = await scene.SightAsync(move.ServerId);
         var done = status == MoveStatus.Done;
         if (done ? Route == "purge" : From is null)
@@ -81,8 +103,16 @@ public sealed record Way(string Route, Stage? From, Stage To, bool Elsewhere = f
         }
 
         var (machine, host) = Assert.Single(copies);
+        if (Route == "restart" && !done && machine.Mark!.Stage == Stage.Nest)
+        {
+            Assert.Null(host); // Taken back, it sleeps in the nest: where it was is gone.
+            return;
+        }
+
         Assert.Equal(done ? To : From, machine.Mark!.Stage);
         Assert.Equal(done ? move.ToHost : move.FromHost, host);
+        if (Route == "restart" && !done)
+            await scene.MoveAsync(move.ServerId, Stage.Nest); // It died with its host and is there again with it, as nobody had touched it.
         if (Route == "rejoin" && !done)
             await scene.MoveAsync(move.ServerId, Stage.Matrix, scene.Host(2)); // The balancer has lost it, as before.
     }
@@ -170,7 +200,7 @@ public abstract class MoverContract
         {
             var trouble = new Trouble(call, kind);
             await using var calm = await Scene.OpenAsync(world);
-            if (way.Live && !calm.Hypervisor.Traits.LiveMigration)
+            if (!way.Fits(calm.Hypervisor))
                 return;
             var move = await way.PrepareAsync(calm);
             calm.State.Dispose();
@@ -217,7 +247,7 @@ public abstract class MoverContract
         foreach (var point in Sample(world, way.Points, 3))
         {
             await using var scene = await Scene.OpenAsync(world);
-            if (way.Live && !scene.Hypervisor.Traits.LiveMigration)
+            if (!way.Fits(scene.Hypervisor))
                 return;
             var move = await way.PrepareAsync(scene);
             using var cancel = new CancellationTokenSource();
@@ -255,7 +285,7 @@ public abstract class MoverContract
         foreach (var point in Sample(world, way.Points, 3))
         {
             await using var first = await Scene.OpenAsync(world);
-            if (way.Live && !first.Hypervisor.Traits.LiveMigration)
+            if (!way.Fits(first.Hypervisor))
                 return;
             var move = await way.PrepareAsync(first);
             Failpoint.Hook = name =>

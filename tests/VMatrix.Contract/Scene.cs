@@ -119,8 +119,11 @@ public sealed class Scene : IAsyncDisposable
         };
     }
 
+    /// <summary>Carries a move out; one that no plan may hold, because it puts right what no journal tells of, is found by the mover itself.</summary>
     public async Task<MoveRecord> CarryOutAsync(Move move, CancellationToken cancellation = default) =>
-        Assert.Single(await Mover.CarryOutAsync([move], Context(), null, cancellation));
+        Assert.Single(move is { Kind: MoveKind.Hibernate, FromStage: Stage.Nest }
+            ? await Mover.MendAsync(Context(), null, cancellation)
+            : await Mover.CarryOutAsync([move], Context(), null, cancellation));
 
     public MoveContext Context(long epoch = 0) => new() { By = StateFolder.Describe("contract"), Epoch = epoch };
 

@@ -16,7 +16,7 @@ internal sealed class SimulatedDriverWorld : DriverWorld
     public SimulatedDriverWorld(SimulationSpec? settings = null, Func<PoolSpec, PoolSpec>? change = null)
     {
         _folder = new TemporaryFolder();
-        Pool = TestPool.Simulated(_folder.Path, simulation: settings ?? new SimulationSpec { BootTime = TimeSpan.FromSeconds(2) });
+        Pool = TestPool.Simulated(_folder.Path, simulation: settings ?? new SimulationSpec { BootTime = TimeSpan.FromSeconds(2), SharedDisks = true });
         Pool = change?.Invoke(Pool) ?? Pool;
         World = SimulatedWorld.Open(Pool, Virtual);
     }
@@ -25,7 +25,7 @@ internal sealed class SimulatedDriverWorld : DriverWorld
     public SimulatedDriverWorld(string folder)
     {
         IsReal = true;
-        Pool = TestPool.Simulated(folder, simulation: new SimulationSpec { BootTime = TimeSpan.FromMilliseconds(2), WakeTime = TimeSpan.FromMilliseconds(1), Bandwidth = 1L << 50 });
+        Pool = TestPool.Simulated(folder, simulation: new SimulationSpec { BootTime = TimeSpan.FromMilliseconds(2), WakeTime = TimeSpan.FromMilliseconds(1), Bandwidth = 1L << 50, SharedDisks = true });
         World = SimulatedWorld.Open(Pool, Clock);
     }
 
@@ -70,6 +70,18 @@ internal sealed class SimulatedDriverWorld : DriverWorld
     public override Task CloneAsync(Guid server, HostSpec on)
     {
         World.Clone(server, on.Name);
+        return Task.CompletedTask;
+    }
+
+    public override Task LoseHostAsync(HostSpec host)
+    {
+        World.SetHost(host.Name, HostCondition.Dead);
+        return Task.CompletedTask;
+    }
+
+    public override Task RestoreHostAsync(HostSpec host)
+    {
+        World.SetHost(host.Name, HostCondition.Up);
         return Task.CompletedTask;
     }
 

@@ -15,7 +15,7 @@ public sealed class SimulationFailpointTests
 
     [Fact]
     public Task Killed_at_every_point_on_the_way() =>
-        EachAsync(MoveRoutes.Failpoints.Select(point => (Way.All.Concat(Way.Others).First(way => way.Points.Contains(point)), point, (Trouble?)null)));
+        EachAsync(MoveRoutes.Failpoints.Select(point => (Way.All.Concat(Way.Others).FirstOrDefault(way => way.Points.Contains(point)) ?? throw new InvalidOperationException($"No way passes {point}."), point, (Trouble?)null)));
 
     [Fact]
     public async Task Killed_at_every_point_on_the_way_back()
