@@ -117,6 +117,15 @@ public sealed partial class PoolSession
         return await mover.UpdateServiceAsync(spec, new UpdateOptions { BatchSize = batchSize, Watch = watch }, ByHand(null), progress, cancellation);
     }
 
+    /// <summary>Finishes or takes back every move that was cut short, as the step it was in says, and puts right servers that are elsewhere than their marks say and that no journal tells of.</summary>
+    public async Task<IReadOnlyList<MoveRecord>> ResumeMovesAsync(IProgress<MoveRecord>? progress, CancellationToken cancellation)
+    {
+        var mover = RequireMover();
+        await _drivers.Balancer.EnsureAsync(cancellation);
+        var recovered = await mover.RecoverAsync(ByHand(null), progress, cancellation);
+        return [.. recovered, .. await mover.MendAsync(ByHand(null), progress, cancellation)];
+    }
+
     /// <summary>Finishes a move that was cut short.</summary>
     /// <exception cref="VMatrixException"><c>MoveNotFound</c>, <c>MoveRunning</c> with who is at it.</exception>
     public Task<MoveRecord> ResumeMoveAsync(Guid move, IProgress<MoveRecord>? progress, CancellationToken cancellation) =>

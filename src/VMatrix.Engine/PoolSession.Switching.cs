@@ -98,6 +98,7 @@ public sealed partial class PoolSession
         {
             await PrepareAsync(mover, context, progress, cancellation);
             string? incarnation = null;
+            var recovery = Task.CompletedTask;
             while (true)
             {
                 decider.Check();
@@ -105,6 +106,10 @@ public sealed partial class PoolSession
                 incarnation = await KeepBalancerAsync(mover, context, incarnation, cancellation);
                 var plan = await PlanSwitchAsync(fence: true, cancellation);
                 switched?.Invoke(plan);
+
+                // What a hand left when it was killed, and what waits for a host, is taken up beside the plan.
+                if (recovery.IsCompleted && _state.ReadOpenMoves().Any(m => m.Status is MoveStatus.Interrupted or MoveStatus.Failed))
+                    open.Add(recovery = mover.RecoverAsync(context, progress, cancellation));
                 if (plan.Moves.Count > 0 && Spec.Oracle.Mode is OracleMode.Automatic)
                     open.Add(CarryOutPlanAsync(mover, plan, context, progress, cancellation));
                 await tick;
@@ -162,6 +167,7 @@ public sealed partial class PoolSession
     {
         await _drivers.Balancer.EnsureAsync(cancellation);
         _ = await mover.RecoverAsync(context, progress, cancellation);
+        _ = await mover.MendAsync(context, progress, cancellation);
     }
 
     /// <summary>Gives a balancer that went away and came back its servers again.</summary>
