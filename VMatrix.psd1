@@ -25,7 +25,13 @@
         'New-VMatrixServer'
         'Remove-VMatrixServer'
         'Restore-VMatrixServer'
+        'Resume-VMatrixHost'
+        'Resume-VMatrixMove'
+        'Set-VMatrixService'
+        'Suspend-VMatrixHost'
         'Test-VMatrixPool'
+        'Undo-VMatrixMove'
+        'Update-VMatrixService'
     )
     PrivateData          = @{
         PSData = @{

@@ -7,6 +7,8 @@ if (-not (Get-Module -ListAvailable Microsoft.PowerShell.PlatyPS)) {
     throw 'Microsoft.PowerShell.PlatyPS is not installed: Install-PSResource Microsoft.PowerShell.PlatyPS'
 }
 Import-Module Microsoft.PowerShell.PlatyPS
+# What is staged already would be read back as if it were the source; the build lays it out anew.
+Remove-Item -Recurse -Force "$repo/out/VMatrix/en-US" -ErrorAction Ignore
 Import-Module "$repo/out/VMatrix" -Force
 
 # XML comments by member, as plain sentences.
@@ -37,10 +39,11 @@ $helps = foreach ($command in Get-Command -Module VMatrix | Sort-Object Name) {
     $help.Aliases = 'None'
     $help.Synopsis = $comments["T:$($command.ImplementingType.FullName)"]
     $help.Description = 'TODO'
+    $help.Notes = ''
     if (Test-Path $file) {
         $old = Import-MarkdownCommandHelp $file
         $help.Description = $old.Description
-        $help.Notes = $old.Notes
+        $help.Notes = $old.Notes -replace '^\{\{.*'
         $help.Examples.Clear()
         $old.Examples | ForEach-Object { $help.Examples.Add($_) }
     }

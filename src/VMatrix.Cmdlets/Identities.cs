@@ -164,7 +164,7 @@ public sealed class PlanIdentity
 {
     /// <summary>Names a plan by its id.</summary>
     /// <param name="id">The id, as text.</param>
-    public PlanIdentity(string id) => Id = Parse(id);
+    public PlanIdentity(string id) => Id = Naming.Id(id, "plan", "New-VMatrixPlan");
 
     /// <summary>Names a plan by its id.</summary>
     /// <param name="id">The id.</param>
@@ -176,16 +176,39 @@ public sealed class PlanIdentity
 
     /// <summary>Names a plan by an object, live or from elsewhere: its PlanId (as moves have), or its Id.</summary>
     /// <param name="value">The object.</param>
-    public PlanIdentity(PSObject value) => Id = Parse((value.Read("PlanId") ?? value.Read("Id") ?? value.BaseObject)?.ToString());
+    public PlanIdentity(PSObject value) => Id = Naming.Id((value.Read("PlanId") ?? value.Read("Id") ?? value.BaseObject)?.ToString(), "plan", "New-VMatrixPlan");
 
     /// <summary>The id.</summary>
     public Guid Id { get; }
 
     /// <inheritdoc/>
     public override string ToString() => Id.ToString();
+}
 
-    private static Guid Parse(string? text) =>
-        Guid.TryParse(text, out var id) ? id : throw new ArgumentException($"'{text}' is not the id of a plan: an id is a GUID, such as New-VMatrixPlan shows.");
+/// <summary>Names a move: its id, or an object of <c>Get-VMatrixMove</c>.</summary>
+public sealed class MoveIdentity
+{
+    /// <summary>Names a move by its id.</summary>
+    /// <param name="id">The id, as text.</param>
+    public MoveIdentity(string id) => Id = Naming.Id(id, "move", "Get-VMatrixMove");
+
+    /// <summary>Names a move by its id.</summary>
+    /// <param name="id">The id.</param>
+    public MoveIdentity(Guid id) => Id = id;
+
+    /// <summary>Names a move by what became of it.</summary>
+    /// <param name="record">What became of it.</param>
+    public MoveIdentity(MoveRecord record) => Id = record.Id;
+
+    /// <summary>Names a move by an object, live or from elsewhere: its Id.</summary>
+    /// <param name="value">The object.</param>
+    public MoveIdentity(PSObject value) => Id = Naming.Id((value.Read("Id") ?? value.BaseObject)?.ToString(), "move", "Get-VMatrixMove");
+
+    /// <summary>The id.</summary>
+    public Guid Id { get; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Id.ToString();
 }
 
 /// <summary>How identities read objects.</summary>
@@ -207,6 +230,9 @@ internal static class Naming
         value.BaseObject is string or ValueType
             ? Convert.ToString(value.BaseObject, CultureInfo.InvariantCulture)
             : value.Read("Name")?.ToString();
+
+    public static Guid Id(string? text, string what, string from) =>
+        Guid.TryParse(text, out var id) ? id : throw new ArgumentException($"'{text}' is not the id of a {what}: an id is a GUID, such as {from} shows.");
 
     public static string Whole(string? name, string what) =>
         string.IsNullOrWhiteSpace(name) ? throw new ArgumentException($"This names no {what}: it has neither an id nor a name.")

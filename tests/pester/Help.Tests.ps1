@@ -58,3 +58,10 @@ Describe 'Help of <Name>' -ForEach $commands {
         }
     }
 }
+
+Describe 'About topics' {
+    It 'are found by Get-Help' {
+        Get-Help about_VMatrix | Should -Match 'stage'
+        @(Get-ChildItem "$Module/en-US/about_*.help.txt").Count | Should -Be @(Get-ChildItem "$PSScriptRoot/../../docs/en-US/about_*.md").Count
+    }
+}

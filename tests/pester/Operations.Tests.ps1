@@ -1,0 +1,85 @@
+# What an operator changes at run time.
+BeforeAll {
+    . "$PSScriptRoot/Shared.ps1"
+    Import-Module $Module
+}
+
+Describe 'A host' {
+    BeforeAll {
+        $env:VMATRIX_POOL = New-TestPool
+        $null = Invoke-VMatrixSwitch
+    }
+    AfterAll { $env:VMATRIX_POOL = $null }
+
+    It 'is emptied, taken out of use, and brought back' {
+        $busy = (Get-VMatrixServer -Stage Matrix)[0].Host
+        $spec = Get-Content -Raw $env:VMATRIX_POOL
+        Suspend-VMatrixHost $busy -WhatIf
+        (Get-VMatrixHost $busy).Suspended | Should -BeFalse
+        $after = Get-VMatrixHost $busy | Suspend-VMatrixHost -PassThru
+        $after.Suspended | Should -BeTrue
+        $after.SuspendedBy | Should -Not -BeNullOrEmpty
+        Get-VMatrixServer -HostName $busy | Should -BeNullOrEmpty
+        (Get-VMatrixServer -Stage Matrix).Service | Sort-Object | Should -Be 'FINANCE', 'SPORTS' -Because 'there was room elsewhere'
+        Get-Content -Raw $env:VMATRIX_POOL | Should -Be $spec
+        (Resume-VMatrixHost $busy -PassThru).Suspended | Should -BeFalse
+        Resume-VMatrixHost $busy
+    }
+
+    It 'that answers is not dead' {
+        $complaints = $null
+        Suspend-VMatrixHost host3, nohost -ConfirmDead -ErrorAction SilentlyContinue -ErrorVariable complaints
+        $complaints.FullyQualifiedErrorId | Should -Be 'HostAlive,VMatrix.Commands.SuspendVMatrixHostCommand', 'HostNotFound,VMatrix.Commands.SuspendVMatrixHostCommand'
+        $complaints.TargetObject | Should -Be 'host3', 'nohost'
+        (Get-VMatrixHost host3).Suspended | Should -BeFalse
+    }
+}
+
+Describe 'A service' {
+    BeforeAll { $env:VMATRIX_POOL = New-TestPool }
+    AfterAll { $env:VMATRIX_POOL = $null }
+
+    It 'is pinned, switched to the pin, and left to the Oracle again' {
+        Set-VMatrixService FINANCE 3 -WhatIf
+        (Get-VMatrixService FINANCE).Pinned | Should -BeNullOrEmpty
+        $after = Get-VMatrixService FINANCE | Set-VMatrixService -Servers 3 -Until (Get-Date).AddHours(1) -PassThru
+        $after.Pinned | Should -Be 3
+        $after.PinnedBy | Should -Not -BeNullOrEmpty
+        Invoke-VMatrixSwitch
+        @(Get-VMatrixServer -Service FINANCE -Stage Matrix).Count | Should -Be 3
+        (Set-VMatrixService FINANCE -Auto -PassThru).Pinned | Should -BeNullOrEmpty
+        $complaints = $null
+        Set-VMatrixService FINANCE -Servers 99 -ErrorAction SilentlyContinue -ErrorVariable complaints
+        $complaints[0].FullyQualifiedErrorId | Should -BeLike 'CountOutOfRange,*'
+    }
+}
+
+Describe 'A move that was cut short' {
+    # A process of its own starts a slow wake and is killed in the middle: what a loss of power leaves behind.
+    It 'is <Done> by <Command>' -ForEach @{ Command = 'Resume-VMatrixMove'; Done = 'Done'; Stage = 'Matrix' }, @{ Command = 'Undo-VMatrixMove'; Done = 'Undone'; Stage = 'Nest' } {
+        $env:VMATRIX_POOL = New-TestPool -Simulation 'bootTime: 3s', 'wakeTime: 3s'
+        $mover = $null
+        try {
+            $server = New-VMatrixServer FINANCE
+            $mover = [System.Diagnostics.Process]::Start([Environment]::ProcessPath, @('-NoProfile', '-NonInteractive', '-Command', "Import-Module '$Module'; Move-VMatrixServer $($server.Id) -Stage Matrix"))
+            $patience = [System.Diagnostics.Stopwatch]::StartNew()
+            while (-not (Get-VMatrixMove -Status Running | Where-Object Step -EQ 'check') -and $patience.Elapsed.TotalSeconds -lt 120) { Start-Sleep -Milliseconds 20 }
+            $mover.Kill()
+            $mover.WaitForExit()
+            $open = @(Get-VMatrixMove -Status Interrupted)
+            $open.Count | Should -Be 1
+            $record = $open | & $Command -PassThru
+            $record.Status | Should -Be $Done
+            $record.Id | Should -Be $open[0].Id
+            Get-VMatrixMove -Status Running, Interrupted, Pending | Should -BeNullOrEmpty
+            (Get-VMatrixServer -Id $server.Id).Stage | Should -Be $Stage
+            $complaints = $null
+            & $Command ([guid]::NewGuid()) -ErrorAction SilentlyContinue -ErrorVariable complaints
+            $complaints[0].FullyQualifiedErrorId | Should -BeLike 'MoveNotFound,*'
+        }
+        finally {
+            if ($mover -and -not $mover.HasExited) { $mover.Kill() }
+            $env:VMATRIX_POOL = $null
+        }
+    }
+}
