@@ -11,11 +11,19 @@ namespace VMatrix;
 /// <content>Switching: sense the load, make a plan, carry it out.</content>
 public sealed partial class PoolSession
 {
+    /// <summary>What planning learns in less than this is soon learned again, and writing it for hundreds of services takes time.</summary>
+    private static readonly TimeSpan s_memoryEvery = TimeSpan.FromMinutes(1);
+
+    /// <summary>A fence script that failed is not run again sooner.</summary>
+    private static readonly TimeSpan s_fenceEvery = TimeSpan.FromMinutes(5);
+
     private readonly Sensor _sensor;
     private readonly Dictionary<string, TimeSpan> _wakeTime = new(StringComparer.OrdinalIgnoreCase);
     private readonly List<Move> _underWay = [];
     private PlannerMemory? _memory;
     private readonly Dictionary<string, IReadOnlyList<ServerState>> _lastSeen = new(StringComparer.OrdinalIgnoreCase);
+    private readonly Dictionary<string, DateTimeOffset> _fenced = new(StringComparer.OrdinalIgnoreCase);
+    private DateTimeOffset _memoryWritten;
     private int _seed;
 
     /// <summary>Senses and makes a plan, stored under its id where the pool has a state folder; changes nothing else.</summary>
@@ -30,7 +38,7 @@ public sealed partial class PoolSession
         var seen = await ObserveAsync(null, cancellation);
         var health = await _sensor.CheckHealthAsync([.. seen.Servers.Where(s => s.Stage is Stage.Matrix)], cancellation);
         _ = await measuring;
-        var now = _clock.GetUtcNow();
+        var now = _clock.GetLocalNow();
         var suspended = SuspendedHosts(now);
         var (servers, dead) = await AddLostAsync(seen, seen.ToStates(Spec, claims.Concat(Claims()), health.ToDictionary(h => h.Key, h => h.Value.Health)), fence, cancellation);
         var output = Planner.Plan(new PlannerInput
@@ -61,7 +69,12 @@ public sealed partial class PoolSession
         _memory = output.Memory;
         if (_state is null)
             return output.Plan;
-        _state.WriteMemory(output.Memory);
+        if (now - _memoryWritten >= s_memoryEvery)
+        {
+            _state.WriteMemory(output.Memory);
+            _memoryWritten = now;
+        }
+
         return _state.StorePlan(output.Plan);
     }
 
@@ -150,7 +163,11 @@ public sealed partial class PoolSession
             }
 
             var last = _lastSeen.TryGetValue(host.Name, out var states) ? [.. states.Where(s => !known.Contains(s.Mark.ServerId))] : Array.Empty<ServerState>();
-            if (_mover is not null && (await _mover.ProveHostDeadAsync(host, [.. last.Select(s => s.Mark.ServerId)], fence, cancellation)).Proven)
+            var now = _clock.GetUtcNow();
+            bool due = fence && (!_fenced.TryGetValue(host.Name, out var before) || now - before >= s_fenceEvery);
+            if (due)
+                _fenced[host.Name] = now;
+            if (_mover is not null && (await _mover.ProveHostDeadAsync(host, [.. last.Select(s => s.Mark.ServerId)], due, cancellation)).Proven)
             {
                 _ = dead.Add(host.Name);
                 if (!_drivers.Hypervisor.Traits.SharedDisks)

@@ -25,6 +25,7 @@ internal sealed class Ordering
     private readonly Dictionary<int, (Guid Move, int Generation, Stage Stage, int Host)> _last = [];
     private readonly List<(int Service, Guid Move)> _licensedGone = [];
     private readonly List<Guid>?[] _onTheWay;
+    private readonly List<Guid>?[] _woken;
     private readonly HashSet<int> _left = [];
 
     // New servers have no mark yet.
@@ -40,6 +41,7 @@ internal sealed class Ordering
         _newName = newName;
         _goal = (int[])_state.At.Clone();
         _onTheWay = new List<Guid>?[_state.Services];
+        _woken = new List<Guid>?[_state.Services];
     }
 
     public IReadOnlyList<Move> Order()
@@ -338,7 +340,9 @@ internal sealed class Ordering
             DependsOn = after,
         };
         if (kind == MoveKind.Relocate && _placement.CauseOf[i] != Cause.Dead)
-            Throttle(s, move.Id, after);
+            Throttle(s, move, after);
+        else if (kind == MoveKind.Wake)
+            (_woken[s] ??= []).Add(move.Id);
         move = move with { DependsOn = after.Count == 0 ? [] : after.ToArray() };
         _moves.Add(move);
         _last[i] = (move.Id, kind == MoveKind.Create ? 0 : generation + 1, to, h);
@@ -391,10 +395,12 @@ internal sealed class Ordering
         }
     }
 
-    /// <summary>Lets a relocation wait for an earlier one of its service, so that not too many are on the way at once.</summary>
-    private void Throttle(int s, Guid move, List<Guid> after)
+    /// <summary>Lets a relocation wait for an earlier one of its service, so that not too many are on the way at once; one that stops its server waits for a server that this plan wakes, to serve meanwhile.</summary>
+    private void Throttle(int s, Move relocation, List<Guid> after)
     {
-        var way = _onTheWay[s] ??= [];
+        var (way, move) = (_onTheWay[s] ??= [], relocation.Id);
+        if (!relocation.Live && _woken[s] is { } woken && way.Count < woken.Count && !after.Contains(woken[way.Count]))
+            after.Add(woken[way.Count]);
         int placed = _placement.Placed(s), window = Math.Max(1, Math.Max(placed / 10, placed - _placement.Grants[s].Needs));
         if (way.Count >= window && !after.Contains(way[way.Count - window]))
             after.Add(way[way.Count - window]);

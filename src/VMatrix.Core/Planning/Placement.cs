@@ -484,6 +484,15 @@ internal sealed class Placement
     private void Thin(int h)
     {
         int mark = State.Mark;
+
+        // What is on its way out already makes room by itself: nobody else has to go for it.
+        for (int i = State.First[h], next; i >= 0; i = next)
+        {
+            next = State.Next[i];
+            if (i >= _input.Servers.Count && State.StillOf[i] == Still.Claimed)
+                State.Set(i, PlacementState.Nowhere);
+        }
+
         var leaving = new List<(int, string)>();
         while (true)
         {

@@ -356,6 +356,37 @@ public sealed class PlannerTests
     }
 
     [Fact]
+    public void Moves_nobody_off_a_host_that_is_crowded_only_until_one_has_left()
+    {
+        var world = new World(2, World.Service("FINANCE") with { Isolation = Isolation.Shared }, World.Service("SPORTS") with { Isolation = Isolation.Shared });
+        world.Pool = world.Pool with { Hosts = world.Pool.Hosts.Select(h => h with { Cores = 2 }).ToArray() };
+        world.Add("FINANCE", Stage.Matrix, "host1");
+        world.Change(world.Add("SPORTS", Stage.Matrix, "host1"), x => x with { Claimed = true, ClaimedTo = Stage.Nest });
+        world.Change(world.Add("FINANCE", Stage.Nest), x => x with { Claimed = true, ClaimedTo = Stage.Matrix, ClaimedHost = "host1" });
+        world.Add("SPORTS", Stage.Matrix, "host2");
+        world.Load("FINANCE", 8);
+        world.Load("SPORTS", 1);
+
+        Assert.DoesNotContain(world.Plan().Moves, m => m.Kind == MoveKind.Relocate);
+    }
+
+    [Fact]
+    public void A_server_that_stops_to_change_hosts_waits_for_one_that_wakes()
+    {
+        var world = new World(4, World.Service("FINANCE"));
+        world.Add("FINANCE", Stage.Matrix, "host1");
+        world.Add("FINANCE", Stage.Nest);
+        world.HostStates[0] = world.HostStates[0] with { Suspended = true };
+        world.Pinned["FINANCE"] = 2;
+        world.Load("FINANCE", 8);
+
+        var plan = world.Plan();
+
+        var wake = Assert.Single(plan.Moves, m => m.Kind == MoveKind.Wake);
+        Assert.Contains(wake.Id, Assert.Single(plan.Moves, m => m.Kind == MoveKind.Relocate).DependsOn);
+    }
+
+    [Fact]
     public void Creates_what_the_nest_lacks_and_wakes_it_after()
     {
         var world = new World(3, World.Service("FINANCE", least: 2));
