@@ -12,6 +12,7 @@ internal static class Program
         [
             SwitchingBench.Create(),
             SwitchingBench.CreateSensitivity(),
+            WakeCommand.Create(),
         ];
         foreach (Command command in commands)
         {

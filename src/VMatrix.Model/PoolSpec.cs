@@ -224,7 +224,7 @@ public sealed record ImageSpec
     /// <summary>True to boot the image once, wait for its health check, keep its memory, and make new servers from that.</summary>
     public bool Warm { get; init; }
 
-    /// <summary>What answers inside the guest: <c>qga</c> (the QEMU guest agent: clock, identity and randomness are set after each wake) or null for nothing.</summary>
+    /// <summary>What answers inside the guest, so that clock, identity and randomness are set after each wake: <c>qga</c> (the QEMU guest agent), <c>vmatrix</c> (the small agent of guests that VMatrix builds itself) or null for nothing.</summary>
     public string? Agent { get; init; }
 }
 

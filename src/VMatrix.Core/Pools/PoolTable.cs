@@ -53,7 +53,7 @@ internal static class PoolTable
         new("memory", nameof(ImageSpec.MemoryBytes), new Size(16 * MiB, 64 * TiB, MiB), "Memory of a server."),
         new("cores", nameof(ImageSpec.Cores), new Whole(1, 4096), "Processor cores of a server.") { Also = ["cpus", "processors"] },
         new("warm", nameof(ImageSpec.Warm), new Flag(), "True to boot the image once, wait for its health check, keep its memory, and make new servers from that."),
-        new("agent", nameof(ImageSpec.Agent), OneOf.Texts("qga"), "What answers inside the guest: qga is the QEMU guest agent, through which clock, identity and randomness are set after each wake.") { Otherwise = "nothing", Example = "qga" },
+        new("agent", nameof(ImageSpec.Agent), OneOf.Texts("qga", "vmatrix"), "What answers inside the guest, so that clock, identity and randomness are set after each wake: qga is the QEMU guest agent, vmatrix the small one of guests that VMatrix builds itself.") { Otherwise = "nothing", Example = "qga" },
     ]);
 
     public static PoolSection Health { get; } = new("health", typeof(HealthSpec), "How to tell that a server works: an HTTP request, never a bare connect.",

@@ -11,13 +11,13 @@ using System.Threading.Tasks;
 namespace VMatrix.Qemu;
 
 /// <summary>
-/// The demo's guest: the distribution's kernel, busybox and the QEMU guest agent in an initial RAM disk. <c>/health</c> is a plain file;
+/// The demo's guest: the distribution's kernel, busybox and an agent of 501 bytes in an initial RAM disk. <c>/health</c> is a plain file;
 /// <c>/</c> names its server and service and takes a stated wall time, one request at a time, so that a server has a real capacity that
 /// does not depend on how many cores this machine has.
 /// </summary>
 public static partial class DemoGuest
 {
-    private const string AptLine = "apt-get install --no-install-recommends linux-image-cloud-amd64 busybox-static qemu-guest-agent";
+    private const string AptLine = "apt-get install --no-install-recommends linux-image-cloud-amd64 busybox-static";
 
     // Debian's cloud kernel has its virtio drivers as modules, and this order is the one of their needs. Missing ones are built in.
     private static readonly string[] s_modules =
@@ -32,6 +32,14 @@ public static partial class DemoGuest
         "f0VMRgIBAQAAAAAAAAAAAAIAPgABAAAAeABAAAAAAABAAAAAAAAAAAAAAAAAAAAAAAAAAEAAOAABAAAAAAAAAAEAAAAFAAAAAAAAAAAAAAAAAEAAAAAAAAAAQAAAAAAArQAAAAAAAACtAAAAAAAAAAAQAAAAAAAA"
         + "uAIAAABIjT0dAAAAMfYPBYnHvgdSAAC4EAAAAA8Ficf337g8AAAADwUvZGV2L3JhbmRvbQA=";
 
+    // DemoAgent.asm, assembled: sets clock, randomness, host name and /run/vmatrix/server at each wake. See GuestAgent for its protocol.
+    private const string Agent =
+        "f0VMRgIBAQAAAAAAAAAAAAIAPgABAAAAeABAAAAAAABAAAAAAAAAAAAAAAAAAAAAAAAAAEAAOAABAAAAAAAAAAEAAAAHAAAAAAAAAAAAAAAAAEAAAAAAAAAAQAAAAAAA9QEAAAAAAAD1CQAAAAAAAAAQAAAAAAAA"
+        + "uAIAAABIjT1DAQAAvgIBAAAPBUmJxLgCAAAASI09OAEAAL4CAAAADwVJicUxwESJ50iNNVABAAC6AAQAAA8FSIXAD477AAAAg/gBD4TXAAAASI1I//bBAQ+FwQAAANHpg/kxD4K2AAAAQYnOSI01FQEAAEiNPQ4F"
+        + "AABmrWYtYWHA4AQI4Kr/yXXwSI0d9wQAALjjAAAAMf9Iid4PBbgBAAAARInvSI1zELogAAAADwW4EAAAAESJ774HUgAAMdIPBUiFwHhZuKoAAABIjXsxD7ZzMA8FSIXAeEW4AgAAAEiNPYAAAAC+QQIAALqkAQAA"
+        + "DwVIhcB4KEmJx7gBAAAARIn/SI1zMUGNVs8PBbgDAAAARIn/DwVIjTVdAAAA6xBIjTVVAAAA6wdIjTVNAAAAuAEAAABEiee6AQAAAA8F6en+//+4PAAAAL8BAAAADwUvZGV2L3R0eVMxAC9kZXYvcmFuZG9tAC9y"
+        + "dW4vdm1hdHJpeC9zZXJ2ZXIAIT8u";
+
     private const string Init = """
         #!/bin/sh
         export PATH=/bin:/sbin:/usr/sbin
@@ -45,19 +53,20 @@ public static partial class DemoGuest
         for module in @MODULES@; do [ ! -f $module.ko ] || insmod $module.ko; done
         cd /
         name=vmatrix
-        service=
+        service=-
+        id=-
         ms=@MS@
         for word in $(cat /proc/cmdline); do
             case $word in
                 vmatrix.name=*) name=${word#*=} ;;
                 vmatrix.service=*) service=${word#*=} ;;
-                vmatrix.id=*) echo ${word#*=} >/run/vmatrix/id ;;
+                vmatrix.id=*) id=${word#*=} ;;
                 vmatrix.ms=*) ms=${word#*=} ;;
             esac
         done
         hostname $name
-        echo $name >/run/vmatrix/name
-        echo $service >/run/vmatrix/service
+        # Who this guest is; its agent writes it anew after each wake.
+        printf '%s\n' $name $service $id >/run/vmatrix/server
         echo $ms >/run/vmatrix/ms
         ip link set lo up
         ip addr add 10.0.2.15/24 dev eth0
@@ -74,7 +83,12 @@ public static partial class DemoGuest
         exec 7<>/run/turn 8<>/run/never
         echo >&7
         httpd -p 80 -h /www
-        if [ -x /usr/sbin/qemu-ga ]; then
+        if [ -x /sbin/vmatrix-agent ]; then
+            # A line at a time, nothing echoed, nothing translated.
+            exec 9<>/dev/ttyS1
+            stty icanon -echo -icrnl -isig -ixon -opost <&9
+            /sbin/vmatrix-agent >/dev/null 2>&1 &
+        else
             port=$(grep -lx org.qemu.guest_agent.0 /sys/class/virtio-ports/*/name 2>/dev/null)
             port=${port%/name}
             [ -z "$port" ] || /usr/sbin/qemu-ga -m virtio-serial -p /dev/${port##*/} -t /run >/dev/console 2>&1 &
@@ -100,17 +114,14 @@ public static partial class DemoGuest
         fi
         trap - TERM INT HUP
         echo >&3
-        read -r name </run/vmatrix/name
-        read -r service </run/vmatrix/service
+        { read -r name; read -r service; } </run/vmatrix/server
         printf 'Content-Type: text/plain\r\nCache-Control: no-store\r\n\r\n%s %s %s\n' "$service" "$name" "$served"
         """;
 
     // What a test asks to see that a woken guest knows who and when it is.
     private const string Facts = """
         #!/bin/sh
-        read -r name </run/vmatrix/name
-        read -r service </run/vmatrix/service
-        read -r id </run/vmatrix/id
+        { read -r name; read -r service; read -r id; } </run/vmatrix/server
         read -r host </proc/sys/kernel/hostname
         printf 'Content-Type: text/plain\r\nCache-Control: no-store\r\n\r\nname=%s\nservice=%s\nid=%s\nhostname=%s\n' "$name" "$service" "$id" "$host"
         echo "time=$(date +%s)"
@@ -123,11 +134,14 @@ public static partial class DemoGuest
     /// <param name="cancellation">Ends the call.</param>
     /// <returns>An image for a pool file: warm, with the agent, 128 MiB.</returns>
     /// <exception cref="VMatrixException"><c>DemoGuestMissing</c> with the line that installs what is missing.</exception>
-    public static async Task<ImageSpec> BuildAsync(string folder, TimeSpan requestTime, CancellationToken cancellation)
+    public static Task<ImageSpec> BuildAsync(string folder, TimeSpan requestTime, CancellationToken cancellation) =>
+        BuildAsync(folder, requestTime, GuestAgent.Own, cancellation);
+
+    /// <summary>Builds the guest with the agent of one's choice: its own, or the QEMU guest agent of this machine.</summary>
+    internal static async Task<ImageSpec> BuildAsync(string folder, TimeSpan requestTime, string agent, CancellationToken cancellation)
     {
         var (kernel, release) = FindKernel();
         var busybox = FindBusybox();
-        var agent = ((string[])["/usr/sbin/qemu-ga", "/usr/bin/qemu-ga"]).FirstOrDefault(File.Exists) ?? throw Missing("the QEMU guest agent");
 
         using var archive = new CpioArchive();
         foreach (var path in (string[])["bin", "dev", "etc", "lib", "lib/modules", "proc", "run", "sbin", "sys", "tmp", "usr", "usr/sbin", "var", "www", "www/cgi-bin"])
@@ -138,14 +152,19 @@ public static partial class DemoGuest
         archive.AddLink("var/run", "../run");
         archive.AddFile("bin/busybox", await File.ReadAllBytesAsync(busybox, cancellation), executable: true);
         archive.AddLink("bin/sh", "busybox");
-        archive.AddFile("sbin/vmatrix-reseed", Convert.FromBase64String(Reseed), executable: true);
-
-        // The agent runs hwclock after it has set the time; under emulation the hardware's clock is the host's and is right already.
-        archive.AddFile("sbin/hwclock", "#!/bin/sh\n"u8.ToArray(), executable: true);
-        archive.AddFile("usr/sbin/qemu-ga", await File.ReadAllBytesAsync(agent, cancellation), executable: true);
-        foreach (var library in await LibrariesAsync(agent, cancellation))
+        if (agent == GuestAgent.Own)
         {
-            archive.AddFile(library.TrimStart('/'), await File.ReadAllBytesAsync(library, cancellation), executable: true);
+            archive.AddFile("sbin/vmatrix-agent", Convert.FromBase64String(Agent), executable: true);
+        }
+        else
+        {
+            var program = ((string[])["/usr/sbin/qemu-ga", "/usr/bin/qemu-ga"]).FirstOrDefault(File.Exists) ?? throw Missing("the QEMU guest agent");
+            archive.AddFile("sbin/vmatrix-reseed", Convert.FromBase64String(Reseed), executable: true);
+            archive.AddFile("usr/sbin/qemu-ga", await File.ReadAllBytesAsync(program, cancellation), executable: true);
+            foreach (var library in await LibrariesAsync(program, cancellation))
+            {
+                archive.AddFile(library.TrimStart('/'), await File.ReadAllBytesAsync(library, cancellation), executable: true);
+            }
         }
 
         var modules = Path.Combine("/lib/modules", release, "kernel");
@@ -171,7 +190,7 @@ public static partial class DemoGuest
             Append = "console=ttyS0 quiet panic=0",
             MemoryBytes = 128L << 20,
             Warm = true,
-            Agent = "qga",
+            Agent = agent,
         };
         await ReplaceAsync(image.Kernel, await File.ReadAllBytesAsync(kernel, cancellation), cancellation);
 

@@ -11,10 +11,16 @@ using VMatrix.Drivers;
 
 namespace VMatrix.Qemu;
 
-/// <summary>Talks to the QEMU guest agent inside a server. Whoever calls has the monitor open, and with it the turn.</summary>
+/// <summary>Talks to the agent inside a server: QEMU's own guest agent, or the one of guests that are made for VMatrix. Whoever calls has the monitor open, and with it the turn.</summary>
 internal static class GuestAgent
 {
-    /// <summary>True when an agent has opened its port inside; false while the guest boots.</summary>
+    /// <summary>The agent of guests that are made for VMatrix.</summary>
+    public const string Own = "vmatrix";
+
+    /// <summary>The QEMU guest agent.</summary>
+    public const string Qemu = "qga";
+
+    /// <summary>True when an agent has opened its port inside; false while the guest boots. A serial port does not tell: it is always open.</summary>
     public static async Task<bool> IsThereAsync(Monitor monitor, CancellationToken cancellation)
     {
         foreach (var device in (await monitor.AskAsync("query-chardev", null, cancellation))?.AsArray() ?? [])
@@ -29,13 +35,18 @@ internal static class GuestAgent
     }
 
     /// <summary>True when the agent answers in time.</summary>
-    public static async Task<bool> AnswersAsync(GuestProcess guest, TimeSpan limit, CancellationToken cancellation)
+    public static async Task<bool> AnswersAsync(GuestProcess guest, string agent, TimeSpan limit, CancellationToken cancellation)
     {
         using var timer = new CancellationTokenSource(limit, guest.Clock);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(timer.Token, cancellation);
         try
         {
-            using var peer = await JsonPeer.AgentAsync(guest.Sockets + ".qga", either.Token);
+            if (agent == Own)
+            {
+                return await ExchangeOwnAsync(guest, "\n", '.', either.Token);
+            }
+
+            using var peer = await JsonPeer.AgentAsync(guest.Sockets + ".agent", either.Token);
             return true;
         }
         catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
@@ -52,47 +63,20 @@ internal static class GuestAgent
     /// Tells a guest that was just woken who it is and what time it is, and makes its random numbers its own: a woken clock is late by the
     /// whole sleep, and clones of one memory have one name and draw identical numbers.
     /// </summary>
-    public static async Task GreetAsync(GuestProcess guest, ServerMark mark, TimeSpan limit, CancellationToken cancellation)
+    public static async Task GreetAsync(GuestProcess guest, string agent, ServerMark mark, TimeSpan limit, CancellationToken cancellation)
     {
         using var timer = new CancellationTokenSource(limit, guest.Clock);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(timer.Token, cancellation);
         try
         {
-            using var peer = await JsonPeer.AgentAsync(guest.Sockets + ".qga", either.Token);
-            var started = await peer.AskAsync("guest-exec", new JsonObject
+            if (agent == Own)
             {
-                ["path"] = "/bin/sh",
-                ["arg"] = new JsonArray("-s"),
-                ["input-data"] = Convert.ToBase64String(Encoding.UTF8.GetBytes(Script(mark))),
-            }, either.Token);
-            var process = started!["pid"]!.GetValue<int>();
-            while (true)
-            {
-                var status = await peer.AskAsync("guest-exec-status", new JsonObject { ["pid"] = process }, either.Token);
-                if (status!["exited"]!.GetValue<bool>())
-                {
-                    var code = status["exitcode"]?.GetValue<int>() ?? -1;
-                    if (code != 0)
-                    {
-                        throw new VMatrixException("GreetingFailed", VMatrixErrorKind.Failed, $"Server {mark.Name} woke, but the script that gives it its name and randomness ended with exit code {code} inside; look at the image's agent.");
-                    }
-
-                    break;
-                }
-
-                await Task.Delay(TimeSpan.FromMilliseconds(2), guest.Clock, either.Token);
+                await GreetOwnAsync(guest, mark, either.Token);
             }
-
-            // The clock is set before the agent runs hwclock, which takes up to a second in some guests: its answer is not waited for long.
-            var now = (guest.Clock.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks * 100;
-            using var shortly = new CancellationTokenSource(TimeSpan.FromMilliseconds(250), guest.Clock);
-            using var whichever = CancellationTokenSource.CreateLinkedTokenSource(shortly.Token, either.Token);
-            try
+            else
             {
-                await peer.AskAsync("guest-set-time", new JsonObject { ["time"] = now }, whichever.Token);
-            }
-            catch (OperationCanceledException) when (shortly.IsCancellationRequested)
-            {
+                using var peer = await JsonPeer.AgentAsync(guest.Sockets + ".agent", either.Token);
+                await GreetByScriptAsync(peer, guest.Clock, mark, either.Token);
             }
         }
         catch (OperationCanceledException e) when (!cancellation.IsCancellationRequested)
@@ -104,6 +88,88 @@ internal static class GuestAgent
             throw Silent(mark, limit, e);
         }
     }
+
+    /// <summary>
+    /// The agent of guests that are made for VMatrix (DemoAgent.asm): lines of text over the second serial port, one exchange a wake, and
+    /// no program started inside; a shell costs a quarter of a second of processor under emulation, more than the rest of the wake.
+    /// An empty line is answered with '.'. Any other is a message, each byte as two letters from 'a' to 'p', answered with '!' when all
+    /// of it was done and with '?' when not: seconds and nanoseconds since 1970 (8 bytes each, little-endian), 32 random bytes, the length
+    /// of the host name (one byte), and the text of /run/vmatrix/server, which begins with the host name.
+    /// </summary>
+    private static async Task GreetOwnAsync(GuestProcess guest, ServerMark mark, CancellationToken cancellation)
+    {
+        var name = Encoding.UTF8.GetBytes(mark.Name);
+        var text = Encoding.UTF8.GetBytes($"{mark.Name}\n{mark.Service}\n{mark.ServerId:D}\n");
+        const int MostHostName = 63, MostText = 400;
+        if (text.Length > MostText)
+        {
+            throw new VMatrixException("NameTooLong", VMatrixErrorKind.InvalidInput, $"The names of server {mark.Name} and of its service {mark.Service} are too long for the guest's agent: {text.Length} bytes where {MostText} are allowed.");
+        }
+
+        var now = Now(guest.Clock);
+        byte[] message = [.. BitConverter.GetBytes(now / 1_000_000_000), .. BitConverter.GetBytes(now % 1_000_000_000), .. RandomNumberGenerator.GetBytes(32), (byte)Math.Min(name.Length, MostHostName), .. text];
+        var line = new StringBuilder();
+        foreach (var b in message)
+        {
+            line.Append((char)('a' + (b >> 4))).Append((char)('a' + (b & 15)));
+        }
+
+        // The empty line first ends whatever a client that was cut short has left in the guest's terminal.
+        if (!await ExchangeOwnAsync(guest, $"\n{line}\n", '!', cancellation))
+        {
+            throw new VMatrixException("GreetingFailed", VMatrixErrorKind.Failed, $"Server {mark.Name} woke, but its agent could not set its clock, name and randomness.");
+        }
+    }
+
+    /// <summary>Sends a line and waits for an answer; false when the agent refuses it.</summary>
+    private static async Task<bool> ExchangeOwnAsync(GuestProcess guest, string line, char good, CancellationToken cancellation)
+    {
+        using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        await socket.ConnectAsync(new UnixDomainSocketEndPoint(guest.Sockets + ".agent"), cancellation);
+        await socket.SendAsync(Encoding.ASCII.GetBytes(line), SocketFlags.None, cancellation);
+        var answer = new byte[1];
+        while (await socket.ReceiveAsync(answer, SocketFlags.None, cancellation) == 1)
+        {
+            if (answer[0] == good)
+            {
+                return true;
+            }
+
+            if (answer[0] == '?')
+            {
+                return false;
+            }
+        }
+
+        throw new IOException("QEMU hung up.");
+    }
+
+    private static async Task GreetByScriptAsync(JsonPeer peer, TimeProvider clock, ServerMark mark, CancellationToken cancellation)
+    {
+        var started = await peer.AskAsync("guest-exec", new JsonObject
+        {
+            ["path"] = "/bin/sh",
+            ["arg"] = new JsonArray("-s"),
+            ["input-data"] = Convert.ToBase64String(Encoding.UTF8.GetBytes(Script(mark))),
+        }, cancellation);
+        var process = started!["pid"]!.GetValue<int>();
+        JsonNode status;
+        while (!(status = (await peer.AskAsync("guest-exec-status", new JsonObject { ["pid"] = process }, cancellation))!)["exited"]!.GetValue<bool>())
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(4), clock, cancellation);
+        }
+
+        var code = status["exitcode"]?.GetValue<int>() ?? -1;
+        if (code != 0)
+        {
+            throw new VMatrixException("GreetingFailed", VMatrixErrorKind.Failed, $"Server {mark.Name} woke, but the script that gives it its name and randomness ended with exit code {code} inside; look at the image's agent.");
+        }
+
+        // The agent sets the clock at once and then runs hwclock, which takes up to a second in some guests: nobody waits for that.
+        await peer.TellAsync("guest-set-time", new JsonObject { ["time"] = Now(clock) }, cancellation);
+    }
+
+    private static long Now(TimeProvider clock) => (clock.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks * 100;
 
     private static VMatrixException Silent(ServerMark mark, TimeSpan limit, Exception inner) => new("AgentSilent", VMatrixErrorKind.Timeout, string.Create(CultureInfo.InvariantCulture,
         $"Server {mark.Name} woke, but its guest agent did not take its name and the time within {limit.TotalSeconds:0.#} s ({inner.Message}) Try again, or look at its console."), inner)
@@ -120,10 +186,8 @@ internal static class GuestAgent
         // Bytes written to urandom are mixed in at once but drawn from only after the next reseed, up to a minute later: RNDRESEEDCRNG
         // (0x5207) asks for it now. Shell builtins throughout, because each program started costs milliseconds under emulation.
         return $"""
-            mkdir -p /run/vmatrix
-            echo {Quote(mark.Name)} >/run/vmatrix/name
-            echo {Quote(mark.Service)} >/run/vmatrix/service
-            echo {mark.ServerId:D} >/run/vmatrix/id
+            [ -d /run/vmatrix ] || mkdir -p /run/vmatrix
+            printf '%s\n' {Quote(mark.Name)} {Quote(mark.Service)} {mark.ServerId:D} >/run/vmatrix/server
             echo {Quote(mark.Name)} >/proc/sys/kernel/hostname
             [ ! -f /etc/hostname ] || echo {Quote(mark.Name)} >/etc/hostname
             printf '{random}' >/dev/urandom

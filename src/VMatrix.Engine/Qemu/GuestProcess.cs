@@ -129,14 +129,14 @@ internal sealed partial record GuestProcess(int Id, int Port, string Sockets, Ti
         return false;
     }
 
-    /// <summary>Launches QEMU on a folder and waits until its monitor answers.</summary>
+    /// <summary>Launches QEMU on a folder, waits until its monitor answers and returns it open.</summary>
     /// <param name="folder">The folder.</param>
     /// <param name="runtimeFolder">Where sockets go.</param>
     /// <param name="build">Makes the command line for a port and a socket path.</param>
     /// <param name="temporary">True for a guest that must not outlive this process; the returned process then ends it when disposed.</param>
     /// <param name="clock">The clock.</param>
     /// <param name="cancellation">Ends the call, and the guest.</param>
-    public static async Task<(GuestProcess Guest, Process? Keeper)> LaunchAsync(ServerFolder folder, string runtimeFolder, Func<int, string, IReadOnlyList<string>> build, bool temporary, TimeProvider clock, CancellationToken cancellation)
+    public static async Task<(GuestProcess Guest, Monitor Monitor, Process? Keeper)> LaunchAsync(ServerFolder folder, string runtimeFolder, Func<int, string, IReadOnlyList<string>> build, bool temporary, TimeProvider clock, CancellationToken cancellation)
     {
         const int MostPorts = 5;
         var sockets = SocketsOf(folder, runtimeFolder);
@@ -159,13 +159,17 @@ internal sealed partial record GuestProcess(int Id, int Port, string Sockets, Ti
             };
             var keeper = QemuTools.Start(start);
             var keep = false;
+            var turn = new FileStream(sockets + ".turn", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+            JsonPeer? peer = null;
             try
             {
-                await AnswersAsync(keeper, sockets + ".qmp", clock, cancellation);
+                peer = await AnswersAsync(keeper, sockets + ".qmp", clock, cancellation);
                 if (await FindAsync(folder, clock, cancellation) is { } guest)
                 {
                     keep = temporary;
-                    return (guest, temporary ? keeper : null);
+                    var monitor = new Monitor(guest, peer, turn);
+                    (peer, turn) = (null, null!);
+                    return (guest, monitor, temporary ? keeper : null);
                 }
 
                 throw new IOException("QEMU ended at once.");
@@ -201,6 +205,12 @@ internal sealed partial record GuestProcess(int Id, int Port, string Sockets, Ti
             }
             finally
             {
+                peer?.Dispose();
+                if (turn is not null)
+                {
+                    await turn.DisposeAsync();
+                }
+
                 if (!keep)
                 {
                     keeper.Dispose();
@@ -209,7 +219,7 @@ internal sealed partial record GuestProcess(int Id, int Port, string Sockets, Ti
         }
     }
 
-    private static async Task AnswersAsync(Process launched, string socket, TimeProvider clock, CancellationToken cancellation)
+    private static async Task<JsonPeer> AnswersAsync(Process launched, string socket, TimeProvider clock, CancellationToken cancellation)
     {
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60), clock);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellation);
@@ -224,8 +234,7 @@ internal sealed partial record GuestProcess(int Id, int Port, string Sockets, Ti
             {
                 try
                 {
-                    using var peer = await JsonPeer.MonitorAsync(socket, either.Token);
-                    return;
+                    return await JsonPeer.MonitorAsync(socket, either.Token);
                 }
                 catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionRefused)
                 {
@@ -373,7 +382,7 @@ internal sealed partial record GuestProcess(int Id, int Port, string Sockets, Ti
     private static void DeleteSockets(string sockets)
     {
         File.Delete(sockets + ".qmp");
-        File.Delete(sockets + ".qga");
+        File.Delete(sockets + ".agent");
         File.Delete(sockets + ".turn");
     }
 }

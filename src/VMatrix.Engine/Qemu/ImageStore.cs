@@ -89,9 +89,9 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
             throw new VMatrixException("ImageEmpty", VMatrixErrorKind.InvalidInput, $"The image of service {service.Name} has neither a disk nor a kernel; give it one of them in the pool file.");
         }
 
-        if (image.Agent is not (null or "qga"))
+        if (image.Agent is not (null or GuestAgent.Qemu or GuestAgent.Own))
         {
-            throw new VMatrixException("AgentUnknown", VMatrixErrorKind.InvalidInput, $"The image of service {service.Name} asks for the agent '{image.Agent}'; the qemu driver knows qga and none.");
+            throw new VMatrixException("AgentUnknown", VMatrixErrorKind.InvalidInput, $"The image of service {service.Name} asks for the agent '{image.Agent}'; the qemu driver knows qga, vmatrix and none.");
         }
 
         var root = ServiceFolder(service.Name);
@@ -175,7 +175,7 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
             disks = [making.Overlay, Path.Combine(making.Path, Gold)];
         }
 
-        var (process, keeper) = await GuestProcess.LaunchAsync(making, runtimeFolder, (port, sockets) => QemuCommandLine.Build(guest, new RunSettings
+        var (process, monitor, keeper) = await GuestProcess.LaunchAsync(making, runtimeFolder, (port, sockets) => QemuCommandLine.Build(guest, new RunSettings
         {
             Id = Guid.Empty,
             Name = service.Name,
@@ -188,6 +188,7 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
             Disks = disks,
         }), temporary: true, clock, cancellation);
         using var ended = keeper;
+        await using var open = monitor;
         try
         {
             var began = clock.GetTimestamp();
@@ -201,12 +202,11 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
                 await Task.Delay(TimeSpan.FromMilliseconds(20), clock, cancellation);
             }
 
-            await using var monitor = await process.OpenAsync(TimeSpan.FromSeconds(10), cancellation);
-            while (guest.Agent is not null && !(await GuestAgent.IsThereAsync(monitor, cancellation) && await GuestAgent.AnswersAsync(process, TimeSpan.FromSeconds(5), cancellation)))
+            while (guest.Agent is { } agent && !(await GuestAgent.IsThereAsync(monitor, cancellation) && await GuestAgent.AnswersAsync(process, agent, TimeSpan.FromSeconds(5), cancellation)))
             {
                 if (clock.GetElapsedTime(began) > service.Health.StartTimeout)
                 {
-                    throw NotWarm(service, making, "its guest agent does not answer; install qemu-guest-agent in it, or take agent: qga out of its image");
+                    throw NotWarm(service, making, $"its agent does not answer; install it in the guest, or take agent: {agent} out of its image");
                 }
 
                 await Task.Delay(TimeSpan.FromMilliseconds(20), clock, cancellation);

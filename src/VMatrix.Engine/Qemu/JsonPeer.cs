@@ -84,13 +84,7 @@ internal sealed class JsonPeer : IDisposable
     /// <exception cref="IOException">The peer hung up.</exception>
     public async Task<JsonNode?> AskAsync(string command, JsonObject? arguments, CancellationToken cancellation, SafeHandle? file = null)
     {
-        var id = ++_nextId;
-        var request = new JsonObject { ["execute"] = command, ["id"] = id };
-        if (arguments is not null)
-        {
-            request["arguments"] = arguments;
-        }
-
+        var (id, request) = Request(command, arguments);
         if (file is null)
         {
             await SendAsync(request, cancellation);
@@ -100,6 +94,23 @@ internal sealed class JsonPeer : IDisposable
             Native.SendWithHandle(_socket, Encoding.UTF8.GetBytes(request.ToJsonString() + "\n"), file);
         }
 
+        return await AnswerAsync(id, command, cancellation);
+    }
+
+    private (int Id, JsonObject Request) Request(string command, JsonObject? arguments)
+    {
+        var id = ++_nextId;
+        var request = new JsonObject { ["execute"] = command, ["id"] = id };
+        if (arguments is not null)
+        {
+            request["arguments"] = arguments;
+        }
+
+        return (id, request);
+    }
+
+    private async Task<JsonNode?> AnswerAsync(int id, string command, CancellationToken cancellation)
+    {
         while (true)
         {
             var answer = await ReadLineAsync(cancellation);
@@ -122,9 +133,11 @@ internal sealed class JsonPeer : IDisposable
     public Task TellAsync(string command, JsonObject arguments, CancellationToken cancellation) =>
         SendAsync(new JsonObject { ["execute"] = command, ["arguments"] = arguments }, cancellation);
 
-    private async Task SendAsync(JsonObject request, CancellationToken cancellation)
+    private Task SendAsync(JsonObject request, CancellationToken cancellation) => SendAsync(request.ToJsonString() + "\n", cancellation);
+
+    private async Task SendAsync(string lines, CancellationToken cancellation)
     {
-        var bytes = Encoding.UTF8.GetBytes(request.ToJsonString() + "\n");
+        var bytes = Encoding.UTF8.GetBytes(lines);
         for (var sent = 0; sent < bytes.Length;)
         {
             sent += await _socket.SendAsync(bytes.AsMemory(sent), SocketFlags.None, cancellation);

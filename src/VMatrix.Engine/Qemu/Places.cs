@@ -105,6 +105,8 @@ internal sealed class Places(PoolSpec pool)
         _ = Get(from, server);
         Directory.CreateDirectory(to);
         Delete(arriving);
+
+        // Inside one file system a loss of power takes a later change back before an earlier one: nothing has to be flushed.
         if (!Native.TryRename(source, target))
         {
             await CopyAsync(source, arriving, cancellation);
@@ -122,9 +124,6 @@ internal sealed class Places(PoolSpec pool)
             Native.FlushFolder(to);
             Delete(Path.Combine(from, Leaving + id));
         }
-
-        Native.FlushFolder(to);
-        Native.FlushFolder(from);
     }
 
     /// <summary>Ends a move between file systems that was cut short: it is either done (the server is at its target) or it never was.</summary>

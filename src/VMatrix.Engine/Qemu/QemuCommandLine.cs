@@ -101,9 +101,14 @@ internal static class QemuCommandLine
         // Without restrict=on a guest reaches this machine's own loopback. Without romfile= each boot loads a network boot ROM.
         line.AddRange(["-netdev", string.Create(CultureInfo.InvariantCulture, $"user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:{run.Port}-:{guest.Port}"), "-device", "virtio-net-pci,netdev=net,romfile="]);
         line.AddRange(["-device", "virtio-rng-pci", "-device", "pvpanic-pci"]);
-        if (guest.Agent is not null)
+        if (guest.Agent == GuestAgent.Own)
         {
-            line.AddRange(["-device", "virtio-serial-pci", "-chardev", $"socket,id=agent,path={Escape(run.Sockets)}.qga,server=on,wait=off", "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]);
+            // The second serial port: unlike a virtio port it has a listener whether or not we are connected.
+            line.AddRange(["-chardev", $"socket,id=agent,path={Escape(run.Sockets)}.agent,server=on,wait=off", "-serial", "chardev:agent"]);
+        }
+        else if (guest.Agent is not null)
+        {
+            line.AddRange(["-device", "virtio-serial-pci", "-chardev", $"socket,id=agent,path={Escape(run.Sockets)}.agent,server=on,wait=off", "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]);
         }
 
         if (run.State is not null)

@@ -162,12 +162,13 @@ public sealed class QemuHypervisor : IHypervisor
                 };
             }
 
-            if (guest?.Agent is not null && await GuestAgent.IsThereAsync(monitor, cancellation) && !await GuestAgent.AnswersAsync(process, s_agentPatience * slack, cancellation))
+            var run = folder.ReadRun();
+            if (guest?.Agent is { } agent && MayAsk(machine, run) && await GuestAgent.IsThereAsync(monitor, cancellation) && !await GuestAgent.AnswersAsync(process, agent, s_agentPatience * slack, cancellation))
             {
-                return machine with { Health = ServerHealth.Hung, Problem = Told("The guest agent does not answer", folder) };
+                return machine with { Health = ServerHealth.Hung, Problem = Told("The guest's agent does not answer", folder) };
             }
 
-            return folder.ReadRun() is { Ungreeted: true }
+            return run is { Ungreeted: true }
                 ? machine with { Problem = "It was woken and has not been told its name and the time yet" }
                 : machine;
         }
@@ -188,6 +189,10 @@ public sealed class QemuHypervisor : IHypervisor
                 : await ReadMachineAsync(folder, name, cancellation);
         }
     }
+
+    /// <summary>A guest that boots has no agent yet, and is not hung for that while its start may take.</summary>
+    private bool MayAsk(Machine machine, RunFacts? run) => run is not null && (run.Woken
+        || _clock.GetUtcNow() - run.StartedAt > (_pool.Services.FirstOrDefault(s => s.Name == machine.Mark?.Service)?.Health ?? new HealthSpec()).StartTimeout);
 
     private static string Told(string what, ServerFolder folder) =>
         folder.ConsoleEnd() is { Length: > 0 } end ? $"{what.TrimEnd('.')}. The end of its console:\n{end}" : $"{what.TrimEnd('.')}. Its console is empty.";
@@ -333,7 +338,8 @@ public sealed class QemuHypervisor : IHypervisor
         {
             if (await GuestProcess.FindAsync(folder, _clock, cancellation) is { } live && !await EndIfDeadAsync(live, folder, cancellation))
             {
-                return await GoOnAsync(live, folder, guest, mark, null, cancellation);
+                await using var monitor = await live.OpenAsync(s_changePatience, cancellation);
+                return await GoOnAsync(live, monitor, folder, guest, mark, null, cancellation);
             }
 
             RefuseSecondCopy(server, place);
@@ -386,12 +392,13 @@ public sealed class QemuHypervisor : IHypervisor
             folder.WriteGuest(guest);
         }
 
-        folder.WriteRun(new RunFacts { StartedAt = _clock.GetUtcNow(), Host = on.Name, Ungreeted = state is not null && guest.Agent is not null });
+        folder.WriteRun(new RunFacts { StartedAt = _clock.GetUtcNow(), Host = on.Name, Woken = state is not null, Ungreeted = state is not null && guest.Agent is not null });
         var sum = state is null ? null : MemoryState.SumAsync(folder.State, cancellation);
         GuestProcess? process = null;
+        Monitor? monitor = null;
         try
         {
-            (process, _) = await GuestProcess.LaunchAsync(folder, _runtimeFolder, (port, sockets) => QemuCommandLine.Build(guest, new RunSettings
+            (process, monitor, _) = await GuestProcess.LaunchAsync(folder, _runtimeFolder, (port, sockets) => QemuCommandLine.Build(guest, new RunSettings
             {
                 Id = mark.ServerId,
                 Name = mark.Name,
@@ -404,7 +411,7 @@ public sealed class QemuHypervisor : IHypervisor
                 Disks = guest.Disk ? [folder.Overlay, .. _images.Disks(mark.Service, image)] : [],
                 State = state is null ? null : folder.State,
             }), temporary: false, _clock, cancellation);
-            return await GoOnAsync(process, folder, guest, mark, sum, cancellation);
+            return await GoOnAsync(process, monitor, folder, guest, mark, sum, cancellation);
         }
         catch (Exception e) when (folder.ReadState() is not null || process is null)
         {
@@ -426,6 +433,11 @@ public sealed class QemuHypervisor : IHypervisor
         }
         finally
         {
+            if (monitor is not null)
+            {
+                await monitor.DisposeAsync();
+            }
+
             if (sum is not null)
             {
                 await sum.ContinueWith(static t => _ = t.Exception, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
@@ -438,20 +450,20 @@ public sealed class QemuHypervisor : IHypervisor
 
     /// <summary>Takes a live process to a running guest that knows its name, from wherever an earlier call left it.</summary>
     /// <param name="process">The process.</param>
+    /// <param name="monitor">Its monitor.</param>
     /// <param name="folder">Its folder.</param>
     /// <param name="guest">What it is.</param>
     /// <param name="mark">Who it is.</param>
     /// <param name="sum">The checksum of the state file when it is being computed already; null to compute it when it counts.</param>
     /// <param name="cancellation">Ends the call.</param>
-    private async Task<string> GoOnAsync(GuestProcess process, ServerFolder folder, GuestFacts guest, ServerMark mark, Task<string>? sum, CancellationToken cancellation)
+    private async Task<string> GoOnAsync(GuestProcess process, Monitor monitor, ServerFolder folder, GuestFacts guest, ServerMark mark, Task<string>? sum, CancellationToken cancellation)
     {
         try
         {
-            await using var monitor = await process.OpenAsync(s_changePatience, cancellation);
             string status;
             while ((status = await monitor.StatusAsync(cancellation)) == "inmigrate")
             {
-                await Task.Delay(TimeSpan.FromMilliseconds(2), _clock, cancellation);
+                await Task.Delay(TimeSpan.FromMilliseconds(4), _clock, cancellation);
             }
 
             // After a save that was cut short ("postmigrate") the memory is QEMU's own; otherwise it came from the file.
@@ -471,7 +483,7 @@ public sealed class QemuHypervisor : IHypervisor
 
             if (folder.ReadRun() is { Ungreeted: true } run && guest.Agent is not null)
             {
-                await GuestAgent.GreetAsync(process, mark, TimeSpan.FromSeconds(10 * Math.Max(1, Volatile.Read(ref _starting))), cancellation);
+                await GuestAgent.GreetAsync(process, guest.Agent, mark, TimeSpan.FromSeconds(10 * Math.Max(1, Volatile.Read(ref _starting))), cancellation);
                 folder.WriteRun(run with { Ungreeted = false });
             }
 

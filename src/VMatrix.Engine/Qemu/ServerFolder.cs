@@ -47,6 +47,9 @@ internal sealed record RunFacts
     /// <summary>The host it was started on.</summary>
     public required string Host { get; init; }
 
+    /// <summary>True when it was woken, false when it boots.</summary>
+    public required bool Woken { get; init; }
+
     /// <summary>True while the guest was woken and does not know yet who and when it is.</summary>
     public required bool Ungreeted { get; init; }
 }
@@ -120,7 +123,8 @@ internal sealed class ServerFolder(string path)
 
     public void WriteGuest(GuestFacts facts) => Write(GuestFile, facts);
 
-    public void WriteRun(RunFacts facts) => Write(RunFile, facts);
+    /// <summary>Not flushed: after a loss of power nothing runs, whatever it says.</summary>
+    public void WriteRun(RunFacts facts) => Write(RunFile, facts, flush: false);
 
     public void WriteState(StateFacts facts) => Write(StateFactsFile, facts);
 
@@ -198,18 +202,21 @@ internal sealed class ServerFolder(string path)
         }
     }
 
-    /// <summary>Writes a file beside its place, flushes it and renames it over the old one.</summary>
-    public static void Write<T>(string path, T value)
+    /// <summary>Writes a file beside its place, flushes it unless told otherwise, and renames it over the old one.</summary>
+    public static void Write<T>(string path, T value, bool flush = true)
     {
         var next = path + ".next";
         using (var file = new FileStream(next, FileMode.Create, FileAccess.Write))
         {
             JsonSerializer.Serialize(file, value, s_json);
-            file.Flush(flushToDisk: true);
+            file.Flush(flush);
         }
 
         File.Move(next, path, overwrite: true);
-        Native.FlushFolder(System.IO.Path.GetDirectoryName(path)!);
+        if (flush)
+        {
+            Native.FlushFolder(System.IO.Path.GetDirectoryName(path)!);
+        }
     }
 
     private string At(string name) => System.IO.Path.Combine(Path, name);

@@ -118,7 +118,7 @@ internal static class DemoCommand
                 most: 2
                 listen: 127.0.0.1:18080
                 isolation: shared
-                image: { kernel: guest/vmlinuz, initrd: guest/initrd, append: "console=ttyS0 quiet panic=0", memory: 128 MiB, warm: false, agent: qga }
+                image: { kernel: guest/vmlinuz, initrd: guest/initrd, append: "console=ttyS0 quiet panic=0", memory: 128 MiB, warm: false, agent: vmatrix }
                 health: { path: /health }
             nest: { folder: nest }
             balancer: { kind: haproxy, own: true }

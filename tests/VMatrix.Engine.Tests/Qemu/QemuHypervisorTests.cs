@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.IO;
 using System.Linq;
+using System.Net.Sockets;
 using System.Text.Json.Nodes;
 using System.Threading.Tasks;
 using VMatrix.Drivers;
@@ -290,22 +291,52 @@ public sealed class QemuHypervisorTests(QemuImage image)
         await lab.StartAsync(server);
     }
 
-    [Fact]
+    [QemuAgentFact]
     [Trait("Category", "Long")]
-    public async Task A_guest_that_panics_or_powers_off_is_told_and_can_be_started_again()
+    public async Task A_guest_with_the_QEMU_agent_wakes_as_itself_and_its_panic_and_power_off_are_told()
+    {
+        await using var lab = await image.LabAsync(await DemoGuest.BuildAsync(Path.Combine(image.Folder, "qga"), TimeSpan.FromMilliseconds(20), GuestAgent.Qemu, default));
+        var servers = new[] { await lab.DormantAsync("web1"), await lab.DormantAsync("web2") };
+        var facts = await Task.WhenAll(servers.Select(async server => await QemuLab.FactsAsync(await lab.StartAsync(server))));
+        Assert.Equal(["web1", "web2"], facts.Select(f => f["name"]));
+        Assert.Equal(["web1", "web2"], facts.Select(f => f["hostname"]));
+        Assert.NotEqual(facts[0]["random"], facts[1]["random"]);
+        Assert.InRange(long.Parse(facts[0]["time"], CultureInfo.InvariantCulture) - DateTimeOffset.UtcNow.ToUnixTimeSeconds(), -2, 2);
+
+        await AgentAsync(servers[0], "echo c >/proc/sysrq-trigger");
+        var machine = await lab.UntilAsync(servers[0], m => m.Health == ServerHealth.Dead);
+        Assert.Contains("panicked", machine.Problem, StringComparison.Ordinal);
+        await lab.StartAsync(servers[0]);
+        await AgentAsync(servers[1], "poweroff -f");
+        machine = await lab.UntilAsync(servers[1], m => m.Health == ServerHealth.Dead);
+        Assert.Contains("powered itself off", machine.Problem, StringComparison.Ordinal);
+        await lab.Driver.DiscardAsync(default, servers[1], lab.Hosts[0], default);
+        Assert.Empty(QemuLab.Processes(servers[1].ToString("D")));
+    }
+
+    [Fact]
+    public async Task A_guest_whose_agent_is_silent_is_hung()
     {
         await using var lab = await image.LabAsync();
         var server = await lab.DormantAsync();
         await lab.StartAsync(server);
-        await AgentAsync(server, "echo c >/proc/sysrq-trigger");
-        var machine = await lab.UntilAsync(server, m => m.Health == ServerHealth.Dead);
-        Assert.Contains("panicked", machine.Problem, StringComparison.Ordinal);
-        await lab.StartAsync(server);
-        await AgentAsync(server, "poweroff -f");
-        machine = await lab.UntilAsync(server, m => m.Health == ServerHealth.Dead);
-        Assert.Contains("powered itself off", machine.Problem, StringComparison.Ordinal);
-        await lab.Driver.DiscardAsync(default, server, lab.Hosts[0], default);
-        Assert.Empty(QemuLab.Processes(server.ToString("D")));
+
+        Assert.Equal(ServerHealth.Unknown, (await lab.MachineAsync(server)).Health);
+
+        // Somebody listens at the agent's socket and never answers, as a guest whose kernel hangs.
+        var path = QemuLab.SocketsOf(server) + ".agent";
+        File.Move(path, path + ".away");
+        using (var silent = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified))
+        {
+            silent.Bind(new UnixDomainSocketEndPoint(path));
+            silent.Listen();
+            var machine = await lab.MachineAsync(server);
+            Assert.Equal((PowerState.Running, ServerHealth.Hung), (machine.Power, machine.Health));
+            Assert.Contains("agent does not answer", machine.Problem, StringComparison.Ordinal);
+        }
+
+        File.Move(path + ".away", path, overwrite: true);
+        Assert.Equal(ServerHealth.Unknown, (await lab.MachineAsync(server)).Health);
     }
 
     [Fact]
@@ -383,7 +414,13 @@ public sealed class QemuHypervisorTests(QemuImage image)
 
     private static async Task AgentAsync(Guid server, string script)
     {
-        using var peer = await JsonPeer.AgentAsync(QemuLab.SocketsOf(server) + ".qga", default);
+        using var peer = await JsonPeer.AgentAsync(QemuLab.SocketsOf(server) + ".agent", default);
         await peer.TellAsync("guest-exec", new JsonObject { ["path"] = "/bin/sh", ["arg"] = new JsonArray("-c", script) }, default);
     }
+}
+
+/// <summary>A test that builds its guest with this machine's QEMU guest agent, where there is one.</summary>
+public sealed class QemuAgentFactAttribute : FactAttribute
+{
+    public QemuAgentFactAttribute() => Skip = File.Exists("/usr/sbin/qemu-ga") ? null : "needs the package qemu-guest-agent";
 }
