@@ -15,6 +15,7 @@ public sealed class HAProxySocket
     // sun_path is 108 bytes with its final zero.
     private const int LongestPath = 107;
     private static readonly TimeSpan s_answerWithin = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan s_betweenCalls = TimeSpan.FromMilliseconds(5);
 
     private readonly TimeProvider _clock;
 
@@ -40,7 +41,20 @@ public sealed class HAProxySocket
         {
             EndPoint endPoint = ParseAddress();
             using var socket = new Socket(endPoint.AddressFamily, SocketType.Stream, ProtocolType.Unspecified);
-            await socket.ConnectAsync(endPoint, either.Token);
+            while (true)
+            {
+                try
+                {
+                    await socket.ConnectAsync(endPoint, either.Token);
+                    break;
+                }
+                catch (SocketException error) when (error.SocketErrorCode is SocketError.WouldBlock or SocketError.TryAgain)
+                {
+                    // A local socket says so, and does not wait, while its queue of callers is full.
+                    await Task.Delay(s_betweenCalls, _clock, either.Token);
+                }
+            }
+
             using var stream = new NetworkStream(socket);
             await stream.WriteAsync(Encoding.UTF8.GetBytes(commands + "\n"), either.Token);
             using var reader = new StreamReader(stream, Encoding.UTF8);
