@@ -13,6 +13,8 @@ internal static class Program
             SwitchingBench.Create(),
             SwitchingBench.CreateSensitivity(),
             WakeCommand.Create(),
+            ShellBench.CreateImport(),
+            ShellBench.CreateServers(),
         ];
         foreach (Command command in commands)
         {

@@ -126,11 +126,20 @@ public sealed partial class PoolSession : IAsyncDisposable
         if (!health)
             return [.. (await ObserveAsync(found, cancellation)).Servers];
 
-        var seen = await ObserveAsync(null, cancellation);
+        // Most servers of a large pool sleep, or their hypervisor knows how they fare: those are told of at once.
+        var told = new HashSet<Guid>();
+        var seen = await ObserveAsync(found is null ? null : batch =>
+        {
+            ServerInfo[] known = [.. batch.Where(s => !_sensor.HasToAsk(s))];
+            told.UnionWith(known.Select(s => s.Id));
+            if (known.Length > 0)
+                found(known);
+        }, cancellation);
         var asked = await _sensor.CheckHealthAsync([.. seen.Servers], cancellation);
         ServerInfo[] servers = [.. seen.Servers.Select(s => asked.TryGetValue(s.Id, out var answer) ? s with { Health = answer.Health, Problem = s.Problem ?? answer.Problem } : s)];
-        if (servers.Length > 0)
-            found?.Invoke(servers);
+        ServerInfo[] rest = [.. servers.Where(s => !told.Contains(s.Id))];
+        if (rest.Length > 0)
+            found?.Invoke(rest);
         return servers;
     }
 

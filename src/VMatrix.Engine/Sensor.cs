@@ -22,6 +22,7 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, TimeProvider cl
     private static readonly TimeSpan s_shortest = TimeSpan.FromSeconds(1);
 
     private readonly Dictionary<string, List<ServiceLoad>> _samples = pool.Services.ToDictionary(s => s.Name, _ => new List<ServiceLoad>(), StringComparer.OrdinalIgnoreCase);
+    private readonly Dictionary<string, ServiceSpec> _services = pool.Services.ToDictionary(s => s.Name, StringComparer.OrdinalIgnoreCase);
     private readonly SemaphoreSlim _one = new(1, 1);
     private BalancerReport? _before;
 
@@ -72,13 +73,16 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, TimeProvider cl
         }
     }
 
+    /// <summary>True for a running server whose hypervisor does not say how it fares.</summary>
+    public bool HasToAsk(ServerInfo server) =>
+        server.Power is PowerState.Running && server.Health is ServerHealth.Unknown && server.Address is not null && _services.ContainsKey(server.Service);
+
     /// <summary>Asks the health check of every running server that has an address.</summary>
     public async Task<IReadOnlyDictionary<Guid, (ServerHealth Health, string? Problem)>> CheckHealthAsync(IReadOnlyList<ServerInfo> servers, CancellationToken cancellation)
     {
-        var services = pool.Services.ToDictionary(s => s.Name, StringComparer.OrdinalIgnoreCase);
         using var gate = new SemaphoreSlim(ChecksAtOnce);
         var answers = await Task.WhenAll(servers
-            .Where(s => s.Power is PowerState.Running && s.Health is ServerHealth.Unknown && s.Address is not null && services.ContainsKey(s.Service))
+            .Where(HasToAsk)
             .Select(Check));
         return answers.ToDictionary(a => a.Id, a => a.Problem is null ? (ServerHealth.Healthy, (string?)null) : (ServerHealth.Failing, a.Problem));
 
@@ -87,7 +91,7 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, TimeProvider cl
             await gate.WaitAsync(cancellation);
             try
             {
-                return (server.Id, await drivers.Health.CheckAsync(services[server.Service], server.Address!, cancellation));
+                return (server.Id, await drivers.Health.CheckAsync(_services[server.Service], server.Address!, cancellation));
             }
             finally
             {
