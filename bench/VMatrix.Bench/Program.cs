@@ -10,6 +10,7 @@ internal static class Program
         RootCommand root = new("Benchmarks of VMatrix. Each prints its figures beside a named peer's, measured in the same run.");
         Command[] commands =
         [
+            BalanceBench.Create(),
             SwitchingBench.Create(),
             SwitchingBench.CreateSensitivity(),
             WakeCommand.Create(),

@@ -532,7 +532,7 @@ internal sealed class Placement
         for (int i = State.First[h]; i >= 0; i = State.Next[i])
         {
             int refused = State.Of[i] >= 0 && State.Anti[State.Of[i]] is not null ? State.Refusals(i) : 0;
-            if (refused > 0 && IsFree(i) && (refused > most || (refused == most && (State.MemoryOf[i] < State.MemoryOf[best] || (State.MemoryOf[i] == State.MemoryOf[best] && i > best)))))
+            if (refused > 0 && IsFree(i) && (refused > most || (refused == most && GoesRather(i, best, h))))
                 (best, most) = (i, refused);
         }
 
@@ -553,6 +553,14 @@ internal sealed class Placement
         }
 
         return (best, memory > 0 ? "has less memory than its servers" : cores > 0 ? "has fewer cores than its servers" : "has more servers than its most");
+    }
+
+    /// <summary>The smaller goes; but from a host that is used more than others, where the load is to be balanced, the one that uses more.</summary>
+    private bool GoesRather(int i, int than, int h)
+    {
+        if (_input.Pool.Oracle.BalanceGap is not null && State.Used[h] * State.AllMemory > State.MemoryCap[h] * State.AllUsed && State.UsedOf[i] != State.UsedOf[than])
+            return State.UsedOf[i] > State.UsedOf[than];
+        return State.MemoryOf[i] != State.MemoryOf[than] ? State.MemoryOf[i] < State.MemoryOf[than] : i > than;
     }
 
     private bool IsFree(int i) => State.StillOf[i] == Still.Free && !State.InChamber[i] && !_cannot.Contains(i);
@@ -888,7 +896,11 @@ internal sealed class Placement
     }
 
     /// <summary>Notes a move for balance.</summary>
-    public void Balanced(int i, int h) => Shift(i, h, Cause.Balance);
+    public void Balanced(int i)
+    {
+        if (i < CauseOf.Length && State.Home[i] >= 0 && CauseOf[i] == Cause.None)
+            CauseOf[i] = Cause.Balance;
+    }
 
     /// <summary>Moves servers to where those are that they want beside them, where that leaves fewer wishes open.</summary>
     private void MendAffinity()
@@ -991,8 +1003,11 @@ internal sealed class Placement
                         continue;
                     State.Set(u, now);
                     State.Set(v, home);
-                    at[now] = u;
                     at.Remove(home);
+                    if (now == State.Home[u])
+                        at.Remove(now);
+                    else
+                        at[now] = u;
                     changed = true;
                 }
             }

@@ -125,10 +125,12 @@ internal sealed class PlacementState
     private readonly long[] _spareOf;
     private readonly List<(long Memory, int Cores, int Most, int Count)> _kinds = [];
     private readonly DateTimeOffset _now;
+    private readonly bool _byUse;
 
     public PlacementState(PlannerInput input)
     {
         _now = input.Now;
+        _byUse = input.Pool.Oracle.BalanceGap is not null;
         var pool = input.Pool;
         Hosts = pool.Hosts.Count;
         Host = new HostSpec[Hosts];
@@ -228,6 +230,7 @@ internal sealed class PlacementState
             Image[s] = input.Images.TryGetValue(spec.Name, out string? image) ? image : null;
             ImageIsSomewhere[s] = images.Count > 0;
             Affinity[s] = Indexes(spec.Affinity, s);
+            WishesMatter |= Affinity[s] is not null;
             // Refusal is mutual.
             foreach (string other in spec.AntiAffinity)
             {
@@ -335,6 +338,8 @@ internal sealed class PlacementState
             OpenHosts += Closed[h] == Rules.None ? 1 : 0;
             if (Closed[h] == Rules.None)
             {
+                AllMemory += MemoryCap[h];
+                AllUsed += Used[h];
                 var kind = (MemoryCap[h] - HostNow[h].ForeignMemoryBytes, CoresCap[h], Most[h]);
                 kinds[kind] = kinds.TryGetValue(kind, out int known) ? known + 1 : 1;
             }
@@ -359,6 +364,15 @@ internal sealed class PlacementState
 
     /// <summary>Memory that must stay free for the failure of hosts.</summary>
     public long ReserveNeed { get; }
+
+    /// <summary>Memory of the hosts that are open, and how much of it was used at first, in bytes.</summary>
+    public double AllMemory { get; }
+
+    /// <inheritdoc cref="AllMemory"/>
+    public double AllUsed { get; }
+
+    /// <summary>True when any service wants another beside it.</summary>
+    public bool WishesMatter { get; }
 
     /// <summary>Hosts that servers can be placed on.</summary>
     public int OpenHosts { get; }
@@ -644,6 +658,9 @@ internal sealed class PlacementState
 
     private int Freeness(int h)
     {
+        // Where the load is to be balanced, the least used is the emptiest, whatever was promised to its servers.
+        if (_byUse)
+            return Math.Max(0, (int)((MemoryCap[h] - Used[h]) * _perMemory[h]));
         double free = (MemoryCap[h] - Memory[h]) * _perMemory[h];
         if (_perCore[h] > 0)
             free = Math.Min(free, (CoresCap[h] - Cores[h]) * _perCore[h]);
