@@ -367,7 +367,7 @@ public sealed class QemuHypervisorTests(QemuImage image)
         var missing = await Assert.ThrowsAsync<VMatrixException>(() => image.LabAsync(image.Image with { Kernel = "/nowhere/vmlinuz" }));
         Assert.Equal("ImageFileMissing", missing.Id);
         Assert.Contains("/nowhere/vmlinuz", missing.Message, StringComparison.Ordinal);
-        Assert.Empty(QemuLab.Processes(Path.Combine(image.Folder)).Where(p => p.Line.Contains("nothing", StringComparison.Ordinal)));
+        Assert.DoesNotContain(QemuLab.Processes(Path.Combine(image.Folder)), p => p.Line.Contains("nothing", StringComparison.Ordinal));
     }
 
     [Fact]
@@ -402,7 +402,7 @@ public sealed class QemuHypervisorTests(QemuImage image)
         await process.WaitForExitAsync();
     }
 
-    private static Task SignalAsync(string signal, int process) => QemuTools.RunAsync("kill", [signal, process.ToString(CultureInfo.InvariantCulture)], default);
+    private static async Task SignalAsync(string signal, int process) => _ = await QemuTools.RunAsync("kill", [signal, process.ToString(CultureInfo.InvariantCulture)], default);
 
     private static async Task<bool> MountAsync(params string[] arguments) => (await QemuTools.TryRunAsync("mount", arguments, default)).Code == 0;
 
