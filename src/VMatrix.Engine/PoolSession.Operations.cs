@@ -3,6 +3,7 @@ using System.Collections.Generic;
 using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
+using VMatrix.Drivers;
 using VMatrix.Moves;
 
 namespace VMatrix;
@@ -124,6 +125,57 @@ public sealed partial class PoolSession
         await _drivers.Balancer.EnsureAsync(cancellation);
         var recovered = await mover.RecoverAsync(ByHand(null), progress, cancellation);
         return [.. recovered, .. await mover.MendAsync(ByHand(null), progress, cancellation)];
+    }
+
+    /// <summary>Makes a new image version of a service from a server in the Chamber, which stays there; new servers are made from it until the owner's files change or another version is selected.</summary>
+    /// <param name="server">The server's id.</param>
+    /// <param name="progress">Told at each step; may be null.</param>
+    /// <param name="cancellation">Ends the call; no half version is left.</param>
+    /// <exception cref="VMatrixException"><c>ServerNotFound</c>, <c>NotInChamber</c>, <c>ImageNotPublished</c> with why.</exception>
+    public async Task<PublishedImage> PublishImageAsync(Guid server, IProgress<MoveRecord>? progress, CancellationToken cancellation)
+    {
+        var move = await PlanPublishAsync(server, cancellation);
+        var (record, image) = await RequireMover().PublishAsync(move, ByHand(null), progress, cancellation);
+        if (image is null)
+            cancellation.ThrowIfCancellationRequested();
+        return image ?? throw new VMatrixException("ImageNotPublished", record.Status is MoveStatus.Refused ? VMatrixErrorKind.InvalidState : VMatrixErrorKind.Failed,
+            $"No image was made from server '{move.ServerName}': the move is {record.Status}. {record.Error}");
+    }
+
+    /// <summary>Makes the move that publishes a server, without carrying it out.</summary>
+    /// <exception cref="VMatrixException"><c>ServerNotFound</c>, <c>NotInChamber</c>.</exception>
+    public async Task<Move> PlanPublishAsync(Guid server, CancellationToken cancellation)
+    {
+        var seen = await ObserveAsync(null, cancellation);
+        var (info, mark) = seen.Find(server) ?? throw NoServer(server);
+        if (info.Stage is not Stage.Chamber)
+        {
+            throw new VMatrixException("NotInChamber", VMatrixErrorKind.InvalidState,
+                $"Server '{info.Name}' is in the {info.Stage}; an image is made only from a server in the Chamber. Take it there first: Move-VMatrixServer {info.Id} -Stage Chamber.");
+        }
+
+        return new Move
+        {
+            Id = Guid.NewGuid(),
+            Kind = MoveKind.Publish,
+            ServerId = info.Id,
+            ServerName = info.Name,
+            Service = info.Service,
+            FromStage = Stage.Chamber,
+            FromHost = info.Host,
+            Generation = mark.Generation,
+            ToStage = Stage.Chamber,
+            ToHost = info.Host,
+            Reason = "Asked for by hand.",
+        };
+    }
+
+    /// <summary>Makes new servers of a service come from an older image version again, until the owner's files change or another one is published.</summary>
+    /// <exception cref="VMatrixException"><c>ServiceNotFound</c>, <c>ImageNotFound</c>.</exception>
+    public Task SelectImageAsync(string service, string version, CancellationToken cancellation)
+    {
+        _ = RequireMover();
+        return _drivers.Hypervisor.SelectImageAsync(new DriverCall(Guid.NewGuid(), 0), FindService(service), version, cancellation);
     }
 
     /// <summary>Finishes a move that was cut short.</summary>

@@ -26,6 +26,9 @@ public enum MoveKind
 
     /// <summary>Deletes a disposed server for good.</summary>
     Purge,
+
+    /// <summary>Makes a new image version from a server in the Chamber, which stays where it is.</summary>
+    Publish,
 }
 
 /// <summary>How far a move has come.</summary>

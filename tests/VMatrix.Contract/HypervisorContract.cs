@@ -19,6 +19,9 @@ public abstract class HypervisorContract
     private static Dictionary<string, DriverStep> Calls { get; } = new()
     {
         ["PrepareImage"] = new(Standing.Absent, Standing.Absent, (stand, call, cancellation) => stand.PrepareAsync(call, cancellation)),
+        ["PublishImage"] = new(Standing.Running, Standing.Running, (stand, call, cancellation) => stand.Driver.PublishImageAsync(call, stand.Server, stand.Service, stand.Host, cancellation)),
+        ["PublishImage of a stopped one"] = new(Standing.OnHost, Standing.OnHost, (stand, call, cancellation) => stand.Driver.PublishImageAsync(call, stand.Server, stand.Service, stand.Host, cancellation)),
+        ["SelectImage"] = new(Standing.Absent, Standing.Absent, (stand, call, cancellation) => stand.SelectAsync(call, cancellation)),
         ["Create"] = new(Standing.Absent, Standing.InNest, async (stand, call, cancellation) => await stand.Driver.CreateAsync(call, stand.NewMark(), stand.Service, cancellation)),
         ["Fetch"] = new(Standing.InNest, Standing.OnHost, (stand, call, cancellation) => stand.Driver.FetchAsync(call, stand.Server, stand.Host, cancellation)),
         ["Fetch saved"] = new(Standing.SavedInNest, Standing.SavedOnHost, (stand, call, cancellation) => stand.Driver.FetchAsync(call, stand.Server, stand.Host, cancellation)),
@@ -129,6 +132,50 @@ public abstract class HypervisorContract
         Assert.Equal((before.MachineId, before.Address, before.Power), (after.MachineId, after.Address, after.Power));
         Assert.Null(await stand.World.OpenProbe().CheckAsync(stand.Service, after.Address!, default));
         Assert.True((await stand.Driver.ReadNestAsync(default)).Images.ContainsKey(stand.Service.Name));
+    });
+
+    [Fact]
+    public Task A_published_version_is_what_new_servers_are_made_from_once_it_is_selected() => RunAsync(async stand =>
+    {
+        await stand.BringToAsync(Standing.Running);
+        var before = Assert.Single(await stand.SightAsync());
+        var call = new DriverCall(Guid.NewGuid(), 0);
+        var published = await stand.Driver.PublishImageAsync(call, stand.Server, stand.Service, stand.Host, default);
+        Assert.Equal((stand.Service.Name, before.Mark!.Image, stand.Server, before.Name), (published.Service, published.From, published.ServerId, published.ServerName));
+        Assert.NotEqual(published.From, published.Version);
+        Assert.True(published.Bytes > 0);
+
+        // The server went on, and who asks again after a lost answer gets the same.
+        await stand.ReopenAsync();
+        await stand.AnswersAsync(before.Address!);
+        Assert.Equal(before, Assert.Single(await stand.SightAsync()));
+        Assert.Equal(published, await stand.Driver.PublishImageAsync(call, stand.Server, stand.Service, stand.Host, default));
+        await stand.ExpectNewestAsync(published.From);
+
+        await stand.Driver.SelectImageAsync(default, stand.Service, published.Version, default);
+        await stand.ReopenAsync();
+        await stand.ExpectNewestAsync(published.Version);
+        await stand.BringToAsync(Standing.Running);
+        Assert.Equal(published.Version, Assert.Single(await stand.SightAsync()).Mark!.Image);
+
+        // A published one's own successor, and the way back.
+        var second = await stand.Driver.PublishImageAsync(new DriverCall(Guid.NewGuid(), 0), stand.Server, stand.Service, stand.Host, default);
+        Assert.Equal(published.Version, second.From);
+        await stand.Driver.SelectImageAsync(default, stand.Service, published.From, default);
+        await stand.ExpectNewestAsync(published.From);
+        foreach (var nowhere in new[] { "", "nowhere", "../" + stand.Service.Name + "/" + published.Version })
+            Assert.Equal("ImageNotFound", (await RefusedAsync(() => stand.Driver.SelectImageAsync(default, stand.Service, nowhere, default))).Id);
+        await stand.ExpectNewestAsync(published.From);
+    });
+
+    [Fact]
+    public Task No_image_is_made_from_a_server_that_sleeps_or_is_not_there() => RunAsync(async stand =>
+    {
+        await stand.BringToAsync(Standing.SavedOnHost);
+        Assert.Equal("ServerAsleep", (await RefusedAsync(() => stand.Driver.PublishImageAsync(default, stand.Server, stand.Service, stand.Host, default))).Id);
+        await RefusedAsync(() => stand.Driver.PublishImageAsync(default, stand.Server, stand.Service, stand.Other, default));
+        await RefusedAsync(() => stand.Driver.PublishImageAsync(default, Guid.NewGuid(), stand.Service, null, default));
+        await stand.ExpectAsync(Standing.SavedOnHost);
     });
 
     [Fact]
@@ -291,6 +338,8 @@ public abstract class HypervisorContract
 
         public async Task PrepareAsync(DriverCall call, CancellationToken cancellation) => Image = await Driver.PrepareImageAsync(call, Service, Host, null, cancellation);
 
+        public Task SelectAsync(DriverCall call, CancellationToken cancellation) => Driver.SelectImageAsync(call, Service, Image, cancellation);
+
         public async Task ReopenAsync()
         {
             await Driver.DisposeAsync();
@@ -369,6 +418,13 @@ public abstract class HypervisorContract
                 Assert.Fail($"The server is {standing}, not {expected}.");
             if (expected is Standing.Running or Standing.RunningElsewhere)
                 await AnswersAsync((await SightAsync())[0].Address!);
+        }
+
+        public async Task ExpectNewestAsync(string version)
+        {
+            await PrepareAsync(default, default);
+            Assert.Equal(version, Image);
+            Assert.Equal(version, (await Driver.ReadNestAsync(default)).Images[Service.Name]);
         }
 
         public async Task AnswersAsync(string address)

@@ -27,6 +27,7 @@ public sealed record Way(string Route, Stage? From, Stage To, bool Elsewhere = f
         new("rejoin", Stage.Matrix, Stage.Matrix),
         new("restart", Stage.Matrix, Stage.Matrix, Elsewhere: true),
         new("mend", Stage.Matrix, Stage.Nest),
+        new("publish", Stage.Chamber, Stage.Chamber),
     ];
 
     /// <summary>Every other way through the kinds that have several.</summary>
@@ -53,7 +54,7 @@ public sealed record Way(string Route, Stage? From, Stage To, bool Elsewhere = f
     public IReadOnlyList<string> Points => [.. new[] { $"{Route}.claimed" }.Where(_ => Route is not ("restart" or "mend")), .. Steps.SelectMany(step => new[] { $"{Route}.{step}.before", $"{Route}.{step}.after" }), $"{Route}.ending"];
 
     /// <summary>True when the driver can do it.</summary>
-    public bool Fits(IHypervisor hypervisor) => (!Live || hypervisor.Traits.LiveMigration) && (Route != "restart" || hypervisor.Traits.SharedDisks);
+    public bool Fits(Scene scene) => (!Live || scene.Hypervisor.Traits.LiveMigration) && (Route != "restart" || scene.Hypervisor.Traits.SharedDisks) && (Route != "publish" || scene.World.CanPublish);
 
     /// <summary>Brings a server to where it begins, and makes its move.</summary>
     public async Task<Move> PrepareAsync(Scene scene)
@@ -71,6 +72,8 @@ public sealed record Way(string Route, Stage? From, Stage To, bool Elsewhere = f
         if (Route == "rejoin")
             await scene.Balancer.LeaveAsync(default, scene.Finance.Name, server, default);
         var move = await scene.PlanAsync(server, To, To == Stage.Matrix ? scene.Host(Route == "rejoin" ? 2 : 3) : null, Live);
+        if (Route == "publish")
+            return move with { Kind = MoveKind.Publish };
         if (Route == "restart")
             await scene.World.LoseHostAsync(scene.Host(2));
         if (Route != "mend")
@@ -111,6 +114,12 @@ public sealed record Way(string Route, Stage? From, Stage To, bool Elsewhere = f
 
         Assert.Equal(done ? To : From, machine.Mark!.Stage);
         Assert.Equal(done ? move.ToHost : move.FromHost, host);
+        if (Route == "publish")
+        {
+            Assert.Equal(PowerState.Running, machine.Power);
+            Assert.Equal(done, (await scene.Hypervisor.ReadNestAsync(default)).Images[move.Service] != machine.Mark.Image);
+        }
+
         if (Route == "restart" && !done)
             await scene.MoveAsync(move.ServerId, Stage.Nest); // It died with its host and is there again with it, as nobody had touched it.
         if (Route == "rejoin" && !done)
@@ -200,7 +209,7 @@ public abstract class MoverContract
         {
             var trouble = new Trouble(call, kind);
             await using var calm = await Scene.OpenAsync(world);
-            if (!way.Fits(calm.Hypervisor))
+            if (!way.Fits(calm))
                 return;
             var move = await way.PrepareAsync(calm);
             calm.State.Dispose();
@@ -247,7 +256,7 @@ public abstract class MoverContract
         foreach (var point in Sample(world, way.Points, 3))
         {
             await using var scene = await Scene.OpenAsync(world);
-            if (!way.Fits(scene.Hypervisor))
+            if (!way.Fits(scene))
                 return;
             var move = await way.PrepareAsync(scene);
             using var cancel = new CancellationTokenSource();
@@ -285,7 +294,7 @@ public abstract class MoverContract
         foreach (var point in Sample(world, way.Points, 3))
         {
             await using var first = await Scene.OpenAsync(world);
-            if (!way.Fits(first.Hypervisor))
+            if (!way.Fits(first))
                 return;
             var move = await way.PrepareAsync(first);
             Failpoint.Hook = name =>

@@ -64,7 +64,7 @@ public sealed record Trouble(string Call, TroubleKind Kind)
 /// <summary>Any hypervisor driver, with one call that goes wrong.</summary>
 public sealed class TroubledHypervisor(IHypervisor real, Trouble trouble) : IHypervisor
 {
-    public static IReadOnlyList<string> Calls { get; } = ["PrepareImage", "Create", "Fetch", "Stow", "Carry", "Start", "Save", "Stop", "Migrate", "Mark", "Discard", "Recover", "Erase"];
+    public static IReadOnlyList<string> Calls { get; } = ["PrepareImage", "PublishImage", "SelectImage", "Create", "Fetch", "Stow", "Carry", "Start", "Save", "Stop", "Migrate", "Mark", "Discard", "Recover", "Erase"];
 
     public HypervisorTraits Traits => real.Traits;
 
@@ -73,6 +73,10 @@ public sealed class TroubledHypervisor(IHypervisor real, Trouble trouble) : IHyp
     public Task<NestReport> ReadNestAsync(CancellationToken cancellation) => real.ReadNestAsync(cancellation);
 
     public Task<string> PrepareImageAsync(DriverCall call, ServiceSpec service, HostSpec on, IProgress<string>? progress, CancellationToken cancellation) => trouble.AroundAsync("PrepareImage", () => real.PrepareImageAsync(call, service, on, progress, cancellation), cancellation);
+
+    public Task<PublishedImage> PublishImageAsync(DriverCall call, Guid server, ServiceSpec service, HostSpec? on, CancellationToken cancellation) => trouble.AroundAsync("PublishImage", () => real.PublishImageAsync(call, server, service, on, cancellation), cancellation);
+
+    public Task SelectImageAsync(DriverCall call, ServiceSpec service, string version, CancellationToken cancellation) => trouble.AroundAsync("SelectImage", () => real.SelectImageAsync(call, service, version, cancellation), cancellation);
 
     public Task CreateAsync(DriverCall call, ServerMark mark, ServiceSpec service, CancellationToken cancellation) => trouble.AroundAsync("Create", () => real.CreateAsync(call, mark, service, cancellation), cancellation);
 

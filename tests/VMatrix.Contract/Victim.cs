@@ -64,7 +64,7 @@ public static class Victim
         HashSet<Guid> made;
         await using (var before = await Scene.OpenAsync(world))
         {
-            if (!way.Fits(before.Hypervisor))
+            if (!way.Fits(before))
                 return;
             move = await way.PrepareAsync(before);
             made = before.Made;

@@ -4,6 +4,7 @@ using System.IO;
 using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
+using VMatrix.Simulation;
 using Xunit;
 
 namespace VMatrix.Tests;
@@ -161,6 +162,66 @@ public sealed class PoolSessionTests : IDisposable
         Assert.True(host is { Suspended: true, SuspendedBy: not null, Servers: 0 });
         Assert.True(await session.ResumeHostAsync("host1", CancellationToken.None));
         Assert.False(await session.ResumeHostAsync("host1", CancellationToken.None));
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task What_was_repaired_in_the_chamber_replaces_the_servers_or_they_come_back(bool spoiled)
+    {
+        await File.WriteAllTextAsync(Pool, (await File.ReadAllTextAsync(Pool)).Replace("capacity: 10/s, image", "capacity: 10/s, health: { interval: 50ms, startTimeout: 500ms }, image"));
+        await using var session = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None);
+        await CarryOut(session, await session.PlanCreateAsync("FINANCE", 3, null, CancellationToken.None));
+        var servers = await session.GetServersAsync(false, null, CancellationToken.None);
+        await CarryOut(session, [await session.PlanMoveAsync(servers[0].Id, Stage.Chamber, null, false, CancellationToken.None)]);
+        foreach (var server in servers.Skip(1))
+            await CarryOut(session, [await session.PlanMoveAsync(server.Id, Stage.Matrix, null, false, CancellationToken.None)]);
+        var repaired = await Find(session, servers[0].Id);
+
+        var misplaced = await Assert.ThrowsAsync<VMatrixException>(() => session.PublishImageAsync(servers[1].Id, null, CancellationToken.None));
+        Assert.Equal("NotInChamber", misplaced.Id);
+        Assert.Contains($"Move-VMatrixServer {servers[1].Id} -Stage Chamber", misplaced.Message);
+        var image = await session.PublishImageAsync(repaired.Id, null, CancellationToken.None);
+        Assert.Equal(("FINANCE", repaired.Image, repaired.Id, repaired.Name), (image.Service, image.From, image.ServerId, image.ServerName));
+        Assert.Equal(repaired, await Find(session, repaired.Id));
+        Assert.Equal(MoveKind.Publish, (await session.GetMovesAsync(null, 1, CancellationToken.None))[0].Move.Kind);
+
+        if (spoiled)
+            SimulatedWorld.Open(session.Spec, TimeProvider.System).SpoilImage("FINANCE", image.Version);
+        var result = await session.UpdateServiceAsync("finance", 1, TimeSpan.FromMilliseconds(100), null, CancellationToken.None);
+
+        Assert.Equal((spoiled ? UpdateStatus.Returned : UpdateStatus.Done, image.Version, spoiled ? 0 : 2), (result.Status, result.Image, result.Replaced));
+        var live = (await session.GetServersAsync(true, null, CancellationToken.None)).Where(s => s.Stage is Stage.Matrix).ToArray();
+        Assert.Equal(2, live.Length);
+        Assert.All(live, s => Assert.Equal((spoiled ? image.From : image.Version, ServerHealth.Healthy), (s.Image, s.Health)));
+
+        // A version that serves nobody well is left behind.
+        await session.SelectImageAsync("FINANCE", image.From, CancellationToken.None);
+        await CarryOut(session, await session.PlanCreateAsync("FINANCE", 1, "back", CancellationToken.None));
+        Assert.Equal(image.From, (await session.GetServersAsync(false, null, CancellationToken.None)).Single(s => s.Name == "back").Image);
+    }
+
+    [Fact]
+    public async Task A_published_version_counts_until_the_owners_image_changes()
+    {
+        PublishedImage image;
+        await using (var session = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None))
+        {
+            await CarryOut(session, await session.PlanCreateAsync("FINANCE", 1, "first", CancellationToken.None));
+            var first = (await session.GetServersAsync(false, null, CancellationToken.None)).Single();
+            await CarryOut(session, [await session.PlanMoveAsync(first.Id, Stage.Chamber, null, false, CancellationToken.None)]);
+            image = await session.PublishImageAsync(first.Id, null, CancellationToken.None);
+            await CarryOut(session, await session.PlanCreateAsync("FINANCE", 1, "second", CancellationToken.None));
+        }
+
+        await File.WriteAllTextAsync(Pool, (await File.ReadAllTextAsync(Pool)).Replace("256 MiB", "257 MiB"));
+        await using (var session = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None))
+        {
+            await CarryOut(session, await session.PlanCreateAsync("FINANCE", 1, "third", CancellationToken.None));
+            var images = (await session.GetServersAsync(false, null, CancellationToken.None)).ToDictionary(s => s.Name, s => s.Image);
+            Assert.Equal((image.From, image.Version), (images["first"], images["second"]));
+            Assert.DoesNotContain(images["third"], new[] { image.From, image.Version });
+        }
     }
 
     private static async Task CarryOut(PoolSession session, IReadOnlyList<Move> moves)

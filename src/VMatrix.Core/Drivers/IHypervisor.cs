@@ -23,8 +23,26 @@ public interface IHypervisor : IAsyncDisposable
     /// <summary>Lists the dormant and the disposed servers, and the images by service.</summary>
     Task<NestReport> ReadNestAsync(CancellationToken cancellation);
 
-    /// <summary>Makes sure that the service's image stands in the nest (imported, and with its warm state where the service asks for one). Returns the image's version.</summary>
+    /// <summary>Makes sure that the service's image stands in the nest (imported, and with its warm state where the service asks for one): the one that was selected, else the owner's. Returns the image's version.</summary>
     Task<string> PrepareImageAsync(DriverCall call, ServiceSpec service, HostSpec on, IProgress<string>? progress, CancellationToken cancellation);
+
+    /// <summary>
+    /// Makes a new image version of a service from one of its servers: the server's disk as it is at this moment, the rest of the version that
+    /// the server was made from, and a warm state of its own where the service asks for one. The server goes on as it was. It must run, or be
+    /// dormant without kept memory: a kept memory holds writes that the disk lacks. Called again for the same move it returns the same version.
+    /// The version is whole or not there, and nothing is made from it until <see cref="SelectImageAsync"/>.
+    /// </summary>
+    /// <param name="call">Who calls.</param>
+    /// <param name="server">The server.</param>
+    /// <param name="service">Its service.</param>
+    /// <param name="on">The host it is on; null for the nest.</param>
+    /// <param name="cancellation">Ends the call; the server goes on.</param>
+    /// <exception cref="VMatrixException"><c>NothingToPublish</c>: the server has no disk. <c>ServerAsleep</c>: it must be woken first.</exception>
+    Task<PublishedImage> PublishImageAsync(DriverCall call, Guid server, ServiceSpec service, HostSpec? on, CancellationToken cancellation);
+
+    /// <summary>Makes new servers of a service come from an image version that stands in the nest, until the owner's own files change or another one is selected.</summary>
+    /// <exception cref="VMatrixException"><c>ImageNotFound</c>.</exception>
+    Task SelectImageAsync(DriverCall call, ServiceSpec service, string version, CancellationToken cancellation);
 
     /// <summary>Makes a dormant server in the nest from the image version that <paramref name="mark"/> names.</summary>
     Task CreateAsync(DriverCall call, ServerMark mark, ServiceSpec service, CancellationToken cancellation);
@@ -184,7 +202,7 @@ public sealed record NestReport
     /// <summary>Disposed servers that were not purged.</summary>
     public required IReadOnlyList<Machine> Disposed { get; init; }
 
-    /// <summary>The newest image version by service; a service without one has none prepared yet.</summary>
+    /// <summary>The image version that new servers are made from, by service; a service without one has none prepared yet.</summary>
     public required IReadOnlyDictionary<string, string> Images { get; init; }
 
     /// <summary>What is wrong in the nest, as sentences.</summary>

@@ -55,6 +55,8 @@ internal enum Act
     Discard,
     Recover,
     Erase,
+    Publish,
+    Select,
 
     // The ones below take back, each only as far as the truth says that there is something to take back.
     Unmake,
@@ -69,6 +71,7 @@ internal enum Act
     Unmark,
     MarkNest,
     DiscardBack,
+    Unselect,
 }
 
 /// <summary>One step of a route.</summary>
@@ -220,8 +223,15 @@ public static class MoveRoutes
         new("erase", Act.Erase, "Its files are deleted.", WhenCut.Finish, StepWhen.Always),
     ]);
 
+    /// <summary>A new image version from a server in the Chamber, which stays as it is.</summary>
+    public static MoveRoute Publish { get; } = new("publish", MoveKind.Publish,
+    [
+        new("publish", Act.Publish, "A new image version is made from its disk as it is at this moment, whole or not at all.", WhenCut.TakeBack, StepWhen.Always),
+        new("select", Act.Select, "New servers of its service are made from that version.", WhenCut.Finish, StepWhen.Always, Act.Unselect),
+    ]);
+
     /// <summary>Every route.</summary>
-    public static IReadOnlyList<MoveRoute> All { get; } = [Create, Wake, Hibernate, Relocate, RelocateLive, Restart, Rejoin, Mend, Dispose, Undo, Purge];
+    public static IReadOnlyList<MoveRoute> All { get; } = [Create, Wake, Hibernate, Relocate, RelocateLive, Restart, Rejoin, Mend, Dispose, Undo, Purge, Publish];
 
     /// <summary>The names of every point at which a process can be made to die while it carries a move out: see <see cref="Failpoint"/>. A restart elsewhere is claimed as a relocate, a mending as a hibernate or a dispose.</summary>
     public static IReadOnlyList<string> Failpoints { get; } =
@@ -247,6 +257,7 @@ public static class MoveRoutes
         MoveKind.Dispose => Dispose,
         MoveKind.Undo => Undo,
         MoveKind.Purge => Purge,
+        MoveKind.Publish => Publish,
         _ => throw new ArgumentOutOfRangeException(nameof(move)),
     };
 
@@ -266,6 +277,7 @@ public static class MoveRoutes
         Act.Unmark => "mark as it was before",
         Act.MarkNest => "mark as in the nest",
         Act.DiscardBack => "discard again",
+        Act.Unselect => "select the version that was in use before",
         _ => Name(act),
     };
 }

@@ -22,6 +22,7 @@ internal sealed class MoveRun
     private MoveRoute _route;
     private ServerMark? _original;
     private string? _image;
+    private string? _former;
     private string? _address;
     private bool _ran;
 
@@ -33,7 +34,7 @@ internal sealed class MoveRun
         _to = mover.HostOf(_move.ToHost);
         _call = new DriverCall(_move.Id, batch.Context.Epoch);
         _route = open.Route ?? MoveRoutes.For(_move, mover.Hypervisor.Traits);
-        (_original, _image, _ran) = (open.Original, open.Image, open.Ran);
+        (_original, _image, _former, _ran) = (open.Original, open.Image, open.Former, open.Ran);
     }
 
     private LimitSpec Limits => _mover.Pool.Limits;
@@ -60,7 +61,7 @@ internal sealed class MoveRun
             return fault;
         var since = _batch.Truth.Now();
         var overrides = _mover.State.Overrides.ReadHosts(now);
-        var stays = _move.Kind is MoveKind.Relocate && _move.FromHost == _move.ToHost;
+        var stays = _move.Kind is MoveKind.Relocate or MoveKind.Publish && _move.FromHost == _move.ToHost;
         if (_to is not null && !stays && overrides.FirstOrDefault(o => o.Host == _to.Name) is { } suspended)
             return $"{_to.Name} is suspended by {suspended.By} since {suspended.At.ToString("u", CultureInfo.InvariantCulture)}.";
 
@@ -96,6 +97,8 @@ internal sealed class MoveRun
             return $"{Who} does not run: it is {sighting.Where}.";
         if (_to is not null && !stays && await _mover.FindLackOfRoomAsync(_batch.Truth, _to, Service, _move.ServerId, sighting.Machine.MemoryBytes, since, cancellation) is { } lack)
             return lack;
+        if (_move.Kind is MoveKind.Publish)
+            _former = (await _batch.Truth.NestAsync(since, cancellation)).Report.Images.TryGetValue(_move.Service, out var image) ? image : null;
         (_original, _ran, _address) = (mark, sighting.Runs, sighting.Machine.Address);
         return null;
     }
@@ -111,6 +114,7 @@ internal sealed class MoveRun
             MoveKind.Dispose => _move.FromStage is not Stage.Disposed && _move.ToStage is Stage.Disposed,
             MoveKind.Undo => _move.FromStage is Stage.Disposed && _move.ToStage is Stage.Nest,
             MoveKind.Purge => _move.FromStage is Stage.Disposed && _move.ToStage is Stage.Disposed,
+            MoveKind.Publish => _move.FromStage is Stage.Chamber && _move.ToStage is Stage.Chamber && _move.FromHost == _move.ToHost,
             _ => false,
         };
         if (!legal)
@@ -119,7 +123,7 @@ internal sealed class MoveRun
                 ? $"IllegalStageChange: a {_move.Kind} does not take a server from the {_move.FromStage} to the {_move.ToStage}."
                 : "IllegalStageChange: " + StageRules.Describe(_move.FromStage, _move.ToStage);
         }
-        if (_service is null && _move.Kind is MoveKind.Create or MoveKind.Wake or MoveKind.Relocate)
+        if (_service is null && _move.Kind is MoveKind.Create or MoveKind.Wake or MoveKind.Relocate or MoveKind.Publish)
             return $"ServiceNotFound: the pool file {_mover.Pool.Path} names no service '{_move.Service}'.";
         if (_move.FromStage is Stage.Chamber or Stage.Matrix && _from is null)
             return $"HostNotFound: the pool file {_mover.Pool.Path} names no host '{_move.FromHost}'.";
@@ -173,7 +177,7 @@ internal sealed class MoveRun
                     var token = grace?.Token ?? cancellation;
                     token.ThrowIfCancellationRequested();
                     _mover.State.CheckEpoch(_batch.Context.Epoch);
-                    _open.Begin(_mover.Clock.GetUtcNow(), _route, steps[i].Name, _original, _image, _ran);
+                    _open.Begin(_mover.Clock.GetUtcNow(), _route, steps[i].Name, _original, _image, _former, _ran);
                     _batch.Tell(_open.ToRecord(MoveStatus.Running));
                     _mover.Point($"{_route.Name}.{steps[i].Name}.before");
                     await DoAsync(steps[i].Act, token);
@@ -270,6 +274,14 @@ internal sealed class MoveRun
                 break;
             case Act.Erase:
                 await Call("Erasing", c => hypervisor.EraseAsync(_call, server, c));
+                break;
+            case Act.Publish:
+                var made = await _mover.TryAsync($"Publishing {Who}", Limits.StepTimeout + Service.Health.StartTimeout, c => hypervisor.PublishImageAsync(_call, server, Service, From, c), cancellation);
+                _image = made.Version;
+                _batch.AddPublished(made);
+                break;
+            case Act.Select:
+                await Call("Selecting the image made from", c => hypervisor.SelectImageAsync(_call, Service, _image!, c));
                 break;
             default:
                 throw new ArgumentOutOfRangeException(nameof(act));
@@ -508,6 +520,11 @@ internal sealed class MoveRun
                 break;
             case Act.MarkNest when at.Place is Place.Nest && at.Mark.Stage is not Stage.Nest:
                 await Call("Marking", c => hypervisor.MarkAsync(_call, at.Mark with { Stage = Stage.Nest, Generation = at.Mark.Generation + 1, ChangedAt = _mover.Clock.GetUtcNow() }, null, c));
+                break;
+            case Act.Unselect when _former is not null && _image is not null:
+                var nest = await _mover.TryAsync("Reading the nest", Limits.StepTimeout, hypervisor.ReadNestAsync, cancellation);
+                if (nest.Images.TryGetValue(_move.Service, out var newest) && newest == _image)
+                    await Call("Selecting the image before that of", c => hypervisor.SelectImageAsync(_call, Service, _former, c));
                 break;
             case Act.DiscardBack when at.Place is Place.Nest:
                 await Call("Discarding", c => hypervisor.DiscardAsync(_call, server, null, c));

@@ -58,6 +58,15 @@ public sealed partial class Mover
         return await CarryOutAsync(moves, new Batch(context, progress, MakeTruth(), cancellation));
     }
 
+    /// <summary>Carries out the move that makes a new image version from a server.</summary>
+    /// <returns>What became of the move, and the version when it is done.</returns>
+    public async Task<(MoveRecord Record, PublishedImage? Image)> PublishAsync(Move move, MoveContext context, IProgress<MoveRecord>? progress, CancellationToken cancellation)
+    {
+        var batch = new Batch(context, progress, MakeTruth(), cancellation);
+        var record = (await CarryOutAsync([move], batch))[0];
+        return (record, record.Status is MoveStatus.Done ? batch.Published : null);
+    }
+
     private async Task<IReadOnlyList<MoveRecord>> CarryOutAsync(IReadOnlyList<Move> moves, Batch batch)
     {
         var ids = moves.ToDictionary(m => m.Id);
@@ -428,6 +437,12 @@ public sealed partial class Mover
     internal sealed record Batch(MoveContext Context, IProgress<MoveRecord>? Progress, Truth Truth, CancellationToken Cancellation)
     {
         private readonly HashSet<Guid> _created = [];
+        private PublishedImage? _published;
+
+        /// <summary>The image version that a move of this call has made.</summary>
+        public PublishedImage? Published => Volatile.Read(ref _published);
+
+        public void AddPublished(PublishedImage image) => Volatile.Write(ref _published, image);
 
         /// <summary>True when it puts right what no journal tells of.</summary>
         public bool Mending { get; init; }

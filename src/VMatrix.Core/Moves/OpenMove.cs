@@ -59,6 +59,9 @@ internal sealed class OpenMove
     /// <summary>The image version, once it is known.</summary>
     public string? Image { get; private set; }
 
+    /// <summary>The image version that new servers of its service were made from before the move, where the move changes that.</summary>
+    public string? Former { get; private set; }
+
     /// <summary>True when its machine ran before the move.</summary>
     public bool Ran { get; private set; }
 
@@ -139,7 +142,7 @@ internal sealed class OpenMove
     }
 
     /// <summary>Journals that a step begins, and with it that the one before is done. On the disk when it returns.</summary>
-    public void Begin(DateTimeOffset now, MoveRoute route, string step, ServerMark? original, string? image, bool ran)
+    public void Begin(DateTimeOffset now, MoveRoute route, string step, ServerMark? original, string? image, string? former, bool ran)
     {
         var first = Step is null;
         Write(new Line
@@ -150,6 +153,7 @@ internal sealed class OpenMove
             Original = Original is null ? original : null,
             Ran = first && ran ? true : null,
             Image = image != Image ? image : null,
+            Former = first ? former : null,
             Back = Back ? false : null,
         });
         if (first)
@@ -225,6 +229,7 @@ internal sealed class OpenMove
         Back = line.Back ?? Back;
         Original = line.Original ?? Original;
         Image = line.Image ?? Image;
+        Former = line.Former ?? Former;
         Ran = line.Ran ?? Ran;
         Error = line.Error ?? Error;
         Released = line.Released ?? Released;
@@ -257,6 +262,8 @@ internal sealed class OpenMove
         public ServerMark? Original { get; init; }
 
         public string? Image { get; init; }
+
+        public string? Former { get; init; }
 
         public bool? Ran { get; init; }
 

@@ -106,7 +106,7 @@ public sealed partial class Mover
                 if (!_seen.TryGetValue(id, out var old) || old.Mark.Stage is not Stage.Matrix)
                     continue;
                 var host = await FindHostAsync(taken, cancellation);
-                var pair = new Pair(id, old.Host!, Guid.NewGuid(), host ?? old.Host!);
+                var pair = new Pair(id, old.Host!, Guid.NewGuid(), host ?? old.Host!, InPlace: host is null);
                 taken.Add(pair.NewHost);
                 pairs.Add(pair);
                 _pairs.Add(pair);
@@ -127,7 +127,7 @@ public sealed partial class Mover
                 return sick;
 
             await LookAsync(cancellation);
-            return await CarryAsync([.. pairs.Where(p => p.OldHost != p.NewHost && _seen.TryGetValue(p.Old, out var s) && s.Mark.Stage is Stage.Matrix)
+            return await CarryAsync([.. pairs.Where(p => !p.InPlace && _seen.TryGetValue(p.Old, out var s) && s.Mark.Stage is Stage.Matrix)
                 .Select(p => Make(_seen[p.Old], MoveKind.Hibernate, Stage.Nest, null, $"Its successor of image {image} serves."))], cancellation);
         }
 
@@ -142,9 +142,9 @@ public sealed partial class Mover
                 var old = _seen.TryGetValue(pair.Old, out var o) && o.Place is Place.Nest ? Make(o, MoveKind.Wake, Stage.Matrix, pair.OldHost, $"Its successor of image {image} failed.") : null;
                 var gone = _seen.TryGetValue(pair.New, out var n) ? Make(n, MoveKind.Dispose, Stage.Disposed, null, $"Image {image} failed.") : null;
 
-                // Where they do not share a host the old one serves before the new one goes.
+                // Where there is room for both the old one serves before the new one goes.
                 if (old is not null && gone is not null && n!.Place is Place.Host)
-                    (old, gone) = pair.OldHost == pair.NewHost ? (old with { DependsOn = [gone.Id] }, gone) : (old, gone with { DependsOn = [old.Id] });
+                    (old, gone) = pair.InPlace ? (old with { DependsOn = [gone.Id] }, gone) : (old, gone with { DependsOn = [old.Id] });
                 moves.AddRange(new[] { old, gone }.OfType<Move>());
             }
             return await CarryAsync(moves, CancellationToken.None);
@@ -251,6 +251,6 @@ public sealed partial class Mover
             Reason = reason,
         };
 
-        private sealed record Pair(Guid Old, string OldHost, Guid New, string NewHost);
+        private sealed record Pair(Guid Old, string OldHost, Guid New, string NewHost, bool InPlace);
     }
 }

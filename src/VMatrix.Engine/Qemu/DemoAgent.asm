@@ -34,6 +34,12 @@ next:
  jle stop
  cmp eax,1                 ; an empty line asks whether anybody is there
  je there
+ cmp eax,2                 ; a line of one letter: sync()
+ jne .message
+ mov eax,162
+ syscall
+ jmp there
+.message:
  lea rcx,[rax-1]           ; decode two letters a byte, 'a' to 'p'
  test cl,1
  jnz wrong

@@ -92,7 +92,7 @@ internal static class GuestAgent
     /// <summary>
     /// The agent of guests that are made for VMatrix (DemoAgent.asm): lines of text over the second serial port, one exchange a wake, and
     /// no program started inside; a shell costs a quarter of a second of processor under emulation, more than the rest of the wake.
-    /// An empty line is answered with '.'. Any other is a message, each byte as two letters from 'a' to 'p', answered with '!' when all
+    /// An empty line is answered with '.', and so is a line of one letter once all file systems are written out. Any other is a message, each byte as two letters from 'a' to 'p', answered with '!' when all
     /// of it was done and with '?' when not: seconds and nanoseconds since 1970 (8 bytes each, little-endian), 32 random bytes, the length
     /// of the host name (one byte), and the text of /run/vmatrix/server, which begins with the host name.
     /// </summary>
@@ -146,11 +146,54 @@ internal static class GuestAgent
 
     private static async Task GreetByScriptAsync(JsonPeer peer, TimeProvider clock, ServerMark mark, CancellationToken cancellation)
     {
+        if (await RunAsync(peer, clock, Script(mark), cancellation) is var code and not 0)
+        {
+            throw new VMatrixException("GreetingFailed", VMatrixErrorKind.Failed, $"Server {mark.Name} woke, but the script that gives it its name and randomness ended with exit code {code} inside; look at the image's agent.");
+        }
+
+        // The agent sets the clock at once and then runs hwclock, which takes up to a second in some guests: nobody waits for that.
+        await peer.TellAsync("guest-set-time", new JsonObject { ["time"] = Now(clock) }, cancellation);
+    }
+
+    /// <summary>Has a guest write what it still holds in memory to its disk.</summary>
+    /// <exception cref="VMatrixException"><c>SyncFailed</c>.</exception>
+    public static async Task SyncAsync(GuestProcess guest, string agent, string name, TimeSpan limit, CancellationToken cancellation)
+    {
+        using var timer = new CancellationTokenSource(limit, guest.Clock);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(timer.Token, cancellation);
+        try
+        {
+            if (agent == Own)
+            {
+                if (!await ExchangeOwnAsync(guest, "s\n", '.', either.Token))
+                {
+                    throw new IOException("its agent does not know how; build the guest again.");
+                }
+
+                return;
+            }
+
+            using var peer = await JsonPeer.AgentAsync(guest.Sockets + ".agent", either.Token);
+            if (await RunAsync(peer, guest.Clock, "sync", either.Token) is var code and not 0)
+            {
+                throw new IOException($"sync ended with exit code {code}.");
+            }
+        }
+        catch (Exception e) when (e is IOException or SocketException or PeerException or OperationCanceledException && !cancellation.IsCancellationRequested)
+        {
+            throw new VMatrixException("SyncFailed", VMatrixErrorKind.Failed, string.Create(CultureInfo.InvariantCulture,
+                $"The guest of server {name} did not write its file systems out within {limit.TotalSeconds:0.#} s, so its disk may lack what was changed last: {e.Message}"), e);
+        }
+    }
+
+    /// <summary>Runs a shell script inside by the QEMU guest agent and returns its exit code.</summary>
+    private static async Task<int> RunAsync(JsonPeer peer, TimeProvider clock, string script, CancellationToken cancellation)
+    {
         var started = await peer.AskAsync("guest-exec", new JsonObject
         {
             ["path"] = "/bin/sh",
             ["arg"] = new JsonArray("-s"),
-            ["input-data"] = Convert.ToBase64String(Encoding.UTF8.GetBytes(Script(mark))),
+            ["input-data"] = Convert.ToBase64String(Encoding.UTF8.GetBytes(script)),
         }, cancellation);
         var process = started!["pid"]!.GetValue<int>();
         JsonNode status;
@@ -159,14 +202,7 @@ internal static class GuestAgent
             await Task.Delay(TimeSpan.FromMilliseconds(4), clock, cancellation);
         }
 
-        var code = status["exitcode"]?.GetValue<int>() ?? -1;
-        if (code != 0)
-        {
-            throw new VMatrixException("GreetingFailed", VMatrixErrorKind.Failed, $"Server {mark.Name} woke, but the script that gives it its name and randomness ended with exit code {code} inside; look at the image's agent.");
-        }
-
-        // The agent sets the clock at once and then runs hwclock, which takes up to a second in some guests: nobody waits for that.
-        await peer.TellAsync("guest-set-time", new JsonObject { ["time"] = Now(clock) }, cancellation);
+        return status["exitcode"]?.GetValue<int>() ?? -1;
     }
 
     private static long Now(TimeProvider clock) => (clock.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks * 100;

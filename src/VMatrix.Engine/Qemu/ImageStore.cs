@@ -22,11 +22,34 @@ internal sealed record ImageFacts
     public StateFacts? Warm { get; init; }
 
     public required DateTimeOffset CreatedAt { get; init; }
+
+    /// <summary>The server that it was made from; null for one of the owner's files.</summary>
+    public PublishedFacts? Published { get; init; }
+}
+
+/// <summary>Where a published version comes from.</summary>
+internal sealed record PublishedFacts
+{
+    public required Guid ServerId { get; init; }
+
+    public required string ServerName { get; init; }
+
+    /// <summary>The version that the server was made from.</summary>
+    public required string From { get; init; }
+
+    /// <summary>The move that published it.</summary>
+    public required Guid Move { get; init; }
 }
 
 /// <summary>The images in the nest: a folder per service, and in it one per version, never changed once it is there.</summary>
 internal sealed class ImageStore(Places places, string runtimeFolder, IHealthProbe probe, TimeProvider clock)
 {
+    /// <summary>The files that a version is made from, and their content as a hash.</summary>
+    private sealed record Parts(string Content, string? Kernel, string? Initrd, string? Disk);
+
+    /// <summary>The version that was selected, and the content of the owner's files at that moment: it counts until they change.</summary>
+    private sealed record Selection(string Version, string Owner);
+
     private sealed record Source(string Path, long Length, long Ticks, string Sha256);
 
     public const string Kernel = "kernel";
@@ -34,6 +57,7 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
     public const string Gold = "gold.qcow2";
     private const string FactsFile = "image.json";
     private const string CurrentFile = "current.json";
+    private const string SelectedFile = "selected.json";
     private const string SourcesFile = "sources.json";
     private const string Making = ".making-";
 
@@ -62,8 +86,8 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
     /// <summary>What a version is.</summary>
     /// <exception cref="VMatrixException"><c>ImageNotFound</c>.</exception>
     public ImageFacts Get(string service, string version) =>
-        ServerFolder.Read<ImageFacts>(Path.Combine(VersionFolder(service, version), FactsFile))
-        ?? throw new VMatrixException("ImageNotFound", VMatrixErrorKind.NotFound, $"Service {service} has no image version {version} in {places.Images}; prepare its image first.");
+        ServerFolder.Read<ImageFacts>(Path.Combine(VersionFolder(service, version), FactsFile)) is { } facts && facts.Version == version ? facts
+        : throw new VMatrixException("ImageNotFound", VMatrixErrorKind.NotFound, $"Service {service} has no image version {version} in {places.Images}; prepare its image first, or name a version that is there.");
 
     /// <summary>The disk files that a server's overlay lies on, the nearest first.</summary>
     public IEnumerable<string> Disks(string service, ImageFacts image)
@@ -83,6 +107,123 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
     /// <summary>Makes sure that a service's image stands in the nest, and returns its version.</summary>
     public async Task<string> PrepareAsync(ServiceSpec service, IProgress<string>? progress, CancellationToken cancellation)
     {
+        Check(service);
+        var root = ServiceFolder(service.Name);
+        Directory.CreateDirectory(root);
+        var owners = await OwnersAsync(service, root, cancellation);
+        while (true)
+        {
+            var parts = Selected(service, root, owners);
+            var guest = await GuestAsync(service, parts, cancellation);
+            var version = VersionOf(guest, service);
+            if (IsThere(service, version) && ServerFolder.Read<string>(Path.Combine(root, CurrentFile)) == version)
+            {
+                return version;
+            }
+
+            using var turn = await TurnAsync(root, cancellation);
+            if (Selected(service, root, owners) != parts)
+            {
+                // Somebody selected another one while we waited.
+                continue;
+            }
+
+            if (!IsThere(service, version))
+            {
+                progress?.Report($"Importing the image of {service.Name}");
+                var making = await BeginAsync(root, version, parts, cancellation);
+                if (parts.Disk is not null)
+                {
+                    // Converted rather than copied: the result is one qcow2 file that leans on no other.
+                    await QemuTools.RunAsync(QemuTools.Find("qemu-img"), ["convert", "-O", "qcow2", parts.Disk, Path.Combine(making.Path, Gold)], cancellation);
+                    Seal(Path.Combine(making.Path, Gold));
+                }
+
+                await FinishAsync(service, making, new ImageFacts { Version = version, Guest = guest, CreatedAt = clock.GetUtcNow() }, progress, cancellation);
+            }
+
+            ServerFolder.Write(Path.Combine(root, CurrentFile), version);
+            return version;
+        }
+    }
+
+    /// <summary>Makes a version whose disk is a server's and whose other files are those of the version that the server was made from.</summary>
+    /// <param name="service">The service.</param>
+    /// <param name="published">Where it comes from. A version that the same move has made already is returned as it is.</param>
+    /// <param name="writeDisk">Writes the server's disk into the file that it is given, as one that leans on no other.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    public async Task<PublishedImage> PublishAsync(ServiceSpec service, PublishedFacts published, Func<string, Task> writeDisk, CancellationToken cancellation)
+    {
+        Check(service);
+        var root = ServiceFolder(service.Name);
+        using var turn = await TurnAsync(root, cancellation);
+        foreach (var folder in published.Move == Guid.Empty ? [] : Directory.GetDirectories(root))
+        {
+            if (ServerFolder.Read<ImageFacts>(Path.Combine(folder, FactsFile)) is { } known && known.Published is { } before && (before.Move, before.ServerId) == (published.Move, published.ServerId))
+            {
+                return Told(service, known, published);
+            }
+        }
+
+        var old = PartsOf(service, Get(service.Name, published.From));
+        var making = await BeginAsync(root, published.ServerId.ToString("D"), old, cancellation);
+        try
+        {
+            var gold = Path.Combine(making.Path, Gold);
+            await writeDisk(gold);
+            Seal(gold);
+            var content = HashOf([old.Kernel is null ? null : await MemoryState.SumAsync(old.Kernel, cancellation), old.Initrd is null ? null : await MemoryState.SumAsync(old.Initrd, cancellation), await MemoryState.SumAsync(gold, cancellation)]);
+            var guest = await GuestAsync(service, old with { Content = content, Disk = gold }, cancellation);
+            var facts = new ImageFacts { Version = VersionOf(guest, service), Guest = guest, CreatedAt = clock.GetUtcNow(), Published = published };
+            if (!IsThere(service, facts.Version))
+            {
+                await FinishAsync(service, making, facts, null, cancellation);
+            }
+
+            return Told(service, Get(service.Name, facts.Version), published);
+        }
+        finally
+        {
+            try
+            {
+                Places.Delete(making.Path);
+            }
+            catch (IOException)
+            {
+                // A guest that is just ending still writes there; whoever makes the next version takes it away.
+            }
+        }
+    }
+
+    /// <summary>Makes a version the one that new servers are made from, until the owner's files change.</summary>
+    /// <exception cref="VMatrixException"><c>ImageNotFound</c>.</exception>
+    public async Task SelectAsync(ServiceSpec service, string version, CancellationToken cancellation)
+    {
+        Check(service);
+        _ = Get(service.Name, version);
+        var root = ServiceFolder(service.Name);
+        var owners = await OwnersAsync(service, root, cancellation);
+        using var turn = await TurnAsync(root, cancellation);
+        ServerFolder.Write(Path.Combine(root, SelectedFile), new Selection(version, owners.Content));
+        ServerFolder.Write(Path.Combine(root, CurrentFile), version);
+    }
+
+    private PublishedImage Told(ServiceSpec service, ImageFacts facts, PublishedFacts published)
+    {
+        long bytes = 0;
+        foreach (var file in new DirectoryInfo(VersionFolder(service.Name, facts.Version)).EnumerateFiles())
+        {
+            bytes += file.Length;
+        }
+
+        return new PublishedImage
+        {
+            Service = service.Name, Version = facts.Version, From = published.From, ServerId = published.ServerId, ServerName = published.ServerName, Bytes = bytes, At = facts.CreatedAt,
+        };
+    }
+
+    private static void Check(ServiceSpec service)
+    {
         var image = service.Image;
         if (image.Kernel is null && image.Disk is null)
         {
@@ -93,65 +234,87 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
         {
             throw new VMatrixException("AgentUnknown", VMatrixErrorKind.InvalidInput, $"The image of service {service.Name} asks for the agent '{image.Agent}'; the qemu driver knows qga, vmatrix and none.");
         }
-
-        var root = ServiceFolder(service.Name);
-        Directory.CreateDirectory(root);
-        var guest = new GuestFacts
-        {
-            Machine = await QemuTools.MachineTypeAsync(cancellation),
-            Accelerator = await QemuTools.AcceleratorAsync(runtimeFolder, clock, cancellation),
-            MemoryBytes = image.MemoryBytes,
-            Cores = image.Cores,
-            Port = service.Port,
-            Kernel = image.Kernel is not null,
-            Initrd = image.Kernel is not null && image.Initrd is not null,
-            Append = image.Kernel is null ? null : image.Append,
-            Disk = image.Disk is not null,
-            Agent = image.Agent,
-            Content = await ContentAsync(service, root, cancellation),
-        };
-
-        // The machine type is left out: an image that is there stays good when QEMU is replaced by a newer one.
-        var version = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(QemuCommandLine.Shape(guest with { Machine = "" }) + guest.Append + image.Warm)))[..12];
-        var folder = Path.Combine(root, version);
-        if (!File.Exists(Path.Combine(folder, FactsFile)))
-        {
-            await MakeAsync(service, guest, version, folder, progress, cancellation);
-        }
-
-        if (ServerFolder.Read<string>(Path.Combine(root, CurrentFile)) != version)
-        {
-            ServerFolder.Write(Path.Combine(root, CurrentFile), version);
-        }
-
-        return version;
     }
 
-    private async Task MakeAsync(ServiceSpec service, GuestFacts guest, string version, string folder, IProgress<string>? progress, CancellationToken cancellation)
+    private bool IsThere(ServiceSpec service, string version) => File.Exists(Path.Combine(VersionFolder(service.Name, version), FactsFile));
+
+    /// <summary>What new servers are made from: the version that was selected since the owner's files last changed, else the owner's files.</summary>
+    private Parts Selected(ServiceSpec service, string root, Parts owners) =>
+        ServerFolder.Read<Selection>(Path.Combine(root, SelectedFile)) is { } selected && selected.Owner == owners.Content ? PartsOf(service, Get(service.Name, selected.Version)) : owners;
+
+    private Parts PartsOf(ServiceSpec service, ImageFacts facts)
     {
-        var making = new ServerFolder(Path.Combine(ServiceFolder(service.Name), Making + version));
-        if (making.Exists && await GuestProcess.FindAsync(making, clock, cancellation) is { } old)
+        var folder = VersionFolder(service.Name, facts.Version);
+        return new Parts(facts.Guest.Content, Part(facts.Guest.Kernel, Kernel), Part(facts.Guest.Initrd, Initrd), Part(facts.Guest.Disk, Gold));
+
+        string? Part(bool has, string name) => has ? Path.Combine(folder, name) : null;
+    }
+
+    /// <summary>The settings are the pool file's, whatever the files come from.</summary>
+    private async Task<GuestFacts> GuestAsync(ServiceSpec service, Parts parts, CancellationToken cancellation) => new()
+    {
+        Machine = await QemuTools.MachineTypeAsync(cancellation),
+        Accelerator = await QemuTools.AcceleratorAsync(runtimeFolder, clock, cancellation),
+        MemoryBytes = service.Image.MemoryBytes,
+        Cores = service.Image.Cores,
+        Port = service.Port,
+        Kernel = parts.Kernel is not null,
+        Initrd = parts.Initrd is not null,
+        Append = parts.Kernel is null ? null : service.Image.Append,
+        Disk = parts.Disk is not null,
+        Agent = service.Image.Agent,
+        Content = parts.Content,
+    };
+
+    // The machine type is left out: an image that is there stays good when QEMU is replaced by a newer one.
+    private static string VersionOf(GuestFacts guest, ServiceSpec service) =>
+        Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(QemuCommandLine.Shape(guest with { Machine = "" }) + guest.Append + service.Image.Warm)))[..12];
+
+    /// <summary>One maker of a service's images at a time, among all processes.</summary>
+    private async Task<FileStream> TurnAsync(string root, CancellationToken cancellation)
+    {
+        const int WouldBlock = 11;
+        while (true)
         {
-            await old.KillAsync(making, cancellation);
+            try
+            {
+                return new FileStream(Path.Combine(root, "turn"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+            }
+            catch (IOException e) when ((e.HResult & 0xffff) == WouldBlock)
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(20), clock, cancellation);
+            }
+        }
+    }
+
+    /// <summary>A new folder with a version's kernel and initial RAM disk. Whatever makers that were cut short have left goes away first.</summary>
+    private async Task<ServerFolder> BeginAsync(string root, string name, Parts parts, CancellationToken cancellation)
+    {
+        foreach (var path in Directory.GetDirectories(root, Making + "*"))
+        {
+            var left = new ServerFolder(path);
+            if (await GuestProcess.FindAsync(left, clock, cancellation) is { } process)
+            {
+                await process.KillAsync(left, cancellation);
+            }
+
+            Places.Delete(path);
         }
 
-        Places.Delete(making.Path);
+        var making = new ServerFolder(Path.Combine(root, Making + name));
         Directory.CreateDirectory(making.Path);
-        progress?.Report($"Importing the image of {service.Name}");
-        await ImportAsync(service.Image.Kernel, making.Path, Kernel, cancellation);
-        await ImportAsync(guest.Initrd ? service.Image.Initrd : null, making.Path, Initrd, cancellation);
-        if (service.Image.Disk is { } disk)
-        {
-            // Converted rather than copied: the result is one qcow2 file that leans on no other.
-            await QemuTools.RunAsync(QemuTools.Find("qemu-img"), ["convert", "-O", "qcow2", disk, Path.Combine(making.Path, Gold)], cancellation);
-            Seal(Path.Combine(making.Path, Gold));
-        }
+        await ImportAsync(parts.Kernel, making.Path, Kernel, cancellation);
+        await ImportAsync(parts.Initrd, making.Path, Initrd, cancellation);
+        return making;
+    }
 
-        var facts = new ImageFacts { Version = version, Guest = guest, CreatedAt = clock.GetUtcNow() };
+    /// <summary>Makes the warm state where there is to be one, and puts the version where it belongs.</summary>
+    private async Task FinishAsync(ServiceSpec service, ServerFolder making, ImageFacts facts, IProgress<string>? progress, CancellationToken cancellation)
+    {
         if (service.Image.Warm)
         {
             progress?.Report($"Booting {service.Name} once to keep its memory");
-            await WarmAsync(service, making, guest, facts, cancellation);
+            await WarmAsync(service, making, facts.Guest, cancellation);
             facts = facts with { Warm = making.ReadState() };
             File.Delete(making.StateFactsFile);
             File.Delete(making.Lock);
@@ -159,13 +322,14 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
         }
 
         ServerFolder.Write(Path.Combine(making.Path, FactsFile), facts);
+        var folder = VersionFolder(service.Name, facts.Version);
         Places.Delete(folder);
         Directory.Move(making.Path, folder);
         Native.FlushFolder(Path.GetDirectoryName(folder)!);
-        progress?.Report($"The image of {service.Name} is ready: version {version}");
+        progress?.Report($"The image of {service.Name} is ready: version {facts.Version}");
     }
 
-    private async Task WarmAsync(ServiceSpec service, ServerFolder making, GuestFacts guest, ImageFacts facts, CancellationToken cancellation)
+    private async Task WarmAsync(ServiceSpec service, ServerFolder making, GuestFacts guest, CancellationToken cancellation)
     {
         List<string> disks = [];
         if (guest.Disk)
@@ -262,22 +426,30 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
         File.SetUnixFileMode(file, UnixFileMode.UserRead | UnixFileMode.GroupRead);
     }
 
-    /// <summary>Hash of the image's files. Files that were hashed before and look the same are not read again.</summary>
-    private static async Task<string> ContentAsync(ServiceSpec service, string root, CancellationToken cancellation)
+    /// <summary>The owner's files. Those that were hashed before and look the same are not read again.</summary>
+    private static async Task<Parts> OwnersAsync(ServiceSpec service, string root, CancellationToken cancellation)
     {
+        var (kernel, initrd, disk) = (service.Image.Kernel, service.Image.Kernel is null ? null : service.Image.Initrd, service.Image.Disk);
         var known = new Dictionary<string, Source>(StringComparer.Ordinal);
         foreach (var source in ServerFolder.Read<Source[]>(Path.Combine(root, SourcesFile)) ?? [])
         {
             known[source.Path] = source;
         }
 
-        var (text, changed) = (new StringBuilder(), false);
-        foreach (var path in (string?[])[service.Image.Kernel, service.Image.Initrd, service.Image.Disk])
+        var changed = false;
+        var content = HashOf([await SumAsync(kernel), await SumAsync(service.Image.Initrd), await SumAsync(disk)]);
+        if (changed)
+        {
+            ServerFolder.Write(Path.Combine(root, SourcesFile), new List<Source>(known.Values).ToArray());
+        }
+
+        return new Parts(content, kernel, initrd, disk);
+
+        async Task<string?> SumAsync(string? path)
         {
             if (path is null)
             {
-                text.Append("-\n");
-                continue;
+                return null;
             }
 
             var file = new FileInfo(path);
@@ -292,12 +464,16 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
                 changed = true;
             }
 
-            text.Append(source.Sha256).Append('\n');
+            return source.Sha256;
         }
+    }
 
-        if (changed)
+    private static string HashOf(string?[] sums)
+    {
+        var text = new StringBuilder();
+        foreach (var sum in sums)
         {
-            ServerFolder.Write(Path.Combine(root, SourcesFile), new List<Source>(known.Values).ToArray());
+            text.Append(sum ?? "-").Append('\n');
         }
 
         return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text.ToString())));

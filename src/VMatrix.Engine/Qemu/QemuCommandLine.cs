@@ -38,6 +38,9 @@ internal sealed record RunSettings
 /// <summary>Makes QEMU's command line. Devices and their order decide whether a memory loads, so they are written here and nowhere else.</summary>
 internal static class QemuCommandLine
 {
+    /// <summary>QEMU's name for a guest's disk.</summary>
+    public const string Disk = "disk";
+
     /// <summary>A hash of all that must be the same for a memory to load again: the command line of a run with nothing of its own.</summary>
     public static string Shape(GuestFacts guest)
     {
@@ -78,21 +81,10 @@ internal static class QemuCommandLine
 
         if (run.Disks.Count > 0)
         {
-            JsonObject? chain = null;
-            for (var i = run.Disks.Count - 1; i >= 0; i--)
-            {
-                chain = new JsonObject
-                {
-                    ["driver"] = "qcow2",
-                    ["read-only"] = i > 0,
-                    ["file"] = new JsonObject { ["driver"] = "file", ["filename"] = run.Disks[i], ["read-only"] = i > 0 },
-                    ["backing"] = chain,
-                };
-            }
-
-            chain!["node-name"] = "disk";
+            var chain = Chain(run.Disks, readOnly: false);
+            chain["node-name"] = Disk;
             chain["discard"] = "unmap";
-            line.AddRange(["-blockdev", chain.ToJsonString(), "-device", run.Kernel is null ? "virtio-blk-pci,drive=disk,bootindex=0" : "virtio-blk-pci,drive=disk"]);
+            line.AddRange(["-blockdev", chain.ToJsonString(), "-device", run.Kernel is null ? "virtio-blk-pci,drive=" + Disk + ",bootindex=0" : "virtio-blk-pci,drive=" + Disk]);
 
             // cloud-init reads the name and the instance's id from here, without a seed disk.
             line.AddRange(["-smbios", $"type=1,serial=ds=nocloud;h={Word(run.Name)};i={run.Id:D}"]);
@@ -118,6 +110,24 @@ internal static class QemuCommandLine
         }
 
         return line;
+    }
+
+    /// <summary>A disk with all that it lies on, by the paths given and not by those that its files name.</summary>
+    public static JsonObject Chain(IReadOnlyList<string> disks, bool readOnly)
+    {
+        JsonObject? chain = null;
+        for (var i = disks.Count - 1; i >= 0; i--)
+        {
+            chain = new JsonObject
+            {
+                ["driver"] = "qcow2",
+                ["read-only"] = readOnly || i > 0,
+                ["file"] = new JsonObject { ["driver"] = "file", ["filename"] = disks[i], ["read-only"] = readOnly || i > 0 },
+                ["backing"] = chain,
+            };
+        }
+
+        return chain!;
     }
 
     private static string Escape(string value) => value.Replace(",", ",,", StringComparison.Ordinal);

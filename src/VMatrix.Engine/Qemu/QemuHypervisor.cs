@@ -213,6 +213,83 @@ public sealed class QemuHypervisor : IHypervisor
     }
 
     /// <inheritdoc/>
+    public Task<PublishedImage> PublishImageAsync(DriverCall call, Guid server, ServiceSpec service, HostSpec? on, CancellationToken cancellation) => ChangeAsync(call, server, () =>
+    {
+        var folder = _places.Get(on is null ? _places.Nest : Places.Host(on), server);
+        var (mark, guest) = Ours(folder);
+        if (!guest.Disk)
+        {
+            throw new VMatrixException("NothingToPublish", VMatrixErrorKind.NotSupported,
+                $"Server {mark.Name} has no disk: it lives in its initial RAM disk, and whatever was changed in it is gone when it boots again. Build a new initial RAM disk and name it in the pool file, or give the image of {service.Name} a disk.");
+        }
+
+        return _images.PublishAsync(service, new PublishedFacts { ServerId = server, ServerName = mark.Name, From = mark.Image, Move = call.MoveId },
+            file => CopyDiskAsync(folder, guest, mark, file, cancellation), cancellation);
+    }, cancellation);
+
+    private async Task CopyDiskAsync(ServerFolder folder, GuestFacts guest, ServerMark mark, string file, CancellationToken cancellation)
+    {
+        var process = await GuestProcess.FindAsync(folder, _clock, cancellation);
+        if (process is null && folder.ReadState() is not null)
+        {
+            throw new VMatrixException("ServerAsleep", VMatrixErrorKind.InvalidState, $"Server {mark.Name} sleeps, and its memory holds writes that its disk lacks; wake it in the Chamber, then publish it.");
+        }
+
+        string[] disks = [folder.Overlay, .. _images.Disks(mark.Service, _images.Get(mark.Service, mark.Image))];
+        var source = "json:" + QemuCommandLine.Chain(disks, readOnly: true).ToJsonString();
+        var copy = file + ".copy";
+        if (process is not null)
+        {
+            if (process.IsStopped())
+            {
+                throw process.Hung();
+            }
+
+            string status;
+            await using (var monitor = await process.OpenAsync(s_changePatience, cancellation))
+            {
+                status = await monitor.StatusAsync(cancellation);
+            }
+
+            if (status is not ("running" or "shutdown"))
+            {
+                throw new VMatrixException("ServerNotRunning", VMatrixErrorKind.InvalidState, Told($"No image is made from server {mark.Name}: its guest is in state {status}", folder));
+            }
+
+            if (status == "running" && guest.Agent is { } agent)
+            {
+                await GuestAgent.SyncAsync(process, agent, mark.Name, s_changePatience, cancellation);
+            }
+
+            await DiskCopy.TakeAsync(process, s_changePatience, copy, cancellation);
+            source = copy;
+        }
+
+        // Written anew in order, without what is empty, and leaning on no other file.
+        await QemuTools.RunAsync(QemuTools.Find("qemu-img"), ["convert", "-O", "qcow2", source, file], cancellation);
+        File.Delete(copy);
+    }
+
+    /// <inheritdoc/>
+    public async Task SelectImageAsync(DriverCall call, ServiceSpec service, string version, CancellationToken cancellation)
+    {
+        await CheckEpochAsync(call, cancellation);
+        await _prepare.WaitAsync(cancellation);
+        try
+        {
+            await GuardDiskAsync(async () =>
+            {
+                await _images.SelectAsync(service, version, cancellation);
+                return true;
+            });
+        }
+        finally
+        {
+            _prepare.Release();
+        }
+    }
+
+    /// <inheritdoc/>
     public Task CreateAsync(DriverCall call, ServerMark mark, ServiceSpec service, CancellationToken cancellation) => ChangeAsync(call, mark.ServerId, async () =>
     {
         if (Places.Find(_places.Nest, mark.ServerId) is not null)
@@ -326,13 +403,7 @@ public sealed class QemuHypervisor : IHypervisor
     {
         var place = Places.Host(on);
         var folder = _places.Get(place, server);
-        var mark = folder.ReadMark() ?? throw new VMatrixException("ServerForeign", VMatrixErrorKind.InvalidState, $"{folder.Path} has no mark of VMatrix and is not touched.");
-        if (mark.MachineId != folder.MachineId())
-        {
-            throw new VMatrixException("ServerForeign", VMatrixErrorKind.InvalidState, $"{folder.Path} is a copy: its mark was written for {mark.MachineId}. It is not touched until it is registered.");
-        }
-
-        var guest = folder.ReadGuest() ?? throw new VMatrixException("FileCorrupt", VMatrixErrorKind.Corrupt, $"The file {folder.GuestFile} is gone; without it nobody knows what the server is.");
+        var (mark, guest) = Ours(folder);
         Interlocked.Increment(ref _starting);
         try
         {
@@ -358,6 +429,18 @@ public sealed class QemuHypervisor : IHypervisor
             Interlocked.Decrement(ref _starting);
         }
     }, cancellation);
+
+    /// <summary>Who a server is and what it is built from; a copy is refused.</summary>
+    private static (ServerMark Mark, GuestFacts Guest) Ours(ServerFolder folder)
+    {
+        var mark = folder.ReadMark() ?? throw new VMatrixException("ServerForeign", VMatrixErrorKind.InvalidState, $"{folder.Path} has no mark of VMatrix and is not touched.");
+        if (mark.MachineId != folder.MachineId())
+        {
+            throw new VMatrixException("ServerForeign", VMatrixErrorKind.InvalidState, $"{folder.Path} is a copy: its mark was written for {mark.MachineId}. It is not touched until it is registered.");
+        }
+
+        return (mark, folder.ReadGuest() ?? throw new VMatrixException("FileCorrupt", VMatrixErrorKind.Corrupt, $"The file {folder.GuestFile} is gone; without it nobody knows what the server is."));
+    }
 
     private void RefuseSecondCopy(Guid server, string place)
     {
@@ -527,6 +610,7 @@ public sealed class QemuHypervisor : IHypervisor
                     await monitor.AskAsync("cont", null, cancellation);
                 }
 
+                await DiskCopy.EndAsync(monitor, _clock, cancellation);
                 await MemoryState.SaveAsync(monitor, folder, guest, _clock, cancellation);
             }
 

@@ -53,19 +53,57 @@ public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor
     /// <inheritdoc/>
     public Task<string> PrepareImageAsync(DriverCall call, ServiceSpec service, HostSpec on, IProgress<string>? progress, CancellationToken cancellation)
     {
-        var version = ImageVersion(service.Image);
+        var owners = ImageVersion(service.Image);
         return ActAsync("PrepareImage", call, null, [], state =>
         {
+            var version = state.Selected.TryGetValue(service.Name, out var selected) && selected.Owner == owners ? selected.Version : owners;
             if (state.Images.TryGetValue(service.Name, out var known) && known == version)
                 return Step.Done(version);
             progress?.Report($"{service.Name}: importing the image");
-            return new Step<string>(TimeFor(world.Settings.DiskBytes) + (service.Image.Warm ? world.Settings.BootTime : TimeSpan.Zero), then =>
+            return new Step<string>(state.Versions.ContainsKey((service.Name, version)) ? s_smallChange : TimeToMake(service), then =>
             {
                 then.PutImage(service.Name, version);
                 return version;
             });
         }, cancellation);
     }
+
+    /// <inheritdoc/>
+    public Task<PublishedImage> PublishImageAsync(DriverCall call, Guid server, ServiceSpec service, HostSpec? on, CancellationToken cancellation) =>
+        ActAsync("PublishImage", call, server, on is null ? [] : [on.Name], state =>
+        {
+            if (state.Versions.Values.FirstOrDefault(image => image.Move == call.MoveId && image.Published?.ServerId == server && image.Move != Guid.Empty)?.Published is { } published)
+                return Step.Done(published);
+            RefuseSleeping(FindAt(state, server, on?.Name ?? WorldState.Nest));
+            return new Step<PublishedImage>(TimeToMake(service), then =>
+            {
+                var machine = FindAt(then, server, on?.Name ?? WorldState.Nest);
+                RefuseSleeping(machine);
+                var image = new PublishedImage
+                {
+                    Service = service.Name,
+                    Version = then.Mint().ToString("N").Substring(0, 8),
+                    From = machine.Mark!.Image,
+                    ServerId = server,
+                    ServerName = machine.Name,
+                    Bytes = world.Settings.DiskBytes + (service.Image.Warm ? service.Image.MemoryBytes : 0),
+                    At = world.Clock.GetUtcNow(),
+                };
+                then.Put(new WorldImage { Service = image.Service, Version = image.Version, Published = image, Move = call.MoveId });
+                return image;
+            });
+        }, cancellation);
+
+    /// <inheritdoc/>
+    public Task SelectImageAsync(DriverCall call, ServiceSpec service, string version, CancellationToken cancellation) =>
+        ActAsync("SelectImage", call, null, [], state =>
+        {
+            if (!state.Versions.ContainsKey((service.Name, version)))
+                throw NoImage(service, version, "it cannot be selected");
+            state.Select(service.Name, new WorldSelection(version, ImageVersion(service.Image)));
+            state.PutImage(service.Name, version);
+            return Step.Done(true);
+        }, cancellation);
 
     /// <inheritdoc/>
     public Task CreateAsync(DriverCall call, ServerMark mark, ServiceSpec service, CancellationToken cancellation) =>
@@ -77,8 +115,8 @@ public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor
                     : throw new VMatrixException("ServerExists", VMatrixErrorKind.InvalidState, $"{mark.Name} ({mark.ServerId}) cannot be made in the nest: it exists in {there.Place}.");
             }
 
-            if (!state.Images.TryGetValue(service.Name, out var version) || version != mark.Image)
-                throw new VMatrixException("ImageNotFound", VMatrixErrorKind.NotFound, $"Image version '{mark.Image}' of {service.Name} is not in the nest, so {mark.Name} cannot be made from it: prepare the image again.");
+            if (!state.Versions.ContainsKey((service.Name, mark.Image)))
+                throw NoImage(service, mark.Image, $"{mark.Name} cannot be made from it");
             return new Step<bool>(s_smallChange, then =>
             {
                 var id = then.Mint().ToString("N");
@@ -127,7 +165,7 @@ public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor
                 {
                     Power = PowerState.Running,
                     Address = address,
-                    Hung = false,
+                    Hung = then.Versions.TryGetValue((service.Name, found.Mark!.Image), out var image) && image.Spoiled,
                     Problem = null,
                     Since = now,
                     ReadyAt = now + (found.Power == PowerState.Saved ? world.Settings.WakeTime : world.Settings.BootTime),
@@ -304,6 +342,18 @@ public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor
 
     private static WorldMachine FindAt(WorldState state, Guid server, string place) =>
         state.Copies(server).FirstOrDefault(copy => !copy.Partial && Same(copy.Place, place)) ?? throw Elsewhere(Require(state, server), place);
+
+    // A kept memory holds writes that the disk lacks.
+    private static void RefuseSleeping(WorldMachine machine)
+    {
+        if (machine.Power is PowerState.Saved or PowerState.Paused)
+            throw new VMatrixException("ServerAsleep", VMatrixErrorKind.InvalidState, $"No image is made from {machine.Name} ({machine.Mark?.ServerId}): it is {machine.Power}, and its memory holds what its disk lacks. Wake it in the Chamber first.");
+    }
+
+    private static VMatrixException NoImage(ServiceSpec service, string version, string so) =>
+        new("ImageNotFound", VMatrixErrorKind.NotFound, $"Image version '{version}' of {service.Name} is not in the nest, so {so}: prepare the image again, or name one that is there.");
+
+    private TimeSpan TimeToMake(ServiceSpec service) => TimeFor(world.Settings.DiskBytes) + (service.Image.Warm ? world.Settings.BootTime : TimeSpan.Zero);
 
     private static VMatrixException Elsewhere(WorldMachine machine, string expected) =>
         new("ServerElsewhere", VMatrixErrorKind.InvalidState, $"{machine.Name} ({machine.Mark?.ServerId}) is not in {expected}, it is in {machine.Place}.");

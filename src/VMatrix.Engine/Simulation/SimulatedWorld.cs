@@ -139,6 +139,9 @@ public sealed class SimulatedWorld
         }
     });
 
+    /// <summary>Spoils an image version: servers that are made from it start and never answer.</summary>
+    public void SpoilImage(string service, string version) => Change(state => state.Put(state.Versions[(service, version)] with { Spoiled = true }));
+
     /// <summary>Ends the machine of a running server as a crash does: its memory is lost.</summary>
     public void Crash(Guid server) => Change(state =>
     {

@@ -85,6 +85,26 @@ internal sealed record WorldMember
     public double EachLost { get; init; }
 }
 
+/// <summary>An image version in the simulated nest.</summary>
+internal sealed record WorldImage
+{
+    public required string Service { get; init; }
+
+    public required string Version { get; init; }
+
+    /// <summary>What it was published from; null for the owner's own.</summary>
+    public PublishedImage? Published { get; init; }
+
+    /// <summary>The move that published it.</summary>
+    public Guid Move { get; init; }
+
+    /// <summary>Servers of it start and never answer.</summary>
+    public bool Spoiled { get; init; }
+}
+
+/// <summary>The version of a service that was selected, and the owner's at that moment: it counts until that one changes.</summary>
+internal sealed record WorldSelection(string Version, string Owner);
+
 internal sealed record WorldBalancer(bool Running, int Incarnation);
 
 /// <summary>One change of the world: the records that are new in it.</summary>
@@ -97,6 +117,10 @@ internal sealed class WorldChange
     public List<WorldHost>? Hosts { get; set; }
 
     public Dictionary<string, string>? Images { get; set; }
+
+    public List<WorldImage>? Versions { get; set; }
+
+    public Dictionary<string, WorldSelection>? Selected { get; set; }
 
     public List<WorldService>? Services { get; set; }
 
@@ -132,6 +156,11 @@ internal sealed class WorldState(int seed)
     public Dictionary<string, WorldHost> Hosts { get; } = new(StringComparer.OrdinalIgnoreCase);
 
     public Dictionary<string, string> Images { get; } = [];
+
+    /// <summary>Every version, by service and version.</summary>
+    public Dictionary<(string Service, string Version), WorldImage> Versions { get; } = [];
+
+    public Dictionary<string, WorldSelection> Selected { get; } = [];
 
     public Dictionary<string, WorldService> Services { get; } = [];
 
@@ -206,6 +235,24 @@ internal sealed class WorldState(int seed)
         Images[service] = version;
         (Changing.Images ??= [])[service] = version;
         Undo(() => Restore(Images, service, before));
+        if (!Versions.ContainsKey((service, version)))
+            Put(new WorldImage { Service = service, Version = version });
+    }
+
+    public void Put(WorldImage image)
+    {
+        Versions.TryGetValue((image.Service, image.Version), out var before);
+        Versions[(image.Service, image.Version)] = image;
+        (Changing.Versions ??= []).Add(image);
+        Undo(() => Restore(Versions, (image.Service, image.Version), before));
+    }
+
+    public void Select(string service, WorldSelection selection)
+    {
+        Selected.TryGetValue(service, out var before);
+        Selected[service] = selection;
+        (Changing.Selected ??= [])[service] = selection;
+        Undo(() => Restore(Selected, service, before));
     }
 
     public void Put(WorldService service)
@@ -298,6 +345,10 @@ internal sealed class WorldState(int seed)
             Hosts[host.Name] = host;
         foreach (var image in change.Images ?? [])
             Images[image.Key] = image.Value;
+        foreach (var image in change.Versions ?? [])
+            Versions[(image.Service, image.Version)] = image;
+        foreach (var selection in change.Selected ?? [])
+            Selected[selection.Key] = selection.Value;
         foreach (var service in change.Services ?? [])
             Services[service.Service] = service;
         foreach (var server in change.Left ?? [])
@@ -318,6 +369,8 @@ internal sealed class WorldState(int seed)
         {
             Hosts = [.. Hosts.Values],
             Images = Images,
+            Versions = [.. Versions.Values],
+            Selected = Selected,
             Services = [.. Services.Values],
             Faults = [.. Faults.Values],
             Balancer = Balancer,

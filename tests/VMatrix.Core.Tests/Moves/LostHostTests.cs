@@ -243,6 +243,10 @@ public sealed class LostHostTests : IDisposable
 
         public Task<NestReport> ReadNestAsync(System.Threading.CancellationToken cancellation) => throw new NotSupportedException();
 
+        public Task<PublishedImage> PublishImageAsync(DriverCall call, Guid server, ServiceSpec service, HostSpec? on, System.Threading.CancellationToken cancellation) => throw new NotSupportedException();
+
+        public Task SelectImageAsync(DriverCall call, ServiceSpec service, string version, System.Threading.CancellationToken cancellation) => throw new NotSupportedException();
+
         public Task<string> PrepareImageAsync(DriverCall call, ServiceSpec service, HostSpec on, IProgress<string>? progress, System.Threading.CancellationToken cancellation) => throw new NotSupportedException();
 
         public Task CreateAsync(DriverCall call, ServerMark mark, ServiceSpec service, System.Threading.CancellationToken cancellation) => throw new NotSupportedException();

@@ -41,6 +41,9 @@ public sealed class RecoveryTests
         ["undo"] = (MoveKind.Undo, Stage.Disposed, null, Stage.Nest, null, false, null),
         ["undo, mark fails"] = (MoveKind.Undo, Stage.Disposed, null, Stage.Nest, null, false, "mark"),
         ["purge"] = (MoveKind.Purge, Stage.Disposed, null, Stage.Disposed, null, false, null),
+        ["publish"] = (MoveKind.Publish, Stage.Chamber, "c1", Stage.Chamber, "c1", false, null),
+        ["publish, selected and the answer lost"] = (MoveKind.Publish, Stage.Chamber, "c1", Stage.Chamber, "c1", false, "after select"),
+        ["publish, select fails"] = (MoveKind.Publish, Stage.Chamber, "c1", Stage.Chamber, "c1", false, "select"),
     };
 
     [Theory]
@@ -219,6 +222,7 @@ public sealed class RecoveryTests
             var now = world.Servers.GetValueOrDefault(move.ServerId)?.Mark.Stage;
             var expected = record.Status is MoveStatus.Done ? move.Kind is MoveKind.Purge ? null : move.ToStage : move.Kind is MoveKind.Create ? null : (Stage?)move.FromStage;
             Assert.True(expected == now, where);
+            Assert.True((world.Image == "1") == (move.Kind is not MoveKind.Publish || record.Status is not MoveStatus.Done), where);
             Assert.Empty(world.State.ReadOpenMoves());
             Assert.InRange(Directory.GetFiles(Path.Combine(world.StatePath, "owners")).Length, 0, 1);
         });
@@ -242,6 +246,8 @@ public sealed class RecoveryTests
             // Only the move itself fails; what it takes to come back does not.
             if (fails.StartsWith("health", StringComparison.Ordinal))
                 world.HealthOf = _ => fails == "health" || world.Servers[move.ServerId].Host == "m2" ? "503" : null;
+            else if (fails == "after select")
+                world.After = (op, _, _) => op == "select" && world.Log.Count(o => o == op) == 1 ? Failure() : null;
             else if (fails == "create")
                 world.After = (op, _, _) => op == fails ? Failure() : null;
             else

@@ -49,6 +49,29 @@ public sealed class RollingUpdateTests : IDisposable
     });
 
     [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void OnSharedHostsOldAndNewLiveSideBySide(bool fails) => _world.Time.Run(async () =>
+    {
+        var sports = _world.Pool.Services[1];
+        for (var i = 1; i <= 3; i++)
+            _world.Add($"SPORTS-{i}", Stage.Matrix, "m1", "SPORTS");
+        _world.Image = "2";
+        var least = int.MaxValue;
+        _world.After = (_, _, _) =>
+        {
+            least = Math.Min(least, _world.Members.Count(m => m.Value.State is MemberState.Ready));
+            return null;
+        };
+        _world.HealthOf = name => fails && name == "SPORTS-6" ? "500" : null;
+        var result = await _world.Mover.UpdateServiceAsync(sports, new UpdateOptions(), _world.Hand, null, default);
+        Assert.True(result.Status == (fails ? UpdateStatus.Returned : UpdateStatus.Done), result.Error);
+        Assert.Equal(Enumerable.Repeat(fails ? "1" : "2", 3), Serving);
+        Assert.Equal(3, least);
+        _world.AssertWhole();
+    });
+
+    [Theory]
     [InlineData(2)]
     [InlineData(3)]
     public void WhenANewServerNeverPassesTheOldOnesServeAgain(int servers) => _world.Time.Run(async () =>

@@ -190,7 +190,7 @@ internal sealed class World : IHypervisor, IBalancer, IHealthProbe, IDisposable
         {
             Dormant = [.. Servers.Values.Where(s => s.Place is Place.Nest).Select(s => s.ToMachine())],
             Disposed = [.. Servers.Values.Where(s => s.Place is Place.Disposed).Select(s => s.ToMachine())],
-            Images = new Dictionary<string, string>(),
+            Images = Pool.Services.ToDictionary(s => s.Name, _ => Image),
         };
     }
 
@@ -199,6 +199,26 @@ internal sealed class World : IHypervisor, IBalancer, IHealthProbe, IDisposable
         await Enter("image", call, Guid.Empty, on.Name, cancellation);
         return Image;
     }
+
+    public HashSet<string> Versions { get; } = ["1"];
+
+    public async Task<PublishedImage> PublishImageAsync(DriverCall call, Guid server, ServiceSpec service, HostSpec? on, CancellationToken cancellation)
+    {
+        var version = "of " + call.MoveId;
+        await Do("publish", call, server, on?.Name, () =>
+        {
+            var s = Servers[server];
+            Require(on is null ? s.Place is Place.Nest : s.Host == on.Name, "publish");
+            Versions.Add(version);
+        }, cancellation);
+        return new PublishedImage { Service = service.Name, Version = version, From = Servers[server].Mark.Image, ServerId = server, ServerName = Servers[server].Mark.Name, Bytes = 1, At = Time.GetUtcNow() };
+    }
+
+    public Task SelectImageAsync(DriverCall call, ServiceSpec service, string version, CancellationToken cancellation) => Do("select", call, Guid.Empty, null, () =>
+    {
+        Require(Versions.Contains(version), "select");
+        Image = version;
+    }, cancellation);
 
     public Task CreateAsync(DriverCall call, ServerMark mark, ServiceSpec service, CancellationToken cancellation) => Do("create", call, mark.ServerId, null, () =>
     {

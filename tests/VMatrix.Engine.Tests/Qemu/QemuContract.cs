@@ -25,14 +25,16 @@ internal sealed class QemuDriverWorld : DriverWorld
     }
 
     /// <param name="image">The image.</param>
-    /// <param name="warm">False for servers that boot the first time, as the contract of the single calls expects.</param>
-    public static async Task<QemuDriverWorld> OpenAsync(QemuImage image, bool warm) => new(await image.LabAsync(warm ? null : image.Image with { Warm = false }));
+    /// <param name="warm">False for servers with a disk that boot the first time, as the contract of the single calls expects.</param>
+    public static async Task<QemuDriverWorld> OpenAsync(QemuImage image, bool warm) => new(await image.LabAsync(warm ? null : await image.WithDiskAsync() with { Warm = false }));
 
     public override PoolSpec Pool { get; }
 
     public override TimeProvider Clock => TimeProvider.System;
 
     public override bool IsSlow => true;
+
+    public override bool CanPublish => Pool.Services[0].Image.Disk is not null;
 
     public override IHypervisor OpenHypervisor() => new QemuHypervisor(Pool, OpenProbe(), TimeProvider.System);
 

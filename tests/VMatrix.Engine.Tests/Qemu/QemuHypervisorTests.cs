@@ -1,4 +1,5 @@
 using System;
+using System.Collections.Generic;
 using System.Diagnostics;
 using System.Globalization;
 using System.IO;
@@ -7,6 +8,7 @@ using System.Net.Sockets;
 using System.Text.Json.Nodes;
 using System.Threading.Tasks;
 using VMatrix.Drivers;
+using VMatrix.HAProxy;
 using VMatrix.Qemu;
 using Xunit;
 
@@ -170,7 +172,7 @@ public sealed class QemuHypervisorTests(QemuImage image)
     [Trait("Category", "Long")]
     public async Task A_disk_keeps_what_the_guest_wrote_and_an_older_disk_does_not_wake_under_a_newer_memory()
     {
-        await using var lab = await image.LabAsync(await DiskImageAsync());
+        await using var lab = await image.LabAsync(await image.WithDiskAsync());
         var server = await lab.DormantAsync();
         var address = await lab.StartAsync(server);
         Assert.EndsWith("served 1\n", await QemuLab.GetAsync(address, "/"), StringComparison.Ordinal);
@@ -202,7 +204,7 @@ public sealed class QemuHypervisorTests(QemuImage image)
             return;
         try
         {
-            await using var lab = await image.LabAsync(await DiskImageAsync(), hostFolder: shared);
+            await using var lab = await image.LabAsync(await image.WithDiskAsync(), hostFolder: shared);
             var server = await lab.DormantAsync();
             var address = await lab.StartAsync(server);
             await QemuLab.GetAsync(address, "/");
@@ -380,19 +382,113 @@ public sealed class QemuHypervisorTests(QemuImage image)
         Directory.Delete(folder);
     }
 
-    /// <summary>The demo's guest, cold, with a small disk that it counts its requests on.</summary>
-    private async Task<ImageSpec> DiskImageAsync()
+    [Fact]
+    [Trait("Category", "Long")]
+    public async Task A_copy_that_a_dead_process_began_hinders_neither_hibernation_nor_the_next_copy()
     {
-        var raw = Path.Combine(image.Folder, "data.raw");
-        var disk = Path.Combine(image.Folder, "data.qcow2");
-        if (!File.Exists(disk))
+        await using var lab = await image.LabAsync(await image.WithDiskAsync() with { Warm = false });
+        var server = await lab.DormantAsync();
+        await lab.StartAsync(server);
+        var target = Path.Combine(lab.FolderOf(server), "lost.qcow2");
+        await BeginAsync();
+        var published = await lab.Driver.PublishImageAsync(default, server, lab.Service, lab.Hosts[0], default);
+        Assert.NotEqual(lab.Version, published.Version);
+        File.Delete(target);
+        await BeginAsync();
+        await lab.Driver.SaveAsync(default, server, lab.Hosts[0], default);
+        await lab.StartAsync(server);
+
+        async Task BeginAsync()
         {
-            await QemuTools.RunAsync("truncate", ["-s", "8M", raw], default);
-            await QemuTools.RunAsync("/sbin/mkfs.ext4", ["-q", "-F", raw], default);
-            await QemuTools.RunAsync("qemu-img", ["convert", "-O", "qcow2", raw, disk], default);
+            await QemuTools.RunAsync("qemu-img", ["create", "-q", "-f", "qcow2", target, "8M"], default);
+            using var peer = await JsonPeer.MonitorAsync(QemuLab.SocketsOf(server) + ".qmp", default);
+            await peer.AskAsync("blockdev-add", new JsonObject { ["driver"] = "qcow2", ["node-name"] = "vmatrix-copy", ["file"] = new JsonObject { ["driver"] = "file", ["filename"] = target } }, default);
+            await peer.AskAsync("blockdev-backup", new JsonObject { ["job-id"] = "vmatrix-copy", ["device"] = "disk", ["target"] = "vmatrix-copy", ["sync"] = "full", ["speed"] = 65536, ["auto-dismiss"] = false }, default);
+        }
+    }
+
+    [Fact]
+    public async Task What_lives_in_its_initial_RAM_disk_cannot_be_published()
+    {
+        await using var lab = await image.LabAsync();
+        var server = await lab.DormantAsync();
+        var refused = await Assert.ThrowsAsync<VMatrixException>(() => lab.Driver.PublishImageAsync(default, server, lab.Service, lab.Hosts[0], default));
+        Assert.Equal(("NothingToPublish", VMatrixErrorKind.NotSupported), (refused.Id, refused.Kind));
+    }
+
+    [Fact]
+    [Trait("Category", "Long")]
+    public async Task What_was_changed_in_the_chamber_is_in_every_server_of_the_next_version()
+    {
+        var guest = await image.WithDiskAsync();
+        var folder = Path.Combine(image.Folder, "publish");
+        Directory.CreateDirectory(folder);
+        var pool = Path.Combine(folder, "pool.yaml");
+        await File.WriteAllTextAsync(pool, $$"""
+            pool: publish
+            hypervisor: qemu
+            hosts:
+              - { name: host1, memory: 1 GiB }
+              - { name: host2, memory: 1 GiB }
+              - { name: chamber1, role: chamber, memory: 1 GiB }
+            services:
+              - name: FINANCE
+                least: 0
+                listen: {{QemuLab.FreeAddress()}}
+                isolation: shared
+                image: { disk: {{guest.Disk}}, kernel: {{guest.Kernel}}, initrd: {{guest.Initrd}}, append: {{guest.Append}}, memory: 128 MiB, warm: true, agent: {{guest.Agent}} }
+                health: { path: /health, timeout: 2s }
+            balancer: { kind: haproxy }
+            """);
+        await using var session = await PoolSession.OpenAsync(pool, forChange: true, default);
+        try
+        {
+            var created = await DoneAsync(await session.PlanCreateAsync("FINANCE", 2, null, default));
+            await DoneAsync([await session.PlanMoveAsync(created[0].ServerId, Stage.Matrix, "host1", false, default), await session.PlanMoveAsync(created[1].ServerId, Stage.Chamber, null, false, default)]);
+            var repaired = await FindAsync(created[1].ServerId);
+
+            // The guest counts its requests on its disk: this is the change.
+            for (var i = 1; i <= 5; i++)
+                Assert.EndsWith($"served {i}\n", await QemuLab.GetAsync(repaired.Address!, "/"), StringComparison.Ordinal);
+            var published = await session.PublishImageAsync(repaired.Id, null, default);
+            Assert.EndsWith("served 6\n", await QemuLab.GetAsync(repaired.Address!, "/"), StringComparison.Ordinal);
+
+            var result = await session.UpdateServiceAsync("FINANCE", 1, TimeSpan.FromSeconds(1), null, default);
+            Assert.True(result.Status is UpdateStatus.Done, result.Error);
+            Assert.Equal((published.Version, 1), (result.Image, result.Replaced));
+            var live = Assert.Single((await session.GetServersAsync(false, null, default)).Where(s => s.Stage is Stage.Matrix));
+            Assert.Equal(published.Version, live.Image);
+            Assert.EndsWith("served 6\n", await QemuLab.GetAsync(live.Address!, "/"), StringComparison.Ordinal);
+
+            // Other settings in the pool file make another version of what was published; a change of the owner's files ends it.
+            var spec = session.Spec.Services[0];
+            using var driver = new HttpHealthProbe(TimeProvider.System);
+            await using var hypervisor = new QemuHypervisor(session.Spec, driver, TimeProvider.System);
+            var larger = await hypervisor.PrepareImageAsync(default, spec with { Image = spec.Image with { Warm = false, MemoryBytes = 160 << 20 } }, session.Spec.Hosts[0], null, default);
+            var gold = Path.Combine(folder, session.Spec.Nest.Folder, "images", "FINANCE");
+            Assert.Equal(await File.ReadAllBytesAsync(Path.Combine(gold, published.Version, "gold.qcow2")), await File.ReadAllBytesAsync(Path.Combine(gold, larger, "gold.qcow2")));
+            var other = Path.Combine(folder, "other.qcow2");
+            File.Copy(guest.Disk!, other);
+            await QemuTools.RunAsync("qemu-img", ["resize", "-q", other, "+1M"], default);
+            var owners = await hypervisor.PrepareImageAsync(default, spec with { Image = spec.Image with { Warm = false, Disk = other } }, session.Spec.Hosts[0], null, default);
+            Assert.NotEqual(await File.ReadAllBytesAsync(Path.Combine(gold, published.Version, "gold.qcow2")), await File.ReadAllBytesAsync(Path.Combine(gold, owners, "gold.qcow2")));
+        }
+        finally
+        {
+            foreach (var server in (await session.GetServersAsync(false, null, default)).Where(s => s.Stage is not Stage.Disposed))
+                await session.CarryOutAsync([await session.PlanMoveAsync(server.Id, Stage.Disposed, null, false, default)], null, null, default);
+            await using var balancer = new HAProxyBalancer(session.Spec, TimeProvider.System);
+            await balancer.StopAsync(default);
         }
 
-        return image.Image with { Disk = disk };
+        async Task<IReadOnlyList<Move>> DoneAsync(IReadOnlyList<Move> moves)
+        {
+            foreach (var record in await session.CarryOutAsync(moves, null, null, default))
+                Assert.True(record.Status is MoveStatus.Done, $"{record.Move.Kind} {record.Status}: {record.Error}");
+            return moves;
+        }
+
+        async Task<ServerInfo> FindAsync(Guid id) => (await session.GetServersAsync(false, null, default)).Single(s => s.Id == id);
     }
 
     private static async Task KillAsync(Guid server)

@@ -44,6 +44,29 @@ public sealed class QemuImage : IAsyncLifetime
         return lab;
     }
 
+    /// <summary>The same guest with a small disk, which it counts its requests on.</summary>
+    public async Task<ImageSpec> WithDiskAsync()
+    {
+        await s_shared.WaitAsync();
+        try
+        {
+            var raw = Path.Combine(Folder, "data.raw");
+            var disk = Path.Combine(Folder, "data.qcow2");
+            if (!File.Exists(disk))
+            {
+                await QemuTools.RunAsync("truncate", ["-s", "8M", raw], default);
+                await QemuTools.RunAsync("/sbin/mkfs.ext4", ["-q", "-F", raw], default);
+                await QemuTools.RunAsync("qemu-img", ["convert", "-O", "qcow2", raw, disk], default);
+            }
+
+            return Image with { Disk = disk };
+        }
+        finally
+        {
+            s_shared.Release();
+        }
+    }
+
     private static readonly SemaphoreSlim s_shared = new(1);
     private string? _prepared;
 
@@ -169,7 +192,7 @@ internal sealed class QemuLab : IAsyncDisposable, IHealthProbe
         }
     }
 
-    private static string FreeAddress()
+    public static string FreeAddress()
     {
         using var listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         listener.Bind(new IPEndPoint(IPAddress.Loopback, 0));
