@@ -26,7 +26,7 @@ internal static class WakeCommand
     private static readonly TimeSpan s_poll = TimeSpan.FromMilliseconds(10);
 
     // QEMU accepts connections for a guest that is not up yet, and such a request may stay unanswered for seconds.
-    private static readonly TimeSpan s_patience = TimeSpan.FromMilliseconds(int.Parse(Environment.GetEnvironmentVariable("PATIENCE") ?? "100", CultureInfo.InvariantCulture));
+    private static readonly TimeSpan s_patience = TimeSpan.FromMilliseconds(100);
 
     public static Command Create()
     {
@@ -112,22 +112,27 @@ internal static class WakeCommand
                 [2] = ("move: nest to Matrix, through HAProxy", []),
                 [3] = ("cold boot of bare QEMU", []),
             };
-            for (int round = 0; round <= rounds; round++)
-            {
-                string copy = Path.Combine(_pool.Nest.Folder, "copy.zst");
-                File.Copy(Path.Combine(_pool.Nest.Folder, "servers", _server.ToString("D"), "state.zst"), copy, overwrite: true);
-                (double driver, IReadOnlyList<string> line) = await DriverAsync(cancellation);
-                double move = await WholeMoveAsync(cancellation);
-                double bare = await BareAsync(line, copy, cancellation);
-                double cold = await BareAsync(line, null, cancellation);
+            string copy = Path.Combine(_pool.Nest.Folder, "copy.zst");
+            string state = Path.Combine(_pool.Nest.Folder, "servers", _server.ToString("D"), "state.zst");
+            File.Copy(state, copy);
 
-                // The first round fills the page cache and is not counted.
-                if (round > 0)
+            // Not counted: fills the page cache, and tells the command line that the others restore with.
+            (_, IReadOnlyList<string> line) = await DriverAsync(cancellation);
+            Func<Task<double>>[] measures =
+            [
+                () => BareAsync(line, copy, cancellation),
+                async () => (await DriverAsync(cancellation)).Seconds,
+                () => WholeMoveAsync(cancellation),
+                () => BareAsync(line, null, cancellation),
+            ];
+            for (int round = 0; round < rounds; round++)
+            {
+                // Each begins a round in its turn: what ran just before leaves the machine's memory in another state.
+                for (int i = 0; i < measures.Length; i++)
                 {
-                    rows[0].Seconds.Add(bare);
-                    rows[1].Seconds.Add(driver);
-                    rows[2].Seconds.Add(move);
-                    rows[3].Seconds.Add(cold);
+                    int which = (round + i) % measures.Length;
+                    File.Copy(state, copy, overwrite: true);
+                    rows[which].Seconds.Add(await measures[which]());
                 }
             }
 
@@ -232,7 +237,19 @@ internal static class WakeCommand
             }
 
             using Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-            await socket.ConnectAsync(new UnixDomainSocketEndPoint(path), cancellation);
+            while (!socket.Connected)
+            {
+                try
+                {
+                    await socket.ConnectAsync(new UnixDomainSocketEndPoint(path), cancellation);
+                }
+                catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionRefused)
+                {
+                    // Bound and not yet listening.
+                    await Task.Delay(s_poll, cancellation);
+                }
+            }
+
             using StreamReader reader = new(new NetworkStream(socket));
             await reader.ReadLineAsync(cancellation);
             await AskAsync("qmp_capabilities");

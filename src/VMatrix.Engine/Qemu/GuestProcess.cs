@@ -18,28 +18,29 @@ namespace VMatrix.Qemu;
 /// <summary>A live QEMU process on a server's folder: found, launched, asked and ended. All that is known of it is read from the process itself.</summary>
 internal sealed partial record GuestProcess(int Id, int Port, string Sockets, TimeProvider Clock)
 {
-    // Opens the lock, takes it and lets QEMU inherit it: it is held exactly as long as QEMU lives, whatever becomes of us.
-    // 3 to 8 are closed because a shell above us may have left its own files there.
-    private const string Launcher = """
-        exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9<>"$1" || exit 74
-        flock -w 2 -x 9 || exit 75
-        echo $$ >&9
+    // Takes the lock (flock -F) and lets QEMU inherit it: it is held exactly as long as QEMU lives, whatever becomes of us. Nothing is
+    // forked on the way, because on a busy machine each program would wait for its turn. 3 to 8 are closed first because a shell above us
+    // may have left its own files there; so the lock is file 3.
+    private const string Locker = """
+        exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&-
         ulimit -Sn 4096 2>/dev/null
+        exec flock -F -w 2 -E 75 "$2" /bin/sh -c "$@"
+        """;
+
+    private const string Launcher = """
+        echo $$ >"$1"
         console=$2
         shift 2
         exec "$@" </dev/null >>"$console" 2>&1
         """;
 
-    // The same for a guest that must not outlive us: the shell stays, and ends it when our end of its standard input closes.
+    // For a guest that must not outlive us: the shell stays, and ends it when our end of its standard input closes.
     private const string TemporaryLauncher = """
-        exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9<>"$1" || exit 74
-        flock -w 2 -x 9 || exit 75
-        ulimit -Sn 4096 2>/dev/null
-        console=$2
+        lock=$1 console=$2
         shift 2
         "$@" >>"$console" 2>&1 &
-        echo $! >&9
-        exec 9>&-
+        echo $! >"$lock"
+        exec 3>&-
         read -r _
         kill -9 $!
         """;
@@ -150,7 +151,7 @@ internal sealed partial record GuestProcess(int Id, int Port, string Sockets, Ti
 
             var before = new FileInfo(folder.Console) is { Exists: true } file ? file.Length : 0;
             var port = FreePort();
-            var start = new ProcessStartInfo("setsid", ["/bin/sh", "-c", temporary ? TemporaryLauncher : Launcher, "vmatrix", folder.Lock, folder.Console, QemuTools.Find("qemu-system-x86_64"), .. build(port, sockets)])
+            var start = new ProcessStartInfo("setsid", ["/bin/sh", "-c", Locker, "vmatrix", temporary ? TemporaryLauncher : Launcher, folder.Lock, folder.Lock, folder.Console, QemuTools.Find("qemu-system-x86_64"), .. build(port, sockets)])
             {
                 // Redirected so that .NET does not count a guest among the children that use the terminal.
                 RedirectStandardInput = true,
