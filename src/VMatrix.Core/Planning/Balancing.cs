@@ -285,8 +285,10 @@ internal sealed class Balancing
         long mostHere = (long)((high * _state.MemoryCap[to]) - _state.Used[to]), mostThere = (long)(_state.Used[from] - (low * _state.MemoryCap[from]));
         long most = Math.Min(mostHere, mostThere);
         int best = PlacementState.Nowhere;
-        for (int i = _state.First[from]; i >= 0; i = _state.Next[i])
+        // A try (for wishes) takes a server off its host and puts it back in front: the next is noted before.
+        for (int i = _state.First[from], next; i >= 0; i = next)
         {
+            next = _state.Next[i];
             long used = _state.UsedOf[i];
             if (used > most || used <= 0 || (best >= 0 && used <= _state.UsedOf[best]) || !MayMove(i))
                 continue;

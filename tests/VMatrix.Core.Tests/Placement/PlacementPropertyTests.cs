@@ -32,6 +32,13 @@ public sealed class PlacementPropertyTests
             seed: Seed,
             iter: 100);
 
+    [Fact]
+    public void Balancing_beside_wishes_comes_to_an_end()
+    {
+        var input = new RandomPool(279071, 7, 4, Wildness.Wild).Input();
+        Assert.Empty(PlanChecker.Check(input, Planner.Plan(input).Plan));
+    }
+
     private static void NoPlanBreaksARule(int pools, string? seed) =>
         RandomPool.Gen(Wildness.Wild, 12, 6).Sample(
             pool =>
