@@ -37,7 +37,7 @@ public sealed partial class PoolSession
         var measuring = _sensor.MeasureAsync(cancellation);
         var seen = await ObserveAsync(null, cancellation);
         var health = await _sensor.CheckHealthAsync([.. seen.Servers.Where(s => s.Stage is Stage.Matrix)], cancellation);
-        _ = await measuring;
+        LastLook = Look(seen, await measuring, health);
         var now = _clock.GetLocalNow();
         var suspended = SuspendedHosts(now);
         var (servers, dead) = await AddLostAsync(seen, seen.ToStates(Spec, claims.Concat(Claims()), health.ToDictionary(h => h.Key, h => h.Value.Health)), fence, cancellation);

@@ -72,9 +72,10 @@ public sealed partial class PoolSession : IAsyncDisposable
     }
 
     /// <summary>The hosts as they are now.</summary>
-    public async Task<IReadOnlyList<HostInfo>> GetHostsAsync(CancellationToken cancellation)
+    public async Task<IReadOnlyList<HostInfo>> GetHostsAsync(CancellationToken cancellation) => Hosts(await ObserveAsync(null, cancellation));
+
+    private HostInfo[] Hosts(Observation seen)
     {
-        var seen = await ObserveAsync(null, cancellation);
         var running = seen.Servers
             .Where(s => s.Host is not null && s.Power is PowerState.Running or PowerState.Paused)
             .ToLookup(s => s.Host!, StringComparer.OrdinalIgnoreCase);
@@ -99,7 +100,11 @@ public sealed partial class PoolSession : IAsyncDisposable
     {
         var observing = ObserveAsync(null, cancellation);
         var loads = await _sensor.MeasureAsync(cancellation);
-        var seen = await observing;
+        return Services(await observing, loads);
+    }
+
+    private ServiceInfo[] Services(Observation seen, IReadOnlyDictionary<string, ServiceLoad> loads)
+    {
         var counts = seen.Servers.ToLookup(s => s.Service, StringComparer.OrdinalIgnoreCase);
         var pinned = _state?.Overrides.ReadServices(_clock.GetUtcNow()).ToDictionary(o => o.Service, StringComparer.OrdinalIgnoreCase) ?? [];
         return
@@ -136,12 +141,29 @@ public sealed partial class PoolSession : IAsyncDisposable
                 found(known);
         }, cancellation);
         var asked = await _sensor.CheckHealthAsync([.. seen.Servers], cancellation);
-        ServerInfo[] servers = [.. seen.Servers.Select(s => asked.TryGetValue(s.Id, out var answer) ? s with { Health = answer.Health, Problem = s.Problem ?? answer.Problem } : s)];
+        var servers = WithHealth(seen, asked);
         ServerInfo[] rest = [.. servers.Where(s => !told.Contains(s.Id))];
         if (rest.Length > 0)
             found?.Invoke(rest);
         return servers;
     }
+
+    /// <summary>What the last switch of this session saw of the pool, so that who watches a resident Oracle need not ask every host once more; null before the first.</summary>
+    public PoolLook? LastLook { get; private set; }
+
+    /// <summary>The whole pool as it is now, in one pass.</summary>
+    public async Task<PoolLook> LookAsync(CancellationToken cancellation)
+    {
+        var measuring = _sensor.MeasureAsync(cancellation);
+        var seen = await ObserveAsync(null, cancellation);
+        return Look(seen, await measuring, new Dictionary<Guid, (ServerHealth, string?)>());
+    }
+
+    private PoolLook Look(Observation seen, IReadOnlyDictionary<string, ServiceLoad> loads, IReadOnlyDictionary<Guid, (ServerHealth Health, string? Problem)> health) =>
+        new(_clock.GetUtcNow(), Hosts(seen), Services(seen, loads), WithHealth(seen, health));
+
+    private static ServerInfo[] WithHealth(Observation seen, IReadOnlyDictionary<Guid, (ServerHealth Health, string? Problem)> health) =>
+        [.. seen.Servers.Select(s => health.TryGetValue(s.Id, out var answer) ? s with { Health = answer.Health, Problem = s.Problem ?? answer.Problem } : s)];
 
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()

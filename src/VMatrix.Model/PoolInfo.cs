@@ -225,3 +225,10 @@ public sealed record ServiceLoad
     /// <summary>Why the sample is not to be acted on; null when it is good.</summary>
     public string? Bad { get; init; }
 }
+
+/// <summary>A whole pool in one look: everything in it is of the same moment.</summary>
+/// <param name="At">When it was looked at.</param>
+/// <param name="Hosts">The hosts.</param>
+/// <param name="Services">The services with their load.</param>
+/// <param name="Servers">The servers.</param>
+public sealed record PoolLook(DateTimeOffset At, IReadOnlyList<HostInfo> Hosts, IReadOnlyList<ServiceInfo> Services, IReadOnlyList<ServerInfo> Servers);

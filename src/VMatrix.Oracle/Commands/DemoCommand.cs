@@ -1,4 +1,5 @@
 using System;
+using System.Collections.Concurrent;
 using System.Collections.Generic;
 using System.CommandLine;
 using System.Globalization;
@@ -17,7 +18,7 @@ namespace VMatrix.Oracle.Commands;
 /// <summary><c>vmatrix-oracle demo</c>.</summary>
 internal static class DemoCommand
 {
-    private const int ColdBoots = 3;
+    private const int ColdBoots = 4;
 
     // What the guest takes for a request; one at a time, so a server carries a little less than five a second.
     private static readonly TimeSpan s_requestTime = TimeSpan.FromMilliseconds(200);
@@ -74,7 +75,7 @@ internal static class DemoCommand
         Say("Building the guest from this machine's kernel and busybox ...");
         await DemoGuest.BuildAsync(guest, s_requestTime, cancellation);
 
-        Say($"Booting a server cold, {ColdBoots} times, to compare with ...");
+        Say($"Booting {ColdBoots} servers cold, to compare with ...");
         IReadOnlyList<double> coldBoots = await ColdBootAsync(Path.Combine(folder, "cold"), guest, cancellation);
 
         await using DemoPool pool = await DemoPool.OpenAsync(Path.Combine(folder, "pool"), DemoPool.ExampleText(), guest, cancellation);
@@ -103,7 +104,8 @@ internal static class DemoCommand
         return new DemoSummary([fixedRun.Summarize(), switching.Summarize()], switching.WakeSeconds(), coldBoots);
     }
 
-    // The same road as a wake in the main pool, with the same guest, but for the memory: from the decision to the first request served.
+    // The same road as the wakes of the main pool, as many at once as a switch makes there, with the same guest but for its memory:
+    // from the decision to the first request that each server answers.
     private static async Task<IReadOnlyList<double>> ColdBootAsync(string folder, string guest, CancellationToken cancellation)
     {
         const string Service = "COLD";
@@ -112,11 +114,13 @@ internal static class DemoCommand
             hypervisor: qemu
             hosts:
               - { name: host1, role: matrix, memory: 1 GiB, servers: 2 }
+              - { name: host2, role: matrix, memory: 1 GiB, servers: 2 }
             services:
               - name: {{Service}}
                 least: 0
-                most: 2
+                most: {{ColdBoots}}
                 listen: 127.0.0.1:18080
+                concurrency: 1
                 isolation: shared
                 image: { kernel: guest/vmlinuz, initrd: guest/initrd, append: "console=ttyS0 quiet panic=0", memory: 128 MiB, warm: false, agent: vmatrix }
                 health: { path: /health }
@@ -124,25 +128,37 @@ internal static class DemoCommand
             balancer: { kind: haproxy, own: true }
             """, guest, cancellation);
         using var load = new LoadGenerator(pool.Urls, new HAProxySocket(pool.Balancer.SocketAddress, TimeProvider.System), TimeProvider.System);
-        var took = new List<double>();
-        foreach (Guid server in await pool.CreateAsync(Service, ColdBoots, cancellation))
-        {
-            long decided = TimeProvider.System.GetTimestamp();
-            Task moving = pool.MoveAsync(server, Stage.Matrix, cancellation);
-            while ((await load.AskAsync("cold", pool.Urls[Service], cancellation)).Outcome != Outcome.Served)
-            {
-                cancellation.ThrowIfCancellationRequested();
-                if (moving.IsFaulted)
-                    await moving;
-                await Task.Delay(TimeSpan.FromMilliseconds(10), cancellation);
-            }
+        IReadOnlyList<Guid> servers = await pool.CreateAsync(Service, ColdBoots, cancellation);
+        var moves = new List<Move>();
+        foreach (Guid server in servers)
+            moves.Add(await pool.Session.PlanMoveAsync(server, Stage.Matrix, pool.Session.Spec.Hosts[moves.Count % 2].Name, live: false, cancellation));
 
-            took.Add(Math.Round(TimeProvider.System.GetElapsedTime(decided).TotalSeconds, 3));
-            await moving;
-            await pool.MoveAsync(server, Stage.Disposed, cancellation);
+        long decided = TimeProvider.System.GetTimestamp();
+        var first = new ConcurrentDictionary<string, double>(StringComparer.Ordinal);
+        Task moving = pool.CarryOutAsync(moves, cancellation);
+        var asked = new List<Task>();
+        while (first.Count < servers.Count)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            if (moving.IsFaulted)
+                await moving;
+            asked.RemoveAll(task => task.IsCompleted);
+            // Never so many that a server's first request would wait behind others.
+            if (asked.Count <= servers.Count)
+                asked.Add(AskAsync());
+            await Task.Delay(TimeSpan.FromMilliseconds(10), cancellation);
         }
 
-        return took;
+        await Task.WhenAll(asked);
+        await moving;
+        return [.. first.Values.Order()];
+
+        async Task AskAsync()
+        {
+            (Outcome outcome, string? server, _) = await load.AskAsync("cold", pool.Urls[Service], cancellation);
+            if (outcome == Outcome.Served && server is not null)
+                first.TryAdd(server, Math.Round(TimeProvider.System.GetElapsedTime(decided).TotalSeconds, 3));
+        }
     }
 
     private static void Say(string sentence) => Console.WriteLine(sentence);

@@ -17,12 +17,12 @@ internal static class DemoLoad
         double busy = capacity * (servers - 1) * 1.06, quiet = capacity * 0.25, overload = capacity * servers * 0.8;
         return
         [
-            Phase(0.28, busy, quiet),
-            Phase(0.06, quiet, quiet),
-            Phase(0.28, quiet, busy),
-            Phase(0.06, quiet, quiet),
+            Phase(0.25, busy, quiet),
+            Phase(0.10, quiet, quiet),
+            Phase(0.25, quiet, busy),
+            Phase(0.10, quiet, quiet),
             Phase(0.22, busy, quiet),
-            Phase(0.10, overload, overload),
+            Phase(0.08, overload, overload),
         ];
 
         LoadPhase Phase(double share, double finance, double sports) =>

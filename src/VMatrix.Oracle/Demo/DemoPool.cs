@@ -95,10 +95,14 @@ internal sealed class DemoPool : IAsyncDisposable
         });
     }
 
-    private async Task CarryOutAsync(IReadOnlyList<Move> moves, CancellationToken cancellation)
+    /// <summary>Carries moves out by hand.</summary>
+    /// <exception cref="VMatrixException"><c>DemoMoveFailed</c>.</exception>
+    public async Task CarryOutAsync(IReadOnlyList<Move> moves, CancellationToken cancellation)
     {
         // Nothing is held against the Oracle: it has these servers next.
         IReadOnlyList<MoveRecord> records = await Session.CarryOutAsync(moves, TimeSpan.Zero, progress: null, cancellation);
+        // A move that was told to stop is undone and says so in its record.
+        cancellation.ThrowIfCancellationRequested();
         if (records.FirstOrDefault(record => record.Status != MoveStatus.Done) is { } bad)
             throw new VMatrixException("DemoMoveFailed", VMatrixErrorKind.Failed, $"The demo could not {Screens.Words.Of(bad.Move)}: {bad.Error ?? bad.Status.ToString()}");
     }

@@ -9,13 +9,13 @@ namespace VMatrix.Oracle.Screens;
 /// <summary>A pool at one moment, as the screens show it.</summary>
 internal sealed record PoolView(DateTimeOffset At, PoolSpec Spec, IReadOnlyList<HostInfo> Hosts, IReadOnlyList<ServiceInfo> Services, IReadOnlyList<ServerInfo> Servers)
 {
-    /// <summary>Asks the pool.</summary>
+    private static readonly TimeSpan s_fresh = TimeSpan.FromSeconds(2);
+
+    /// <summary>What the session's own switching has just seen, or else a look at the pool.</summary>
     public static async Task<PoolView> ReadAsync(PoolSession session, CancellationToken cancellation)
     {
-        IReadOnlyList<HostInfo> hosts = await session.GetHostsAsync(cancellation);
-        IReadOnlyList<ServiceInfo> services = await session.GetServicesAsync(cancellation);
-        IReadOnlyList<ServerInfo> servers = await session.GetServersAsync(health: false, found: null, cancellation);
-        return new PoolView(DateTimeOffset.Now, session.Spec, hosts, services, servers);
+        PoolLook look = session.LastLook is { } last && DateTimeOffset.UtcNow - last.At < s_fresh ? last : await session.LookAsync(cancellation);
+        return new PoolView(look.At, session.Spec, look.Hosts, look.Services, look.Servers);
     }
 
     /// <summary>The servers on a host, by name.</summary>

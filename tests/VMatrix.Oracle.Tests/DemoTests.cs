@@ -1,0 +1,117 @@
+using System;
+using System.Collections.Generic;
+using System.IO;
+using System.Linq;
+using System.Text.Json;
+using System.Threading.Tasks;
+using VMatrix.Oracle.Demo;
+using VMatrix.Pools;
+using Xunit;
+
+namespace VMatrix.Oracle.Tests;
+
+public sealed class DemoTests : IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("vmatrix-demo-test-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Fact]
+    public void Its_pool_is_the_one_in_the_examples_and_is_right()
+    {
+        string path = Path.Combine(_folder, "pool.yaml");
+        File.WriteAllText(path, DemoPool.ExampleText());
+        foreach (string file in (string[])["vmlinuz", "initrd"])
+        {
+            Directory.CreateDirectory(Path.Combine(_folder, "guest"));
+            File.WriteAllText(Path.Combine(_folder, "guest", file), "");
+        }
+
+        (PoolSpec? pool, IReadOnlyList<PoolFinding> findings) = PoolFile.Read(path);
+        Assert.Empty(findings);
+        Assert.Equal((3, 1), (pool!.Hosts.Count(host => host.Role == HostRole.Matrix), pool.Hosts.Count(host => host.Role == HostRole.Chamber)));
+        Assert.True(pool.Services.Single(service => service.Name == "FINANCE").Priority > pool.Services.Single(service => service.Name == "SPORTS").Priority);
+    }
+
+    [Fact]
+    public void Its_load_moves_over_and_back_and_then_overloads_both()
+    {
+        IReadOnlyList<LoadPhase> phases = DemoLoad.Phases(TimeSpan.FromSeconds(45), capacity: 5, servers: 6);
+        Assert.Equal(45, phases.Sum(phase => phase.Lasts.TotalSeconds), 6);
+        string[] heavy = [.. phases.Select(phase => string.Concat(phase.Rates.Where(rate => rate.Value > 15).Select(rate => rate.Key[0]).Order())).Where(who => who.Length > 0)];
+        Assert.Equal(["F", "S", "F", "FS"], heavy);
+        Assert.True(phases[^1].Rates.Values.Sum() > 6 * 5);
+        // A static split is too small for the busy one, and switching is not too small for the quiet one.
+        Assert.All(phases.SkipLast(1), phase => Assert.True(phase.Rates.Values.Min() < 5));
+    }
+
+    [Fact]
+    public void The_result_is_told_in_sentences()
+    {
+        Assert.Equal(0.5, ServiceSummary.Percentile([0.1, 0.5, 0.9], 0.5));
+        Assert.Contains(DemoReport.Sentences(new DemoSummary(
+            [Run("static", 100), Run("switching", 130)], [0.4, 0.5, 9], [2.5])), sentence => sentence.Contains("5.0 times faster", StringComparison.Ordinal));
+        Assert.Contains(DemoReport.Sentences(new DemoSummary([Run("static", 100), Run("switching", 130)], [], [])), sentence => sentence.Contains("1.30 times", StringComparison.Ordinal));
+
+        static RunSummary Run(string name, int served) => new(name, [new ServiceSummary("FINANCE", 200, served, 200 - served, 0, 0, 0, [])], 0, 0);
+    }
+
+    [Theory]
+    [Trait("Category", "Long")]
+    [InlineData("INT", 130, "Building the guest")]
+    [InlineData("TERM", 143, "cold, to compare")]
+    [InlineData("INT", 130, "Run 1")]
+    [InlineData("TERM", 143, "wake FINANCE")]
+    public async Task Cut_short_at_any_moment_it_leaves_nothing_behind(string signal, int code, string when)
+    {
+        using var demo = new OracleProcess("demo", "--seconds", "15", "--folder", _folder);
+        await demo.SaysAsync(line => line.Contains(when, StringComparison.Ordinal));
+        await Task.Delay(TimeSpan.FromSeconds(1));
+        await demo.SignalAsync(signal);
+        Assert.Equal(code, await demo.EndAsync());
+        AssertNothingLeft();
+    }
+
+    [Fact]
+    [Trait("Category", "Long")]
+    public async Task It_runs_to_its_end_without_a_failed_request_and_leaves_nothing_behind()
+    {
+        string summary = Path.Combine(_folder, "summary.json");
+        using var demo = new OracleProcess("demo", "--seconds", "30", "--folder", _folder, "--summary", summary);
+        Assert.Equal(0, await demo.EndAsync());
+        using var measured = JsonDocument.Parse(await File.ReadAllTextAsync(summary));
+        JsonElement[] runs = [.. measured.RootElement.GetProperty("runs").EnumerateArray()];
+        Assert.Equal(["static", "switching"], runs.Select(run => run.GetProperty("name").GetString()));
+        foreach (JsonElement service in runs.SelectMany(run => run.GetProperty("services").EnumerateArray()))
+        {
+            int Count(string name) => service.GetProperty(name).GetInt32();
+            Assert.Equal(0, Count("failed"));
+            Assert.Equal(Count("requests"), Count("served") + Count("refused"));
+        }
+
+        Assert.True(runs[1].GetProperty("switches").GetInt32() > 0);
+        Assert.NotEmpty(measured.RootElement.GetProperty("wakeSeconds").EnumerateArray());
+        Assert.NotEmpty(measured.RootElement.GetProperty("coldBootSeconds").EnumerateArray());
+        File.Delete(summary);
+        AssertNothingLeft();
+    }
+
+    private void AssertNothingLeft()
+    {
+        Assert.Empty(Directory.EnumerateFileSystemEntries(_folder));
+        string[] left = [.. Directory.EnumerateDirectories("/proc").Where(path => char.IsAsciiDigit(path[6])).Select(CommandLine).Where(line => line.Contains(_folder + "/", StringComparison.Ordinal))];
+        Assert.Empty(left);
+    }
+
+    private static string CommandLine(string process)
+    {
+        try
+        {
+            return File.ReadAllText(Path.Combine(process, "cmdline"));
+        }
+        catch (IOException)
+        {
+            return "";
+        }
+    }
+}
