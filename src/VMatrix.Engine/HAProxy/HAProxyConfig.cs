@@ -50,6 +50,7 @@ internal static class HAProxyConfig
             global
                 stats socket {Quote(socket)} mode 600 level admin expose-fd listeners
                 stats timeout 60s
+                stats maxconn 100
                 fd-hard-limit 65536
                 noreuseport
                 hard-stop-after 5m
