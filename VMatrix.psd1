@@ -23,6 +23,7 @@
         'Move-VMatrixServer'
         'New-VMatrixPlan'
         'New-VMatrixServer'
+        'Publish-VMatrixImage'
         'Remove-VMatrixServer'
         'Restore-VMatrixServer'
         'Resume-VMatrixHost'

@@ -59,6 +59,7 @@ public abstract class ChangingCommand : VMatrixCommand
             MoveKind.Purge => "Delete for good",
             MoveKind.Dispose => $"Dispose of, from the {Place(move.FromStage, move.FromHost)}",
             MoveKind.Undo => "Bring back to the Nest",
+            MoveKind.Publish => $"Make a new image version of {move.Service} from it",
             _ => $"{move.Kind} from the {Place(move.FromStage, move.FromHost)} to the {Place(move.ToStage, move.ToHost)}",
         };
         return Agreed(target, action, force);

@@ -83,3 +83,47 @@ Describe 'A move that was cut short' {
         }
     }
 }
+
+Describe 'A server repaired in the Chamber' {
+    BeforeAll {
+        $env:VMATRIX_POOL = New-TestPool
+        $script:Servers = New-VMatrixServer FINANCE -Count 3
+        $script:Repaired = $Servers[0] | Move-VMatrixServer -Stage Chamber -PassThru
+        $Servers[1, 2] | Move-VMatrixServer -Stage Matrix
+    }
+    AfterAll { $env:VMATRIX_POOL = $null }
+
+    It 'is not published by -WhatIf, nor from elsewhere than the Chamber' {
+        $Repaired | Publish-VMatrixImage -WhatIf | Should -BeNullOrEmpty
+        Get-VMatrixMove | Where-Object { $_.Move.Kind -eq 'Publish' } | Should -BeNullOrEmpty
+        $complaint = $null
+        Publish-VMatrixImage $Servers[1] -ErrorAction SilentlyContinue -ErrorVariable complaint
+        $complaint[0].FullyQualifiedErrorId | Should -Be 'NotInChamber,VMatrix.Commands.PublishVMatrixImageCommand'
+        $complaint[0].CategoryInfo.Category | Should -Be 'InvalidOperation'
+        $complaint[0].Exception.Message | Should -BeLike "*Move-VMatrixServer $($Servers[1].Id) -Stage Chamber*"
+    }
+
+    It 'becomes the image that its service''s servers are replaced by, and there is a way back' {
+        $remote = [System.Management.Automation.PSSerializer]::Deserialize([System.Management.Automation.PSSerializer]::Serialize($Repaired))
+        $image = $remote | Publish-VMatrixImage
+        $image | Should -BeOfType VMatrix.PublishedImage
+        $image.Service, $image.From, $image.ServerId, $image.ServerName | Should -Be 'FINANCE', $Repaired.Image, $Repaired.Id, $Repaired.Name
+        ($image | Format-Table | Out-String) | Should -Match "FINANCE +$($image.Version) +$($image.From)"
+        (Get-VMatrixServer $Repaired.Name).Stage | Should -Be 'Chamber'
+        (Get-VMatrixMove $Repaired.Name -Newest 1).Move.Kind | Should -Be 'Publish'
+
+        Update-VMatrixService FINANCE -WhatIf | Should -BeNullOrEmpty
+        (Get-VMatrixServer -Stage Matrix).Image | Select-Object -Unique | Should -Be $image.From
+        $result = Get-VMatrixService FINANCE | Update-VMatrixService -BatchSize 2 -Watch 00:00:00.1
+        $result.Status, $result.Image, $result.Replaced | Should -Be 'Done', $image.Version, 2
+        (Get-VMatrixServer -Stage Matrix).Image | Select-Object -Unique | Should -Be $image.Version
+
+        Publish-VMatrixImage -Service FINANCE -Version $image.From -WhatIf
+        (New-VMatrixServer FINANCE).Image | Should -Be $image.Version
+        Publish-VMatrixImage -Service FINANCE -Version $image.From | Should -BeNullOrEmpty
+        (New-VMatrixServer FINANCE).Image | Should -Be $image.From
+        $complaint = $null
+        Publish-VMatrixImage -Service FINANCE -Version nowhere -ErrorAction SilentlyContinue -ErrorVariable complaint
+        $complaint[0].FullyQualifiedErrorId | Should -Be 'ImageNotFound,VMatrix.Commands.PublishVMatrixImageCommand'
+    }
+}
