@@ -122,7 +122,7 @@ internal static class DemoCommand
                 listen: 127.0.0.1:18080
                 concurrency: 1
                 isolation: shared
-                image: { kernel: guest/vmlinuz, initrd: guest/initrd, append: "console=ttyS0 quiet panic=0", memory: 128 MiB, warm: false, agent: vmatrix }
+                image: { kernel: guest/vmlinuz, initrd: guest/initrd, append: "console=ttyS0 quiet panic=0 no_timer_check", memory: 128 MiB, warm: false, agent: vmatrix }
                 health: { path: /health }
             nest: { folder: nest }
             balancer: { kind: haproxy, own: true }
