@@ -13,6 +13,7 @@ internal static class Program
             BalanceBench.Create(),
             SwitchingBench.Create(),
             SwitchingBench.CreateSensitivity(),
+            SoakCommand.Create(),
             WakeCommand.Create(),
             ShellBench.CreateImport(),
             ShellBench.CreateServers(),

@@ -432,6 +432,19 @@ internal sealed class MoveRun
         var (hypervisor, balancer, server) = (_mover.Hypervisor, _mover.Balancer, _move.ServerId);
         Task Call(string what, Func<CancellationToken, Task> call) => _mover.TryAsync($"{what} {Who}", Limits.StepTimeout, call, cancellation);
 
+        // One that never left is brought back all the same: that clears what a copy cut short in the middle has left where it was to go.
+        async Task Clear(Func<CancellationToken, Task> call)
+        {
+            try
+            {
+                await Call("Clearing up after", call);
+            }
+            catch (VMatrixException e) when (!IsNoLongerOurs(e))
+            {
+                notes.Add($"What is left of it on {_move.ToHost ?? "the nest"} could not be cleared: {e.Message}");
+            }
+        }
+
         if (act is Act.Leave)
         {
             try
@@ -473,14 +486,26 @@ internal sealed class MoveRun
             case Act.StowBack when at.IsOn(_move.ToHost):
                 await Call("Stowing", c => hypervisor.StowAsync(_call, server, To, c));
                 break;
+            case Act.StowBack when at.Place is Place.Nest:
+                await Clear(c => hypervisor.StowAsync(_call, server, To, c));
+                break;
             case Act.FetchBack when at.Place is Place.Nest:
                 await Call("Fetching", c => hypervisor.FetchAsync(_call, server, From, c));
+                break;
+            case Act.FetchBack when at.IsOn(_move.FromHost) && !at.Runs:
+                await Clear(c => hypervisor.FetchAsync(_call, server, From, c));
                 break;
             case Act.CarryBack or Act.MigrateBack when at.IsOn(_move.ToHost) && !at.Runs && _move.ToHost != _move.FromHost:
                 await Call("Carrying", c => hypervisor.CarryAsync(_call, server, To, From, c));
                 break;
+            case Act.CarryBack or Act.MigrateBack when at.IsOn(_move.FromHost) && !at.Runs && _move.ToHost != _move.FromHost:
+                await Clear(c => hypervisor.CarryAsync(_call, server, To, From, c));
+                break;
             case Act.MigrateBack when at.IsOn(_move.ToHost) && at.Runs && _move.ToHost != _move.FromHost:
                 _address = await _mover.TryAsync($"Migrating {Who}", Limits.StepTimeout, c => hypervisor.MigrateAsync(_call, server, Service, To, From, c), cancellation);
+                break;
+            case Act.MigrateBack when at.IsOn(_move.FromHost) && at.Runs && _move.ToHost != _move.FromHost:
+                await Clear(c => hypervisor.MigrateAsync(_call, server, Service, To, From, c));
                 break;
             case Act.Restart when at.IsOn(_move.FromHost) && _ran:
                 _address = at.Machine.Address;

@@ -299,7 +299,8 @@ public sealed partial class Mover
             EndWord(host.Name);
             return report;
         },
-        c => TryAsync("Reading the nest", Pool.Limits.StepTimeout, Hypervisor.ReadNestAsync, c));
+        c => TryAsync("Reading the nest", Pool.Limits.StepTimeout, Hypervisor.ReadNestAsync, c),
+        _dead.Token);
 
     /// <summary>One call with its deadline, tried again while it fails for a passing reason.</summary>
     internal async Task<T> TryAsync<T>(string what, TimeSpan timeout, Func<CancellationToken, Task<T>> call, CancellationToken cancellation)

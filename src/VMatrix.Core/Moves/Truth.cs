@@ -42,11 +42,12 @@ internal sealed class Truth
     private readonly Func<CancellationToken, Task<NestReport>> _readNest;
     private readonly Dictionary<string, Shared<HostView>> _hosts = new(StringComparer.Ordinal);
     private readonly Shared<NestView> _nest;
+    private readonly CancellationToken _ended;
     private long _moment;
 
-    public Truth(PoolSpec pool, Func<HostSpec, CancellationToken, Task<HostReport>> readHost, Func<CancellationToken, Task<NestReport>> readNest)
+    public Truth(PoolSpec pool, Func<HostSpec, CancellationToken, Task<HostReport>> readHost, Func<CancellationToken, Task<NestReport>> readNest, CancellationToken ended)
     {
-        (_pool, _readHost, _readNest) = (pool, readHost, readNest);
+        (_pool, _readHost, _readNest, _ended) = (pool, readHost, readNest, ended);
         _nest = new Shared<NestView>(this, async c => new NestView(await _readNest(c)));
     }
 
@@ -122,7 +123,7 @@ internal sealed class Truth
                     {
                         return await task;
                     }
-                    catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
+                    catch (OperationCanceledException) when (!cancellation.IsCancellationRequested && !truth._ended.IsCancellationRequested)
                     {
                         // The one who asked first gave up; ask again for those who have not.
                         continue;
@@ -137,6 +138,7 @@ internal sealed class Truth
                     // It was an older question; the next round asks anew.
                 }
                 cancellation.ThrowIfCancellationRequested();
+                truth._ended.ThrowIfCancellationRequested();
             }
         }
     }

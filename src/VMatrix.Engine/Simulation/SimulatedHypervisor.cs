@@ -259,7 +259,7 @@ public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor
                 throw Elsewhere(machine, from?.Name ?? "the nest");
             if (machine.Power is PowerState.Running or PowerState.Paused)
                 throw new VMatrixException("ServerRunning", VMatrixErrorKind.InvalidState, $"{machine.Name} ({server}) cannot be disposed of while it runs on {machine.Place}: stop it first.");
-            state.Put(machine with { Place = WorldState.DisposedArea });
+            state.Put(machine with { Place = WorldState.DisposedArea, Problem = null });
             return Step.Done(true);
         }, cancellation);
 

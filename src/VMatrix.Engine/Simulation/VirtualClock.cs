@@ -13,6 +13,8 @@ namespace VMatrix.Simulation;
 /// </summary>
 public sealed class VirtualClock : TimeProvider
 {
+    private const int MostAtOnce = 10_000_000;
+
     private readonly SortedDictionary<(long Due, long Number), VirtualTimer> _timers = [];
     private readonly Queue<(SendOrPostCallback Callback, object? State)> _queue = new();
     private readonly DateTimeOffset _start;
@@ -73,6 +75,34 @@ public sealed class VirtualClock : TimeProvider
         }
     }
 
+    /// <summary>
+    /// Runs <paramref name="body"/> until it ends or <paramref name="killed"/> says so, which is asked before each thing that happens. What is
+    /// killed stops where it is for ever, as a killed process does: no finally block of it runs, and its timers are gone.
+    /// </summary>
+    /// <returns>True when it came to its end.</returns>
+    public bool RunUnlessKilled(Func<Task> body, Func<bool> killed)
+    {
+        var before = SynchronizationContext.Current;
+        SynchronizationContext.SetSynchronizationContext(new Context(this));
+        try
+        {
+            var task = body();
+            if (!Pump(task, killed))
+                return false;
+            task.GetAwaiter().GetResult();
+            return true;
+        }
+        finally
+        {
+            // With its process gone nothing of it can happen any more.
+            lock (_queue)
+                _queue.Clear();
+            lock (_timers)
+                _timers.Clear();
+            SynchronizationContext.SetSynchronizationContext(before);
+        }
+    }
+
     /// <summary>Runs <paramref name="body"/> to its end on this thread, letting virtual time pass whenever all of it waits.</summary>
     /// <exception cref="InvalidOperationException">Nothing that could wake it came within half a minute of real time: it waits for ever.</exception>
     public void Run(Func<Task> body) => Run(async () =>
@@ -81,10 +111,16 @@ public sealed class VirtualClock : TimeProvider
         return true;
     });
 
-    private void Pump(Task task)
+    private bool Pump(Task task, Func<bool>? killed = null)
     {
+        var (moment, happened) = (_elapsed, 0);
         while (!task.IsCompleted)
         {
+            if (killed?.Invoke() == true)
+                return false;
+            (moment, happened) = moment == _elapsed ? (moment, happened + 1) : (_elapsed, 0);
+            if (happened > MostAtOnce)
+                throw new InvalidOperationException($"More than {MostAtOnce} things happened at virtual time {GetUtcNow():O}: the simulated work goes round in a circle.");
             (SendOrPostCallback Callback, object? State) work = default;
             lock (_queue)
             {
@@ -97,6 +133,8 @@ public sealed class VirtualClock : TimeProvider
             else if (!FireNext())
                 WaitForOthers(task);
         }
+
+        return true;
     }
 
     private bool FireNext()

@@ -74,4 +74,33 @@ public sealed class VirtualClockTests
         Assert.Equal(start - TimeSpan.FromHours(3) + TimeSpan.FromSeconds(5), clock.GetUtcNow());
         Assert.Equal(TimeSpan.FromSeconds(5), clock.Elapsed);
     }
+
+    [Fact]
+    public void What_is_killed_never_goes_on()
+    {
+        var clock = new VirtualClock();
+        var steps = 0;
+        var tidied = false;
+        var ended = clock.RunUnlessKilled(
+            async () =>
+            {
+                try
+                {
+                    while (true)
+                    {
+                        await Task.Delay(TimeSpan.FromSeconds(1), clock);
+                        steps++;
+                    }
+                }
+                finally
+                {
+                    tidied = true;
+                }
+            },
+            () => steps == 3);
+        Assert.False(ended);
+        clock.Run(() => Task.Delay(TimeSpan.FromHours(1), clock));
+        Assert.Equal((3, false), (steps, tidied));
+        Assert.True(clock.RunUnlessKilled(() => Task.Delay(TimeSpan.FromSeconds(1), clock), () => false));
+    }
 }
