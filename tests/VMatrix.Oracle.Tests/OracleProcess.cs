@@ -19,7 +19,8 @@ internal sealed class OracleProcess : IDisposable
     public OracleProcess(params string[] arguments)
     {
         string program = Path.Combine(AppContext.BaseDirectory, "vmatrix-oracle.dll");
-        _process = Process.Start(new ProcessStartInfo("dotnet", [program, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true })!;
+        // A shell that starts its jobs in the background makes them ignore SIGINT; here it must count.
+        _process = Process.Start(new ProcessStartInfo("env", ["--default-signal", "dotnet", program, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true })!;
         _process.OutputDataReceived += (_, line) => Keep(_lines, line.Data);
         _process.ErrorDataReceived += (_, line) => Keep(_errors, line.Data);
         _process.BeginOutputReadLine();
