@@ -72,7 +72,9 @@ internal static class QemuCommandLine
 
         if (run.Kernel is not null)
         {
-            line.AddRange(["-kernel", run.Kernel, "-append", $"{guest.Append ?? "console=ttyS0 quiet"} vmatrix.id={run.Id:D} vmatrix.name={Word(run.Name)} vmatrix.service={Word(run.Service)}".Trim()]);
+            // On a busy machine an emulated timer comes late, and a kernel that checks it ("IO-APIC + timer doesn't work!") panics at its start.
+            var timer = guest.Accelerator == "tcg" ? "no_timer_check " : "";
+            line.AddRange(["-kernel", run.Kernel, "-append", $"{timer}{guest.Append ?? "console=ttyS0 quiet"} vmatrix.id={run.Id:D} vmatrix.name={Word(run.Name)} vmatrix.service={Word(run.Service)}".Trim()]);
             if (run.Initrd is not null)
             {
                 line.AddRange(["-initrd", run.Initrd]);
