@@ -385,7 +385,7 @@ public static class Planner
         private List<(int, string)> BrokenToGo(Service service)
         {
             // Servers that break one after another are a broken image or check, not broken servers: stop and tell.
-            int allowed = Math.Max(3, service.Claim.Granted) - service.DisposedLately;
+            int allowed = Math.Max(3, service.Live.Count + service.Broken.Count) - service.DisposedLately;
             var go = new List<(int, string)>();
             foreach (var (server, index, why) in service.Broken.OrderBy(b => b.Server.Mark.ServerId))
             {
