@@ -14,6 +14,9 @@ internal readonly record struct Demand(double Mean, double Deviation)
         if (Deviation <= 0)
             return Math.Max(0, Mean - level);
         double z = (Mean - level) / Deviation;
+        // Eight deviations out there is nothing left to weigh, and thousands of servers to weigh it for.
+        if (z > 8 || z < -8)
+            return Math.Max(0, Mean - level);
         return Deviation * (Math.Exp(-0.5 * z * z) / Math.Sqrt(2 * Math.PI) + z * Normal(z));
     }
 

@@ -253,6 +253,8 @@ public static class Planner
 
             foreach (var service in _services)
             {
+                if (service.Memory.Failing.Count == 0)
+                    continue;
                 var failing = new HashSet<Guid>(service.Live.Select(s => s.Mark.ServerId).Concat(service.Broken.Select(b => b.Server.Mark.ServerId)));
                 foreach (var id in service.Memory.Failing.Keys.Where(id => !failing.Contains(id)).ToList())
                     service.Memory.Failing.Remove(id);

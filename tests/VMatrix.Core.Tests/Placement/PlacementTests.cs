@@ -1,0 +1,134 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using VMatrix.Drivers;
+using VMatrix.Planning;
+using Xunit;
+
+namespace VMatrix.Tests.Placement;
+
+/// <summary>Placement by example: what the help shows is what these hold.</summary>
+public sealed class PlacementTests
+{
+    private const long MiB = 1L << 20;
+    private static readonly DateTimeOffset s_now = RandomPool.Now;
+
+    [Fact]
+    public void Two_that_must_swap_and_have_no_third_host_park_one_in_the_nest()
+    {
+        var plan = Plan(2, [Service("FINANCE") with { ForbiddenHosts = ["host1"] }, Service("SPORTS") with { ForbiddenHosts = ["host2"], Priority = 0.5 }], [("FINANCE", "host1"), ("SPORTS", "host2")], out _);
+        Assert.Equal([MoveKind.Hibernate, MoveKind.Relocate, MoveKind.Wake], plan.Moves.Select(m => m.Kind));
+        // The one that matters less waits in the nest.
+        Assert.Equal("SPORTS-2", plan.Moves[0].ServerName);
+        Assert.Contains("parked in the nest", plan.Moves[0].Reason, StringComparison.Ordinal);
+        Assert.Equal([plan.Moves[0].Id], plan.Moves[1].DependsOn);
+    }
+
+    [Fact]
+    public void Another_moves_aside_for_one_that_has_nowhere_else_to_go()
+    {
+        var plan = Plan(2, [Service("FINANCE") with { AllowedHosts = ["host1"] }, Service("SPORTS")], [("SPORTS", "host1")], out _);
+        var aside = Assert.Single(plan.Moves, m => m.Kind == MoveKind.Relocate);
+        Assert.Equal(("SPORTS", "host2"), (aside.Service, aside.ToHost));
+        Assert.Contains("makes room on host1 for a server of FINANCE", aside.Reason, StringComparison.Ordinal);
+        var wake = Assert.Single(plan.Moves, m => m.Kind == MoveKind.Wake);
+        Assert.Equal("host1", wake.ToHost);
+        Assert.Contains(aside.Id, wake.DependsOn);
+    }
+
+    [Fact]
+    public void A_wish_that_cannot_be_met_names_the_smallest_set_of_rules()
+    {
+        var plan = Plan(3, [Service("FINANCE") with { Least = 2, AllowedHosts = ["host1", "host2"], AntiAffinity = ["SPORTS"], Isolation = Isolation.Shared }, Service("SPORTS") with { Priority = 9, AllowedHosts = ["host2"], Isolation = Isolation.Shared }],
+            [("SPORTS", "host2")], out _, spec => spec with { AntiAffinity = spec.Name == "FINANCE" ? ["SPORTS", "FINANCE"] : [] });
+        var refused = Assert.Single(plan.Refused, r => r.What.StartsWith("wake", StringComparison.Ordinal));
+        Assert.Contains("cannot hold together: 2 servers of FINANCE that it cannot be without, allowed and forbidden hosts, anti-affinity", refused.Reason, StringComparison.Ordinal);
+        Assert.Contains("excluded: 1 not allowed, 2 with a server that it refuses", refused.Reason, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Nothing_moves_for_a_balance_that_nobody_asked_for()
+    {
+        var servers = Enumerable.Range(0, 6).Select(_ => ("FINANCE", "host1")).ToArray();
+        var finance = Service("FINANCE") with { Isolation = Isolation.Shared, Least = 6 };
+        Assert.Empty(Plan(2, [finance], servers, out _).Moves);
+        var asked = Plan(2, [finance], servers, out _, oracle: new OracleSpec { BalanceGap = 0.2 });
+        Assert.Equal(3, asked.Moves.Count);
+        Assert.All(asked.Moves, m => Assert.Equal(("host1", "host2"), (m.FromHost, m.ToHost)));
+    }
+
+    [Fact]
+    public void The_reserve_is_kept_from_all_but_the_least_counts_and_used_up_by_hosts_that_are_lost()
+    {
+        var finance = Service("FINANCE") with { Least = 2, Most = 4, Capacity = 1 };
+        var reserve = new OracleSpec { ReserveHosts = 1 };
+        Assert.Equal(3, Plan(4, [finance], [], out _, oracle: reserve, rate: 50).Moves.Count(m => m.Kind == MoveKind.Wake));
+        Assert.Equal(2, Plan(2, [finance], [], out _, oracle: reserve, rate: 50).Moves.Count(m => m.Kind == MoveKind.Wake));
+        Assert.Equal(3, Plan(4, [finance], [], out _, oracle: reserve, rate: 50, dead: "host4").Moves.Count(m => m.Kind == MoveKind.Wake));
+    }
+
+    [Fact]
+    public void A_licence_in_use_is_not_assigned_twice_nor_too_early()
+    {
+        var sql = Service("SQL1") with { Licence = "SQL", Isolation = Isolation.Shared, Least = 3 };
+        var licence = new LicenceSpec { Name = "SQL", Seats = 1, InstancesPerHost = 2, ReassignAfter = TimeSpan.FromDays(90) };
+        var plan = Plan(3, [sql], [], out var memory, licence: licence);
+        var wakes = plan.Moves.Where(m => m.Kind == MoveKind.Wake).ToList();
+        Assert.Equal(2, wakes.Count);
+        Assert.Single(wakes.Select(w => w.ToHost).Distinct());
+        Assert.Equal([new LicenceSeat("SQL", wakes[0].ToHost!, s_now)], memory.Seats);
+        // Held for ninety days: the host is suspended meanwhile, and the licence does not follow.
+        Assert.DoesNotContain(Plan(3, [sql], [], out _, licence: licence, memory: new PlannerMemory { Seats = [new LicenceSeat("SQL", "host1", s_now.AddDays(-89))] }, suspended: "host1").Moves, m => m.Kind == MoveKind.Wake);
+        Assert.Equal(2, Plan(3, [sql], [], out _, licence: licence, memory: new PlannerMemory { Seats = [new LicenceSeat("SQL", "host1", s_now.AddDays(-90))] }, suspended: "host1").Moves.Count(m => m.Kind == MoveKind.Wake));
+    }
+
+    [Fact]
+    public void An_evacuation_goes_where_there_is_room_and_counts_the_hosts()
+    {
+        var plan = Plan(3, [Service("FINANCE")], [("FINANCE", "host1")], out _, suspended: "host1");
+        var move = Assert.Single(plan.Moves);
+        Assert.Equal((MoveKind.Relocate, "host2"), (move.Kind, move.ToHost));
+        Assert.Equal("host1 is suspended: to host2 (2 of 3 hosts could take it)", move.Reason);
+    }
+
+    private static ServiceSpec Service(string name) => new() { Name = name, Least = 1, Most = 10, Capacity = 10, Image = new ImageSpec { MemoryBytes = 128 * MiB } };
+
+    private static Plan Plan(
+        int hosts, ServiceSpec[] services, (string Service, string Host)[] live, out PlannerMemory after, Func<ServiceSpec, ServiceSpec>? change = null,
+        OracleSpec? oracle = null, double rate = 1, string? dead = null, string? suspended = null, LicenceSpec? licence = null, PlannerMemory? memory = null)
+    {
+        var specs = Enumerable.Range(1, hosts).Select(i => new HostSpec { Name = $"host{i}", MemoryBytes = 1024 * MiB }).ToArray();
+        var input = new PlannerInput
+        {
+            Pool = new PoolSpec
+            {
+                Name = "example",
+                Path = "/pool.yaml",
+                StateFolder = "/state",
+                Hypervisor = "simulation",
+                Hosts = specs,
+                Services = change is null ? services : services.Select(change).ToArray(),
+                Nest = new NestSpec { Folder = "/nest" },
+                Balancer = new BalancerSpec { Kind = "simulation" },
+                Oracle = oracle ?? new OracleSpec(),
+                Licences = licence is null ? [] : [licence],
+            },
+            Now = s_now,
+            Hosts = specs.Select(h => new HostState { Name = h.Name, ProvenDead = h.Name == dead, Reachable = h.Name != dead, Suspended = h.Name == suspended }).ToArray(),
+            Servers = live.Select((l, n) => new ServerState
+            {
+                Mark = new ServerMark { ServerId = new Guid(n + 1, 0, 0, new byte[8]), Name = $"{l.Service}-{n + 1}", Service = l.Service, Image = "1", Stage = Stage.Matrix, StateId = Guid.Empty, CreatedAt = s_now.AddDays(-9), ChangedAt = s_now.AddDays(-9) },
+                Host = l.Host,
+                Power = PowerState.Running,
+                Health = ServerHealth.Healthy,
+                MemoryBytes = 128 * MiB,
+            }).ToArray(),
+            Loads = services.ToDictionary(s => s.Name, s => (IReadOnlyList<ServiceLoad>)[new ServiceLoad { Service = s.Name, At = s_now, RequestRate = rate, ServedRate = rate }]),
+            Memory = memory,
+        };
+        var output = Planner.Plan(input);
+        after = output.Memory;
+        Assert.Empty(PlanChecker.Check(input, output.Plan));
+        return output.Plan;
+    }
+}
