@@ -21,7 +21,7 @@ public sealed class PlacementPropertyTests
 
     [Fact]
     [Trait("Category", "Long")]
-    public void No_plan_of_many_breaks_a_rule() => NoPlanBreaksARule(Long, 1097);
+    public void No_plan_of_many_breaks_a_rule() => NoPlanBreaksARule(Long);
 
     [Fact]
     public void The_second_plan_is_empty() => TheSecondPlanIsEmpty(Quick, 10);

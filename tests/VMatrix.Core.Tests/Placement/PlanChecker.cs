@@ -306,7 +306,9 @@ internal sealed class PlanChecker
         long need = open.Select(h => Math.Max(0, h.Spec.MemoryBytes - h.State.ForeignMemoryBytes)).OrderByDescending(m => m).Take(reserve).Sum();
         long spare = open.Where(h => !h.Live.Values.Any(s => s.Stage == Stage.Matrix && (!_services.TryGetValue(s.Input.Mark.Service, out var spec) || spec.Isolation == Isolation.Dedicated))
             && !h.Ghosts.Any(g => !_services.TryGetValue(g, out var spec) || spec.Isolation == Isolation.Dedicated)).Sum(h => Math.Max(0, h.Spec.MemoryBytes - h.Memory));
-        var more = plan.Moves.Where(m => m.Kind == MoveKind.Wake && _serving.TryGetValue(m.Service, out int n) && n > start[m.Service]
+        // One that was only parked comes back to what it had.
+        var parked = plan.Moves.Where(m => m.Kind == MoveKind.Hibernate).Select(m => m.ServerId).ToHashSet();
+        var more = plan.Moves.Where(m => m.Kind == MoveKind.Wake && !parked.Contains(m.ServerId) && _serving.TryGetValue(m.Service, out int n) && n > start[m.Service]
             && n > Math.Max(_services[m.Service].Least, _input.Pinned.TryGetValue(m.Service, out int pinned) ? pinned : 0) && !_input.Pinned.ContainsKey(m.Service)).ToList();
         if (more.Count > 0 && spare < need)
             Broken($"the plan wakes {more[0].ServerName} and others beyond the least and leaves {spare >> 20} MiB free, the reserve is {need >> 20}");
