@@ -87,6 +87,17 @@ internal sealed class SimulatedDriverWorld : DriverWorld
 
     public override IReadOnlyList<string> Leftovers(IReadOnlyCollection<Guid> known) => World.Leftovers(known);
 
+    /// <summary>Sets the time of day of the machine that VMatrix runs on; what runs elsewhere goes on as it was.</summary>
+    public void JumpClock(TimeSpan by)
+    {
+        Virtual.Jump(by);
+        World.Change(state =>
+        {
+            foreach (var machine in state.Machines.Values.ToArray())
+                state.Put(machine with { ReadyAt = machine.ReadyAt == default ? default : machine.ReadyAt + by, Since = machine.Since + by });
+        });
+    }
+
     public override void Forget()
     {
         SimulatedWorld.Forget(Pool);
