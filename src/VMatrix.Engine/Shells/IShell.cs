@@ -1,0 +1,80 @@
+using System;
+using System.Collections.Generic;
+using System.Threading;
+using System.Threading.Tasks;
+
+namespace VMatrix.Shells;
+
+/// <summary>
+/// Carries out commands of PowerShell modules and brings back property bags. Calls may overlap up to the shell's own limit; more of them wait.
+/// What is sent is commands with typed parameters, never the text of a script.
+/// </summary>
+/// <remarks>
+/// Values that cross in either direction: null, string, bool, int, long, double, <see cref="Guid"/>, <see cref="TimeSpan"/>, <see cref="DateTimeOffset"/>,
+/// an array of these, <see cref="PropertyBag"/> (results only) and <see cref="ShellCall"/> (parameters only: its live results are the value).
+/// An enumeration is sent by name or number and comes back as its name.
+/// </remarks>
+public interface IShell : IAsyncDisposable
+{
+    /// <summary>Runs one pipeline and returns what it wrote, in order. Errors that did not end the pipeline are thrown too, after it has ended.</summary>
+    /// <exception cref="ShellException">A command failed, was not found or could not be bound.</exception>
+    /// <exception cref="VMatrixException"><c>ShellLost</c> (transient): the shell's process or connection has gone. <c>ShellTimeout</c> (transient).</exception>
+    /// <exception cref="OperationCanceledException">The call was cancelled; the pipeline was asked to stop and may have had its effect.</exception>
+    Task<IReadOnlyList<PropertyBag>> InvokeAsync(ShellCall call, CancellationToken cancellation);
+}
+
+/// <summary>One pipeline of commands.</summary>
+public sealed record ShellCall
+{
+    /// <summary>The commands, each taking the objects of the one before as its pipeline input.</summary>
+    public required IReadOnlyList<ShellCommand> Commands { get; init; }
+
+    /// <summary>
+    /// The properties to bring back of each object; nothing else is read, for some properties cost a query each. A path with dots goes into an
+    /// object, or into every object of a collection (then the value is an array): <c>HardDrives.Path</c>. A property that is missing is absent from the bag.
+    /// </summary>
+    public IReadOnlyList<string> Properties { get; init; } = [];
+
+    /// <summary>How long it may take; seconds to hours, by what the commands do.</summary>
+    public TimeSpan Timeout { get; init; } = TimeSpan.FromMinutes(2);
+}
+
+/// <summary>One command.</summary>
+/// <param name="Name">The command, always with its module: <c>Hyper-V\Get-VM</c>.</param>
+/// <param name="Parameters">Its parameters by name, without the dash; a switch is true or false.</param>
+public sealed record ShellCommand(string Name, IReadOnlyDictionary<string, object?> Parameters);
+
+/// <summary>Properties of one object that a command wrote. Names are not case-sensitive.</summary>
+public sealed class PropertyBag : Dictionary<string, object?>
+{
+    /// <summary>An empty bag.</summary>
+    public PropertyBag()
+        : base(StringComparer.OrdinalIgnoreCase)
+    {
+    }
+}
+
+/// <summary>A command's error, as PowerShell tells it. Texts are localised: decide by id, code and category.</summary>
+public sealed class ShellException : Exception
+{
+    /// <summary>An error.</summary>
+    public ShellException(string message)
+        : base(message)
+    {
+    }
+
+    /// <summary>The command that failed, with its module.</summary>
+    public string Command { get; init; } = "";
+
+    /// <summary>PowerShell's FullyQualifiedErrorId, such as <c>InvalidState,Microsoft.HyperV.PowerShell.Commands.StartVM</c>.</summary>
+    public string ErrorId { get; init; } = "";
+
+    /// <summary>PowerShell's error category by name, such as <c>PermissionDenied</c>.</summary>
+    public string Category { get; init; } = "";
+
+    /// <summary>The type of the exception, with its namespace.</summary>
+    public string ExceptionType { get; init; } = "";
+
+    /// <summary>The exception's HRESULT, 0 when it has none; for a wrapped one the innermost that is not generic.</summary>
+    public int Code { get; init; }
+}
