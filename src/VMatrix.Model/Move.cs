@@ -29,6 +29,12 @@ public enum MoveKind
 
     /// <summary>Makes a new image version from a server in the Chamber, which stays where it is.</summary>
     Publish,
+
+    /// <summary>Takes a machine that was not ours into a service: it gets a mark and a place in the balancer, and is otherwise left as it is.</summary>
+    Register,
+
+    /// <summary>Lets a server go: it leaves the balancer and loses its mark, and its machine is otherwise left as it is.</summary>
+    Unregister,
 }
 
 /// <summary>How far a move has come.</summary>
@@ -82,6 +88,9 @@ public sealed record Move
 
     /// <summary>The generation it must have before (precondition).</summary>
     public int Generation { get; init; }
+
+    /// <summary>The hypervisor's own id of the machine that <see cref="MoveKind.Register"/> takes; null for other moves.</summary>
+    public string? MachineId { get; init; }
 
     /// <summary>The stage it will be in.</summary>
     public required Stage ToStage { get; init; }

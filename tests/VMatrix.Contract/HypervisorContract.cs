@@ -37,6 +37,8 @@ public abstract class HypervisorContract
         ["Discard"] = new(Standing.InNest, Standing.Disposed, (stand, call, cancellation) => stand.Driver.DiscardAsync(call, stand.Server, null, cancellation)),
         ["Discard from host"] = new(Standing.OnHost, Standing.Disposed, (stand, call, cancellation) => stand.Driver.DiscardAsync(call, stand.Server, stand.Host, cancellation)),
         ["Recover"] = new(Standing.Disposed, Standing.InNest, (stand, call, cancellation) => stand.Driver.RecoverAsync(call, stand.Server, cancellation)),
+        ["Adopt"] = new(Standing.Foreign, Standing.Running, (stand, call, cancellation) => stand.AdoptAsync(call, cancellation)),
+        ["Release"] = new(Standing.Running, Standing.Foreign, (stand, call, cancellation) => stand.Driver.ReleaseAsync(call, stand.Server, stand.Host, cancellation)),
         ["Erase"] = new(Standing.Disposed, Standing.Absent, (stand, call, cancellation) => stand.Driver.EraseAsync(call, stand.Server, cancellation)),
     };
 
@@ -79,7 +81,7 @@ public abstract class HypervisorContract
                 {
                     // Whole where it was or whole where it goes: never both, never neither.
                     var seen = await stand.SightAsync();
-                    Assert.True(seen.Count == 1 || (step.Before == Standing.Absent || step.After == Standing.Absent) && seen.Count == 0, $"After {milliseconds} ms the server exists {seen.Count} times.");
+                    Assert.True(seen.Count == 1 || (step.Before is Standing.Absent or Standing.Foreign || step.After is Standing.Absent or Standing.Foreign) && seen.Count == 0, $"After {milliseconds} ms the server exists {seen.Count} times.");
                 }
             }
 
@@ -190,6 +192,72 @@ public abstract class HypervisorContract
         Assert.Single(await stand.SightAsync());
         Assert.Equal(clone.MachineId, Assert.Single((await stand.Driver.ReadHostAsync(stand.Other, default)).Machines).MachineId);
         stand.Clones = true;
+    });
+
+    [Fact]
+    public Task A_clone_becomes_a_server_of_its_own() => RunAsync(async stand =>
+    {
+        await stand.BringToAsync(Standing.InNest);
+        await stand.World.CloneAsync(stand.Server, stand.Other);
+        var clone = Assert.Single((await stand.Driver.ReadHostAsync(stand.Other, default)).Machines);
+        Assert.Equal((stand.Server, stand.Service.Name), (clone.StaleMark!.ServerId, clone.StaleMark.Service));
+        var own = Guid.NewGuid();
+        stand.Known.Add(own);
+        var mark = stand.NewMark() with { ServerId = own, Name = "FINANCE-9", Image = clone.StaleMark.Image };
+        await stand.Driver.AdoptAsync(default, clone.MachineId, mark, stand.Other, default);
+        await stand.ReopenAsync();
+        var adopted = Assert.Single((await stand.Driver.ReadHostAsync(stand.Other, default)).Machines);
+        Assert.Equal((own, "FINANCE-9", clone.Power), (adopted.Mark!.ServerId, adopted.Mark.Name, adopted.Power));
+        Assert.Equal(mark with { MachineId = adopted.MachineId }, adopted.Mark);
+        Assert.Null(adopted.StaleMark);
+
+        // The one that it was copied from is as it was, and both live side by side.
+        Assert.Single(await stand.SightAsync());
+        await stand.BringToAsync(Standing.Running, keepMark: true);
+        await stand.AnswersAsync(await stand.Driver.StartAsync(default, own, stand.Service, stand.Other, default));
+        await stand.Driver.StopAsync(default, own, stand.Other, default);
+        await stand.Driver.DiscardAsync(default, own, stand.Other, default);
+        await stand.Driver.EraseAsync(default, own, default);
+    });
+
+    [Fact]
+    public Task Nobody_takes_a_machine_that_is_a_server_nor_an_id_that_is_taken() => RunAsync(async stand =>
+    {
+        await stand.BringToAsync(Standing.SavedOnHost);
+        var mine = Assert.Single(await stand.SightAsync());
+        Assert.Equal("MachineMarked", (await RefusedAsync(() => stand.Driver.AdoptAsync(default, mine.MachineId, stand.NewMark() with { ServerId = Guid.NewGuid() }, stand.Host, default))).Id);
+        Assert.Equal("MachineNotFound", (await RefusedAsync(() => stand.Driver.AdoptAsync(default, "no such machine", stand.NewMark() with { ServerId = Guid.NewGuid() }, stand.Host, default))).Id);
+        Assert.Equal("MachineNotFound", (await RefusedAsync(() => stand.Driver.AdoptAsync(default, mine.MachineId, stand.NewMark() with { ServerId = Guid.NewGuid() }, stand.Other, default))).Id);
+        await stand.World.CloneAsync(stand.Server, stand.Other);
+        stand.Clones = true;
+        var clone = Assert.Single((await stand.Driver.ReadHostAsync(stand.Other, default)).Machines);
+        Assert.Equal("ServerExists", (await RefusedAsync(() => stand.Driver.AdoptAsync(default, clone.MachineId, stand.NewMark(), stand.Other, default))).Id);
+        Assert.Null(Assert.Single((await stand.Driver.ReadHostAsync(stand.Other, default)).Machines).Mark);
+        Assert.Equal(mine, Assert.Single(await stand.SightAsync()));
+    });
+
+    [Fact]
+    public Task To_let_go_of_what_is_not_there_is_no_error_and_of_what_is_elsewhere_is_one() => RunAsync(async stand =>
+    {
+        await stand.Driver.ReleaseAsync(default, Guid.NewGuid(), stand.Host, default);
+        await stand.BringToAsync(Standing.SavedOnHost);
+        await RefusedAsync(() => stand.Driver.ReleaseAsync(default, stand.Server, stand.Other, default));
+        await stand.ExpectAsync(Standing.SavedOnHost);
+    });
+
+    [Fact]
+    public Task A_move_is_looked_at_without_changing_anything() => RunAsync(async stand =>
+    {
+        await stand.BringToAsync(Standing.Running);
+        var before = Assert.Single(await stand.SightAsync());
+        foreach (var obstacle in await stand.Driver.CompareAsync(stand.Server, stand.Service, stand.Host, stand.Other, live: stand.Driver.Traits.LiveMigration, default))
+        {
+            Assert.NotEqual(ObstacleSeverity.Blocks, obstacle.Severity); // A move that the contract makes elsewhere.
+            Assert.NotEmpty(obstacle.What);
+            Assert.NotEmpty(obstacle.Why);
+        }
+
+        Assert.Equal(before, Assert.Single(await stand.SightAsync()));
     });
 
     [Fact]
@@ -305,6 +373,9 @@ public abstract class HypervisorContract
         Running,
         RunningElsewhere,
         Disposed,
+
+        /// <summary>It runs and is not ours.</summary>
+        Foreign,
     }
 
     private sealed record DriverStep(Standing Before, Standing After, Func<Stand, DriverCall, CancellationToken, Task> Call);
@@ -331,6 +402,10 @@ public abstract class HypervisorContract
         public bool Clones { get; set; }
 
         private string Image { get; set; } = "";
+
+        private string Foreign { get; set; } = "";
+
+        public Task AdoptAsync(DriverCall call, CancellationToken cancellation) => Driver.AdoptAsync(call, Foreign, NewMark(), Host, cancellation);
 
         public bool Skips(string call) => call == "Migrate" && !Driver.Traits.LiveMigration;
 
@@ -393,10 +468,15 @@ public abstract class HypervisorContract
                     case (Standing.SavedOnHost, Standing.Running):
                         await AnswersAsync(await Driver.StartAsync(default, Server, Service, Host, default));
                         here = Standing.Running;
+                        Foreign = (await SightAsync())[0].MachineId;
                         break;
-                    case (Standing.Running, _):
+                    case (Standing.Running, not Standing.Foreign):
                         await Driver.SaveAsync(default, Server, Host, default);
                         here = Standing.SavedOnHost;
+                        break;
+                    case (Standing.Running, Standing.Foreign):
+                        await Driver.ReleaseAsync(default, Server, Host, default);
+                        here = Standing.Foreign;
                         break;
                     case (Standing.SavedOnHost, Standing.SavedInNest):
                         await Driver.StowAsync(default, Server, Host, default);
@@ -460,7 +540,7 @@ public abstract class HypervisorContract
         {
             var places = await PlacesAsync();
             if (places.Count == 0)
-                return Standing.Absent;
+                return (await ForeignAsync()) is null ? Standing.Absent : Standing.Foreign;
             var (machine, place) = Assert.Single(places);
             return (place, machine.Power) switch
             {
@@ -473,8 +553,14 @@ public abstract class HypervisorContract
             };
         }
 
+        private async Task<Machine?> ForeignAsync() =>
+            Foreign.Length == 0 ? null : (await Driver.ReadHostAsync(Host, default)).Machines.FirstOrDefault(machine => machine.Mark is null && machine.MachineId == Foreign);
+
         private async Task ClearAsync()
         {
+            if (await ForeignAsync() is not null)
+                await AdoptAsync(default, default);
+            Foreign = "";
             foreach (var (machine, place) in await PlacesAsync())
             {
                 var host = world.Pool.Hosts.FirstOrDefault(host => host.Name == place);

@@ -28,6 +28,8 @@ public sealed record Way(string Route, Stage? From, Stage To, bool Elsewhere = f
         new("restart", Stage.Matrix, Stage.Matrix, Elsewhere: true),
         new("mend", Stage.Matrix, Stage.Nest),
         new("publish", Stage.Chamber, Stage.Chamber),
+        new("register", null, Stage.Matrix),
+        new("unregister", Stage.Matrix, Stage.Matrix),
     ];
 
     /// <summary>Every other way through the kinds that have several.</summary>
@@ -41,6 +43,10 @@ public sealed record Way(string Route, Stage? From, Stage To, bool Elsewhere = f
         new("relocate-live", Stage.Chamber, Stage.Matrix, Elsewhere: true, Live: true),
         new("dispose", Stage.Nest, Stage.Disposed),
         new("dispose", Stage.Chamber, Stage.Disposed),
+        new("register", null, Stage.Nest),
+        new("register", null, Stage.Chamber),
+        new("unregister", Stage.Chamber, Stage.Chamber),
+        new("unregister", Stage.Nest, Stage.Nest),
     ];
 
     public static Way Of(string name) => All.Concat(Others).First(way => way.Name == name);
@@ -48,7 +54,7 @@ public sealed record Way(string Route, Stage? From, Stage To, bool Elsewhere = f
     public string Name => $"{Route} {(From is null ? "" : $"{From} ")}to {To}";
 
     /// <summary>The names of the steps that it has.</summary>
-    public IReadOnlyList<string> Steps => [.. MoveRoutes.All.First(route => route.Name == Route).For(Route == "mend" ? Stage.Nest : From ?? Stage.Nest, To).Select(step => step.Name)];
+    public IReadOnlyList<string> Steps => [.. MoveRoutes.All.First(route => route.Name == Route).For(Route == "mend" ? Stage.Nest : Route == "register" ? To : From ?? Stage.Nest, To).Select(step => step.Name)];
 
     /// <summary>The failpoints that it passes.</summary>
     public IReadOnlyList<string> Points => [.. new[] { $"{Route}.claimed" }.Where(_ => Route is not ("restart" or "mend")), .. Steps.SelectMany(step => new[] { $"{Route}.{step}.before", $"{Route}.{step}.after" }), $"{Route}.ending"];
@@ -59,6 +65,8 @@ public sealed record Way(string Route, Stage? From, Stage To, bool Elsewhere = f
     /// <summary>Brings a server to where it begins, and makes its move.</summary>
     public async Task<Move> PrepareAsync(Scene scene)
     {
+        if (Route == "register")
+            return await ForeignAsync(scene);
         if (From is not { } from)
         {
             var create = scene.Create();
@@ -74,6 +82,8 @@ public sealed record Way(string Route, Stage? From, Stage To, bool Elsewhere = f
         var move = await scene.PlanAsync(server, To, To == Stage.Matrix ? scene.Host(Route == "rejoin" ? 2 : 3) : null, Live);
         if (Route == "publish")
             return move with { Kind = MoveKind.Publish };
+        if (Route == "unregister")
+            return move with { Kind = MoveKind.Unregister, ToHost = move.FromHost };
         if (Route == "restart")
             await scene.World.LoseHostAsync(scene.Host(2));
         if (Route != "mend")
@@ -82,6 +92,48 @@ public sealed record Way(string Route, Stage? From, Stage To, bool Elsewhere = f
         // Its journal is lost: it is marked as dormant and runs.
         await scene.Hypervisor.MarkAsync(default, (await scene.FindAsync(server)).Machine.Mark! with { Stage = Stage.Nest }, scene.Host(2), default);
         return move with { FromStage = Stage.Nest };
+    }
+
+    // A machine that is not ours: one that was, and was let go by plain calls.
+    private async Task<Move> ForeignAsync(Scene scene)
+    {
+        var server = await scene.MakeAsync(To, To == Stage.Matrix ? scene.Host(2) : null);
+        if (To == Stage.Nest)
+            await scene.Hypervisor.FetchAsync(default, server, scene.Host(2), default);
+        var (machine, host) = await scene.FindAsync(server);
+        await scene.Balancer.LeaveAsync(default, scene.Finance.Name, server, default);
+        await scene.Hypervisor.ReleaseAsync(default, server, scene.Pool.Hosts.First(spec => spec.Name == host), default);
+        Assert.Empty(await scene.SightAsync(server));
+        return new Move
+        {
+            Id = Guid.NewGuid(),
+            Kind = MoveKind.Register,
+            ServerId = server,
+            ServerName = machine.Name,
+            Service = scene.Finance.Name,
+            FromStage = To,
+            FromHost = host,
+            MachineId = machine.MachineId,
+            ToStage = To,
+            ToHost = To == Stage.Nest ? null : host,
+            Reason = "a test",
+        };
+    }
+
+    // The machine that is ours no more, or not yet, is where and as it was. It becomes a server again by plain calls, so that it can be cleared away.
+    private async Task ExpectForeignAsync(Scene scene, Move move)
+    {
+        var on = scene.Pool.Hosts.FirstOrDefault(host => host.Name == move.FromHost);
+        var machines = on is null ? (await scene.Hypervisor.ReadNestAsync(default)).Dormant : (await scene.Hypervisor.ReadHostAsync(on, default)).Machines;
+        var machine = Assert.Single(machines, machine => machine.Mark is null);
+        Assert.Equal(To == Stage.Nest, machine.Power is not PowerState.Running);
+        Assert.DoesNotContain((await scene.Balancer.ReadAsync(default)).Members, member => member.ServerId == move.ServerId);
+        var image = machine.StaleMark?.Image ?? (await scene.Hypervisor.ReadNestAsync(default)).Images[move.Service];
+        await scene.Hypervisor.AdoptAsync(default, machine.MachineId, TestPool.Mark(scene.Pool, move.Service, 1, scene.State.Id, image, scene.World.Clock.GetUtcNow(), move.ServerId, To), on, default);
+        if (To == Stage.Nest && on is not null)
+            await scene.Hypervisor.StowAsync(default, move.ServerId, on, default);
+        if (To == Stage.Matrix)
+            await scene.Balancer.JoinAsync(default, scene.Finance, move.ServerId, machine.Address!, default);
     }
 
     /// <summary>Where the server must be when the move has ended so: after it, or as before it.</summary>
@@ -98,6 +150,13 @@ public sealed record Way(string Route, Stage? From, Stage To, bool Elsewhere = f
 
         var copies = await scene.SightAsync(move.ServerId);
         var done = status == MoveStatus.Done;
+        if (Route is "register" or "unregister" && done == (Route == "unregister"))
+        {
+            Assert.Empty(copies);
+            await ExpectForeignAsync(scene, move);
+            return;
+        }
+
         if (done ? Route == "purge" : From is null)
         {
             Assert.Empty(copies);
@@ -113,6 +172,8 @@ public sealed record Way(string Route, Stage? From, Stage To, bool Elsewhere = f
         }
 
         Assert.Equal(done ? To : From, machine.Mark!.Stage);
+        if (Route == "register")
+            Assert.Equal((scene.State.Id, move.ServerName, To == Stage.Nest), (machine.Mark.StateId, machine.Mark.Name, machine.Power is not PowerState.Running));
         Assert.Equal(done ? move.ToHost : move.FromHost, host);
         if (Route == "publish")
         {

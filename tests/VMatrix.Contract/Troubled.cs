@@ -64,7 +64,7 @@ public sealed record Trouble(string Call, TroubleKind Kind)
 /// <summary>Any hypervisor driver, with one call that goes wrong.</summary>
 public sealed class TroubledHypervisor(IHypervisor real, Trouble trouble) : IHypervisor
 {
-    public static IReadOnlyList<string> Calls { get; } = ["PrepareImage", "PublishImage", "SelectImage", "Create", "Fetch", "Stow", "Carry", "Start", "Save", "Stop", "Migrate", "Mark", "Discard", "Recover", "Erase"];
+    public static IReadOnlyList<string> Calls { get; } = ["PrepareImage", "PublishImage", "SelectImage", "Create", "Fetch", "Stow", "Carry", "Start", "Save", "Stop", "Migrate", "Mark", "Discard", "Recover", "Erase", "Adopt", "Release"];
 
     public HypervisorTraits Traits => real.Traits;
 
@@ -101,6 +101,12 @@ public sealed class TroubledHypervisor(IHypervisor real, Trouble trouble) : IHyp
     public Task RecoverAsync(DriverCall call, Guid server, CancellationToken cancellation) => trouble.AroundAsync("Recover", () => real.RecoverAsync(call, server, cancellation), cancellation);
 
     public Task EraseAsync(DriverCall call, Guid server, CancellationToken cancellation) => trouble.AroundAsync("Erase", () => real.EraseAsync(call, server, cancellation), cancellation);
+
+    public Task AdoptAsync(DriverCall call, string machineId, ServerMark mark, HostSpec? on, CancellationToken cancellation) => trouble.AroundAsync("Adopt", () => real.AdoptAsync(call, machineId, mark, on, cancellation), cancellation);
+
+    public Task ReleaseAsync(DriverCall call, Guid server, HostSpec? on, CancellationToken cancellation) => trouble.AroundAsync("Release", () => real.ReleaseAsync(call, server, on, cancellation), cancellation);
+
+    public Task<IReadOnlyList<MoveObstacle>> CompareAsync(Guid server, ServiceSpec service, HostSpec? from, HostSpec to, bool live, CancellationToken cancellation) => real.CompareAsync(server, service, from, to, live, cancellation);
 
     public Task<bool> ProveStoppedAsync(Guid server, HostSpec on, CancellationToken cancellation) => real.ProveStoppedAsync(server, on, cancellation);
 

@@ -84,6 +84,33 @@ public interface IHypervisor : IAsyncDisposable
     /// <summary>Deletes a disposed server for good.</summary>
     Task EraseAsync(DriverCall call, Guid server, CancellationToken cancellation);
 
+    /// <summary>
+    /// Writes our mark on a machine that carries none, or one that does not count because it was copied with the machine; the machine itself
+    /// goes on as it is. A mark of the same server by another controller is replaced: the caller has asked its owner. Called again it does nothing.
+    /// </summary>
+    /// <param name="call">Who calls.</param>
+    /// <param name="machineId">The hypervisor's own id of the machine (<see cref="Machine.MachineId"/>); a driver whose ids hold our server id may give it another one.</param>
+    /// <param name="mark">The mark to write.</param>
+    /// <param name="on">The host that the machine is on; null for the nest.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    /// <exception cref="VMatrixException"><c>MachineNotFound</c>. <c>MachineMarked</c>: it is another server already. <c>ServerExists</c>: another machine has the server's id. <c>MachineNotFit</c> with why.</exception>
+    Task AdoptAsync(DriverCall call, string machineId, ServerMark mark, HostSpec? on, CancellationToken cancellation);
+
+    /// <summary>Takes our mark off a server's machine, which goes on as it is and is foreign from then on. A server that is not there is no error: it was let go before.</summary>
+    Task ReleaseAsync(DriverCall call, Guid server, HostSpec? on, CancellationToken cancellation);
+
+    /// <summary>
+    /// What stands in the way of a server's move to a host, as far as the driver alone can know it: rules of the pool (room, suspended hosts, windows, claims)
+    /// are not its part. Changes nothing. What it cannot find out is a finding too, with <see cref="ObstacleSeverity.Warns"/>.
+    /// </summary>
+    /// <param name="server">The server.</param>
+    /// <param name="service">Its service.</param>
+    /// <param name="from">The host it is on; null for the nest.</param>
+    /// <param name="to">The host it is to go to.</param>
+    /// <param name="live">True when it is to move without stopping.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    Task<IReadOnlyList<MoveObstacle>> CompareAsync(Guid server, ServiceSpec service, HostSpec? from, HostSpec to, bool live, CancellationToken cancellation);
+
     /// <summary>Tries to prove that a server does not run on a host, for example by locking its disk exclusively. False means not proven, for whatever reason.</summary>
     Task<bool> ProveStoppedAsync(Guid server, HostSpec on, CancellationToken cancellation);
 }
@@ -157,6 +184,9 @@ public sealed record Machine
 
     /// <summary>Our mark; null for a machine that is not ours, or no longer (see <see cref="Problem"/>).</summary>
     public ServerMark? Mark { get; init; }
+
+    /// <summary>A mark on it that does not count: copied with the machine that it is a clone of, or left there when the server was let go; null for none. Only registering reads it.</summary>
+    public ServerMark? StaleMark { get; init; }
 
     /// <summary>What it does.</summary>
     public required PowerState Power { get; init; }

@@ -22,6 +22,9 @@ public enum StepWhen
 
     /// <summary>When the server is in the Chamber or the Matrix.</summary>
     FromHost,
+
+    /// <summary>When the server goes to the nest.</summary>
+    ToNest,
 }
 
 /// <summary>What becomes of a move that is cut short in a step.</summary>
@@ -57,6 +60,8 @@ internal enum Act
     Erase,
     Publish,
     Select,
+    Adopt,
+    Release,
 
     // The ones below take back, each only as far as the truth says that there is something to take back.
     Unmake,
@@ -117,6 +122,7 @@ public sealed record MoveRoute(string Name, MoveKind Kind, IReadOnlyList<MoveSte
             StepWhen.LeavesMatrix => from is Stage.Matrix && to is not Stage.Matrix,
             StepWhen.ToMatrix => to is Stage.Matrix,
             StepWhen.FromHost => from is Stage.Chamber or Stage.Matrix,
+            StepWhen.ToNest => to is Stage.Nest,
             _ => true,
         })];
 }
@@ -230,8 +236,24 @@ public static class MoveRoutes
         new("select", Act.Select, "New servers of its service are made from that version.", WhenCut.Finish, StepWhen.Always, Act.Unselect),
     ]);
 
+    /// <summary>A machine that was not ours becomes a server. One that runs stays on its host and runs on; a dormant one goes to the nest.</summary>
+    public static MoveRoute Register { get; } = new("register", MoveKind.Register,
+    [
+        new("adopt", Act.Adopt, "The machine gets a mark.", WhenCut.TakeBack, StepWhen.Always, Act.Release),
+        new("check", Act.Check, "Waits until its health check has passed, at most the service's start timeout.", WhenCut.TakeBack, StepWhen.ToMatrix),
+        s_join,
+        new("stow", Act.Stow, "Its files go to the nest.", WhenCut.Finish, StepWhen.ToNest, Act.FetchBack),
+    ]);
+
+    /// <summary>A server becomes a machine that is not ours, where it is and as it is.</summary>
+    public static MoveRoute Unregister { get; } = new("unregister", MoveKind.Unregister,
+    [
+        s_drain, s_settle, s_leave,
+        new("release", Act.Release, "The machine loses its mark.", WhenCut.Finish, StepWhen.Always),
+    ]);
+
     /// <summary>Every route.</summary>
-    public static IReadOnlyList<MoveRoute> All { get; } = [Create, Wake, Hibernate, Relocate, RelocateLive, Restart, Rejoin, Mend, Dispose, Undo, Purge, Publish];
+    public static IReadOnlyList<MoveRoute> All { get; } = [Create, Wake, Hibernate, Relocate, RelocateLive, Restart, Rejoin, Mend, Dispose, Undo, Purge, Publish, Register, Unregister];
 
     /// <summary>The names of every point at which a process can be made to die while it carries a move out: see <see cref="Failpoint"/>. A restart elsewhere is claimed as a relocate, a mending as a hibernate or a dispose.</summary>
     public static IReadOnlyList<string> Failpoints { get; } =
@@ -258,6 +280,8 @@ public static class MoveRoutes
         MoveKind.Undo => Undo,
         MoveKind.Purge => Purge,
         MoveKind.Publish => Publish,
+        MoveKind.Register => Register,
+        MoveKind.Unregister => Unregister,
         _ => throw new ArgumentOutOfRangeException(nameof(move)),
     };
 
@@ -277,6 +301,7 @@ public static class MoveRoutes
         Act.Unmark => "mark as it was before",
         Act.MarkNest => "mark as in the nest",
         Act.DiscardBack => "discard again",
+        Act.Release => "release: its mark is taken off again",
         Act.Unselect => "select the version that was in use before",
         _ => Name(act),
     };

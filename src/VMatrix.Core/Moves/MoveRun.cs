@@ -61,7 +61,7 @@ internal sealed class MoveRun
             return fault;
         var since = _batch.Truth.Now();
         var overrides = _mover.State.Overrides.ReadHosts(now);
-        var stays = _move.Kind is MoveKind.Relocate or MoveKind.Publish && _move.FromHost == _move.ToHost;
+        var stays = _move.Kind is MoveKind.Relocate or MoveKind.Publish or MoveKind.Register or MoveKind.Unregister && _move.FromHost == _move.ToHost;
         if (_to is not null && !stays && overrides.FirstOrDefault(o => o.Host == _to.Name) is { } suspended)
             return $"{_to.Name} is suspended by {suspended.By} since {suspended.At.ToString("u", CultureInfo.InvariantCulture)}.";
 
@@ -76,6 +76,8 @@ internal sealed class MoveRun
         }
         if (_move.Kind is MoveKind.Create)
             return seen.Count == 0 ? null : $"A server with the id {_move.ServerId} exists already: {seen[0].Where}.";
+        if (_move.Kind is MoveKind.Register)
+            return await FindObstacleToRegisterAsync(seen, since, cancellation);
         if (seen.Count == 0)
             return $"{Who} is not " + (_move.FromHost is null ? "in the nest." : $"on {_move.FromHost}.");
         if (seen.Count > 1)
@@ -114,6 +116,7 @@ internal sealed class MoveRun
             MoveKind.Dispose => _move.FromStage is not Stage.Disposed && _move.ToStage is Stage.Disposed,
             MoveKind.Undo => _move.FromStage is Stage.Disposed && _move.ToStage is Stage.Nest,
             MoveKind.Purge => _move.FromStage is Stage.Disposed && _move.ToStage is Stage.Disposed,
+            MoveKind.Register or MoveKind.Unregister => _move.FromStage is not Stage.Disposed && _move.FromStage == _move.ToStage,
             MoveKind.Publish => _move.FromStage is Stage.Chamber && _move.ToStage is Stage.Chamber && _move.FromHost == _move.ToHost,
             _ => false,
         };
@@ -123,11 +126,11 @@ internal sealed class MoveRun
                 ? $"IllegalStageChange: a {_move.Kind} does not take a server from the {_move.FromStage} to the {_move.ToStage}."
                 : "IllegalStageChange: " + StageRules.Describe(_move.FromStage, _move.ToStage);
         }
-        if (_service is null && _move.Kind is MoveKind.Create or MoveKind.Wake or MoveKind.Relocate or MoveKind.Publish)
+        if (_service is null && _move.Kind is MoveKind.Create or MoveKind.Wake or MoveKind.Relocate or MoveKind.Publish or MoveKind.Register)
             return $"ServiceNotFound: the pool file {_mover.Pool.Path} names no service '{_move.Service}'.";
         if (_move.FromStage is Stage.Chamber or Stage.Matrix && _from is null)
             return $"HostNotFound: the pool file {_mover.Pool.Path} names no host '{_move.FromHost}'.";
-        if (_move.ToStage is not (Stage.Chamber or Stage.Matrix))
+        if (_move.ToStage is not (Stage.Chamber or Stage.Matrix) || _move.Kind is MoveKind.Unregister)
             return null;
         if (_to is null)
             return $"HostNotFound: the pool file {_mover.Pool.Path} names no host '{_move.ToHost}'.";
@@ -144,6 +147,29 @@ internal sealed class MoveRun
             return $"{Who} is in the {mark.Stage}, not in the {_move.FromStage}.";
         if (mark.Generation != _move.Generation && !_batch.HasCreated(mark.ServerId))
             return $"{Who} was moved meanwhile: its generation is {mark.Generation}, the move was made for {_move.Generation}.";
+        return null;
+    }
+
+    // The machine was not ours when the move was made. It must still be there, still do what it did, and still belong to nobody else.
+    private async Task<string?> FindObstacleToRegisterAsync(IReadOnlyList<Sighting> seen, long since, CancellationToken cancellation)
+    {
+        var there = _from is null ? (await _batch.Truth.NestAsync(since, cancellation)).Report.Dormant : (await _batch.Truth.HostAsync(_from, since, cancellation)).Report.Machines;
+        var where = _from is null ? "in the nest" : $"on {_from.Name}";
+        if (there.FirstOrDefault(m => m.MachineId == _move.MachineId) is not { } machine)
+            return $"MachineNotFound: there is no machine {_move.MachineId} {where} any more.";
+        if (machine.Mark is { } mark && mark.StateId == _mover.State.Id)
+            return $"MachineMarked: {machine.Name} {where} is server {mark.Name} ({mark.ServerId}) already.";
+        if (machine.Mark is { } others && others.ServerId != _move.ServerId)
+            return $"ForeignController: {machine.Name} {where} belongs to another controller, as server {others.ServerId} of the pool state {others.StateId}.";
+        if (seen.FirstOrDefault(s => s.Machine.MachineId != machine.MachineId) is { } other)
+            return $"A server with the id {_move.ServerId} exists already: {other.Where}.";
+        if (machine.Power is PowerState.Paused or PowerState.Unknown)
+            return $"{machine.Name} {where} is {machine.Power}; let it run, save it or stop it, then register it.";
+        if (machine.Power is PowerState.Running != _move.ToStage is Stage.Chamber or Stage.Matrix)
+            return $"{machine.Name} {where} is {machine.Power} by now; the move was made to take it into the {_move.ToStage}.";
+        if (_move.ToStage is Stage.Matrix && machine.Address is null)
+            return $"{machine.Name} {where} runs, and its hypervisor names no address for it, so it cannot be asked whether it works nor be sent requests. See that its network adapter shows an address, or save it and register it into the nest.";
+        (_original, _ran, _address, _image) = (machine.Mark, machine.Power is PowerState.Running, machine.Address, (machine.Mark ?? machine.StaleMark)?.Image ?? "");
         return null;
     }
 
@@ -280,6 +306,12 @@ internal sealed class MoveRun
                 _image = made.Version;
                 _batch.AddPublished(made);
                 break;
+            case Act.Adopt:
+                await Call("Registering", c => hypervisor.AdoptAsync(_call, _move.MachineId!, AdoptedMark(), _from, c));
+                break;
+            case Act.Release:
+                await Call("Unregistering", c => hypervisor.ReleaseAsync(_call, server, _from, c));
+                break;
             case Act.Select:
                 await Call("Selecting the image made from", c => hypervisor.SelectImageAsync(_call, Service, _image!, c));
                 break;
@@ -314,7 +346,7 @@ internal sealed class MoveRun
             Name = _move.ServerName,
             Service = _move.Service,
             Image = _image!,
-            Stage = Stage.Nest,
+            Stage = _move.ToStage,
             Generation = _move.Generation,
             StateId = _mover.State.Id,
             CreatedAt = now,
@@ -322,6 +354,9 @@ internal sealed class MoveRun
             HeldUntil = now + _open.HoldFor,
         };
     }
+
+    // One that is taken over from another controller stays the server that it was.
+    private ServerMark AdoptedMark() => _original is null ? FirstMark() : NextMark() with { Name = _move.ServerName, Service = _move.Service, StateId = _mover.State.Id };
 
     private ServerMark NextMark() => _original! with
     {
@@ -399,6 +434,10 @@ internal sealed class MoveRun
                 if (One(seen) is var at && !(at.Place is Place.Disposed ? _move.Kind is MoveKind.Purge : at.Runs || !_ran))
                     return Stay($"{error} It cannot be taken back: {Who} is {at.Where}.");
             }
+
+            // What was let go is let go.
+            if (_route == MoveRoutes.Unregister && _open.HasBegun("release") && (await SeeAsync(grace.Token)).Count == 0)
+                return Close(MoveStatus.Done, null);
             Journal(() => _open.TurnBack(_mover.Clock.GetUtcNow(), error));
             foreach (var step in steps.Reverse().Where(s => _open.HasBegun(s.Name)))
             {
@@ -467,7 +506,7 @@ internal sealed class MoveRun
                 await Call("Erasing", c => hypervisor.EraseAsync(_call, server, c));
             return;
         }
-        if (seen.Count == 0 && _route == MoveRoutes.Restart)
+        if (seen.Count == 0 && (_route == MoveRoutes.Restart || _route == MoveRoutes.Register))
             return;
         var at = One(seen);
         switch (act)
@@ -551,6 +590,12 @@ internal sealed class MoveRun
                 if (nest.Images.TryGetValue(_move.Service, out var newest) && newest == _image)
                     await Call("Selecting the image before that of", c => hypervisor.SelectImageAsync(_call, Service, _former, c));
                 break;
+            case Act.Release when _original is not null:
+                await Call("Marking", c => hypervisor.AdoptAsync(_call, at.Machine.MachineId, _original, at.Place is Place.Host ? _mover.HostOf(at.Host) : null, c));
+                break;
+            case Act.Release:
+                await Call("Unregistering", c => hypervisor.ReleaseAsync(_call, server, at.Place is Place.Host ? _mover.HostOf(at.Host) : null, c));
+                break;
             case Act.DiscardBack when at.Place is Place.Nest:
                 await Call("Discarding", c => hypervisor.DiscardAsync(_call, server, null, c));
                 break;
@@ -596,7 +641,9 @@ internal sealed class MoveRun
             var seen = await SeeAsync(_batch.Cancellation);
             if (_move.Kind is MoveKind.Purge && seen.Count == 0)
                 return Close(MoveStatus.Done, null);
-            if (seen.Count == 0 && (_move.Kind is MoveKind.Create || _route == MoveRoutes.Restart))
+            if (seen.Count == 0 && _route == MoveRoutes.Unregister && _open.HasBegun("release"))
+                return Close(MoveStatus.Done, null);
+            if (seen.Count == 0 && (_move.Kind is MoveKind.Create or MoveKind.Register || _route == MoveRoutes.Restart))
                 return await ForwardAsync(steps, 0, _batch.Cancellation);
             var at = One(seen);
             _address = at.Machine.Address;
@@ -638,6 +685,7 @@ internal sealed class MoveRun
                 Act.Save or Act.Stop => !(at.IsOn(_move.FromHost) && at.Runs),
                 Act.Stow or Act.Recover => at.Place is Place.Nest,
                 Act.Discard => at.Place is Place.Disposed,
+                Act.Adopt => at.Mark.StateId == _mover.State.Id,
                 _ => true,
             };
             if (!holds)

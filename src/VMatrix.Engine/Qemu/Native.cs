@@ -47,6 +47,9 @@ internal static class Native
     /// <summary>The file's inode number, which a rename keeps and a copy does not.</summary>
     public static ulong Inode(string path) => Statx(path, 32);
 
+    /// <summary>The file system that a path lies on, as one number.</summary>
+    public static ulong Device(string path) => Statx(path, 136);
+
     /// <summary>Owner and permissions of a path itself (a link is not followed): user id and mode bits.</summary>
     public static (uint User, ushort Mode) Owner(string path)
     {

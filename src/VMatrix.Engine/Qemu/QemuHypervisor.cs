@@ -104,8 +104,8 @@ public sealed class QemuHypervisor : IHypervisor
         {
             guest = folder.ReadGuest();
             var mark = folder.ReadMark();
-            machine = mark is null ? machine with { Problem = $"{folder.Path} has no mark of VMatrix" }
-                : mark.MachineId != machine.MachineId || mark.ServerId.ToString("D") != name ? machine with { Problem = $"{folder.Path} is a copy: its mark was written for {mark.MachineId}" }
+            machine = mark is null ? machine with { Problem = $"{folder.Path} has no mark of VMatrix", StaleMark = ServerFolder.Read<ServerMark>(folder.ReleasedFile) }
+                : mark.MachineId != machine.MachineId || mark.ServerId.ToString("D") != name ? machine with { Problem = $"{folder.Path} is a copy: its mark was written for {mark.MachineId}", StaleMark = mark }
                 : machine with { Name = mark.Name, Mark = mark };
             machine = machine with { MemoryBytes = guest?.MemoryBytes ?? 0, Cores = guest?.Cores ?? 1 };
             if (folder.IsLive())
@@ -658,6 +658,130 @@ public sealed class QemuHypervisor : IHypervisor
     public Task<string> MigrateAsync(DriverCall call, Guid server, ServiceSpec service, HostSpec from, HostSpec to, CancellationToken cancellation) =>
         throw new VMatrixException("LiveMigrationNotSupported", VMatrixErrorKind.NotSupported,
             "The qemu driver moves servers by hibernating them for a moment: live migration of QEMU below version 10 corrupts guests under load. Move it without -Live.");
+
+    /// <inheritdoc/>
+    public Task AdoptAsync(DriverCall call, string machineId, ServerMark mark, HostSpec? on, CancellationToken cancellation) => ChangeAsync(call, mark.ServerId, () =>
+    {
+        var place = on is null ? _places.Nest : Places.Host(on);
+        if (Places.Find(place, mark.ServerId) is { } there && there.IsOurs())
+        {
+            there.WriteMark(mark);
+            return Task.FromResult(true);
+        }
+
+        var folder = Places.List(place).Select(f => f.Folder).FirstOrDefault(f => f.MachineId() == machineId)
+            ?? throw new VMatrixException("MachineNotFound", VMatrixErrorKind.NotFound, $"There is no machine {machineId} in {place}.");
+        var id = mark.ServerId.ToString("D");
+        if (folder.IsOurs() && folder.ReadMark() is { } own)
+        {
+            throw new VMatrixException("MachineMarked", VMatrixErrorKind.InvalidState, $"{folder.Path} is server {own.Name} ({own.ServerId}) already.");
+        }
+
+        if (folder.ReadGuest() is null)
+        {
+            throw new VMatrixException("MachineNotFit", VMatrixErrorKind.NotSupported, $"{folder.Path} holds no {Path.GetFileName(folder.GuestFile)}, so nobody knows how to start it; only what the qemu driver made, or a copy of it, can be registered here.");
+        }
+
+        // Its disk is an overlay on the image's: without the image it is nothing.
+        _ = _images.Get(mark.Service, mark.Image);
+        var (target, renamed) = (Path.Combine(place, id), Path.GetFileName(folder.Path) != id);
+        if ((renamed && Directory.Exists(target)) || _places.Others(mark.ServerId, place).Any())
+        {
+            throw new VMatrixException("ServerExists", VMatrixErrorKind.InvalidState, $"{folder.Path} cannot become server {id}: there is one with this id already.");
+        }
+
+        if (renamed && folder.IsLive())
+        {
+            throw new VMatrixException("MachineNotFit", VMatrixErrorKind.InvalidState, $"{folder.Path} runs, and its QEMU process knows its folder by its name; stop it first, then register it.");
+        }
+
+        // The mark is written for the name to come; the renaming makes it count.
+        ServerFolder.Write(folder.MarkFile, mark with { MachineId = $"{id}/{Native.Inode(folder.Path):x}" });
+        if (renamed)
+        {
+            Directory.Move(folder.Path, target);
+            Native.FlushFolder(place);
+        }
+
+        File.Delete(new ServerFolder(target).ReleasedFile);
+        return Task.FromResult(true);
+    }, cancellation);
+
+    /// <inheritdoc/>
+    public Task ReleaseAsync(DriverCall call, Guid server, HostSpec? on, CancellationToken cancellation) => ChangeAsync(call, server, () =>
+    {
+        var place = on is null ? _places.Nest : Places.Host(on);
+        if (Places.Find(place, server) is { } folder && folder.IsOurs())
+        {
+            File.Move(folder.MarkFile, folder.ReleasedFile, overwrite: true);
+            Native.FlushFolder(folder.Path);
+        }
+        else if (_places.Others(server, place).ToArray() is { Length: > 0 } elsewhere)
+        {
+            throw new VMatrixException("ServerElsewhere", VMatrixErrorKind.InvalidState, $"Server {server} is not in {place}; it is in {string.Join(" and in ", elsewhere)}.");
+        }
+
+        return Task.FromResult(true);
+    }, cancellation);
+
+    /// <inheritdoc/>
+    public async Task<IReadOnlyList<MoveObstacle>> CompareAsync(Guid server, ServiceSpec service, HostSpec? from, HostSpec to, bool live, CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        var found = new List<MoveObstacle>();
+        void Add(ObstacleGroup group, string what, string why, string? mend, ObstacleSeverity severity = ObstacleSeverity.Blocks) =>
+            found.Add(new MoveObstacle { Group = group, What = what, Why = why, Mend = mend, Severity = severity });
+
+        var source = from is null ? _places.Nest : Places.Host(from);
+        if (Places.Find(source, server) is not { } folder || folder.ReadGuest() is not { } guest || folder.ReadMark() is not { } mark)
+        {
+            return found;
+        }
+
+        try
+        {
+            _ = _images.Get(mark.Service, mark.Image);
+        }
+        catch (VMatrixException e)
+        {
+            Add(ObstacleGroup.Software, "ImageMissing", e.Message, "Restore the image version in the nest from a backup.");
+        }
+
+        if (folder.ReadState() is { } state)
+        {
+            try
+            {
+                MemoryState.CheckBelongs(state, folder, guest);
+            }
+            catch (VMatrixException e)
+            {
+                Add(ObstacleGroup.Software, e.Id, e.Message, $"Remove-VMatrixServer {server}");
+            }
+
+            if (guest.Accelerator == "kvm" && await QemuTools.AcceleratorAsync(_runtimeFolder, _clock, cancellation) != "kvm")
+            {
+                Add(ObstacleGroup.Hardware, "NoKvm", $"Its memory in {folder.State} was kept under KVM, which this machine cannot run.", "Wake it where KVM works.");
+            }
+        }
+
+        try
+        {
+            // Between two file systems it is copied, and needs the room; inside one it is renamed.
+            Directory.CreateDirectory(Places.Host(to));
+            var bytes = new DirectoryInfo(folder.Path).EnumerateFiles().Sum(f => f.Length);
+            var free = new DriveInfo(Places.Host(to)).AvailableFreeSpace;
+            if (!live && Native.Device(folder.Path) != Native.Device(Places.Host(to)) && free < bytes)
+            {
+                Add(ObstacleGroup.Hardware, "DiskFull", $"The disk of {to.Name} in {to.Folder} has {free >> 20} MiB free; its files are {bytes >> 20} MiB.", $"Free room in {to.Folder}.");
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            Add(ObstacleGroup.People, "FolderNotWritable", $"The folder of {to.Name} cannot be used: {e.Message}", $"Give the user that runs VMatrix the right to write {to.Folder}.");
+        }
+
+        return found;
+    }
 
     /// <inheritdoc/>
     public Task<bool> ProveStoppedAsync(Guid server, HostSpec on, CancellationToken cancellation)

@@ -82,6 +82,9 @@ internal sealed class ServerFolder(string path)
 
     public string MarkFile => At("mark.json");
 
+    /// <summary>The mark that a server had when it was let go.</summary>
+    public string ReleasedFile => At("released.json");
+
     public string GuestFile => At("guest.json");
 
     public string RunFile => At("run.json");

@@ -289,6 +289,51 @@ public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor
         }, cancellation);
 
     /// <inheritdoc/>
+    public Task AdoptAsync(DriverCall call, string machineId, ServerMark mark, HostSpec? on, CancellationToken cancellation) =>
+        ActAsync("Adopt", call, mark.ServerId, on is null ? [] : [on.Name], state =>
+        {
+            var place = on?.Name ?? WorldState.Nest;
+            var machine = state.At(place).FirstOrDefault(machine => !machine.Partial && machine.Id == machineId)
+                ?? throw new VMatrixException("MachineNotFound", VMatrixErrorKind.NotFound, $"There is no machine {machineId} in {place}.");
+            if (WorldState.IsOurs(machine) && machine.Mark!.ServerId != mark.ServerId)
+                throw new VMatrixException("MachineMarked", VMatrixErrorKind.InvalidState, $"{machine.Name} in {place} is server {machine.Mark.Name} ({machine.Mark.ServerId}) already.");
+            if (state.Copies(mark.ServerId).FirstOrDefault(copy => !copy.Partial && copy.Key != machine.Key) is { } other)
+                throw new VMatrixException("ServerExists", VMatrixErrorKind.InvalidState, $"{machine.Name} in {place} cannot become server {mark.ServerId}: {other.Name} in {other.Place} is it.");
+            state.Put(machine with { Name = mark.Name, Mark = mark with { MachineId = machine.Id } });
+            return Step.Done(true);
+        }, cancellation);
+
+    /// <inheritdoc/>
+    public Task ReleaseAsync(DriverCall call, Guid server, HostSpec? on, CancellationToken cancellation) =>
+        ActAsync("Release", call, server, on is null ? [] : [on.Name], state =>
+        {
+            if (Find(state, server) is not { } machine)
+                return Step.Done(true);
+            if (!Same(machine.Place, on?.Name ?? WorldState.Nest))
+                throw Elsewhere(machine, on?.Name ?? "the nest");
+            world.Account(state, machine.Mark!.Service);
+            state.Put(machine with { Mark = null });
+            return Step.Done(true);
+        }, cancellation);
+
+    /// <inheritdoc/>
+    public Task<IReadOnlyList<MoveObstacle>> CompareAsync(Guid server, ServiceSpec service, HostSpec? from, HostSpec to, bool live, CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        return Task.FromResult<IReadOnlyList<MoveObstacle>>(world.Read(state =>
+        {
+            var found = new List<MoveObstacle>();
+            if (world.EffectiveCondition(state, to.Name) is HostCondition.HalfDead)
+                found.Add(new MoveObstacle { Group = ObstacleGroup.Hardware, What = "HostHalfDead", Why = $"{to.Name} answers questions and does not carry out changes.", Mend = $"Restart the management service of {to.Name}." });
+            if (from is not null && world.EffectiveCondition(state, from.Name) is HostCondition.HalfDead)
+                found.Add(new MoveObstacle { Group = ObstacleGroup.Hardware, What = "HostHalfDead", Why = $"{from.Name} answers questions and does not carry out changes.", Mend = $"Restart the management service of {from.Name}." });
+            if (Find(state, server) is { } machine && state.Versions.TryGetValue((service.Name, machine.Mark!.Image), out var image) && image.Spoiled)
+                found.Add(new MoveObstacle { Group = ObstacleGroup.Software, What = "SpoiledImage", Severity = ObstacleSeverity.Warns, Why = $"It was made from image version {image.Version}, whose servers start and never answer.", Mend = $"Update-VMatrixService {service.Name}" });
+            return found;
+        }));
+    }
+
+    /// <inheritdoc/>
     public Task<bool> ProveStoppedAsync(Guid server, HostSpec on, CancellationToken cancellation)
     {
         cancellation.ThrowIfCancellationRequested();
@@ -326,6 +371,7 @@ public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor
             MachineId = machine.Id,
             Name = machine.Name,
             Mark = foreign ? null : machine.Mark,
+            StaleMark = foreign ? machine.Mark : null,
             Power = machine.Power,
             Address = machine.Address,
             MemoryBytes = machine.MemoryBytes,

@@ -152,8 +152,9 @@ public sealed class SimulatedWorld
     /// <summary>Puts a machine on a host that VMatrix knows nothing of. Returns its machine id.</summary>
     public string AddForeign(string host, string name, long memoryBytes) => Change(state =>
     {
-        var id = state.Mint().ToString("N");
-        state.Put(new WorldMachine { Key = id, Id = id, Name = name, Place = host, Power = PowerState.Running, MemoryBytes = memoryBytes, Since = Clock.GetUtcNow() });
+        var minted = state.Mint();
+        var id = minted.ToString("N");
+        state.Put(new WorldMachine { Key = id, Id = id, Name = name, Place = host, Power = PowerState.Running, Address = NewAddress(state, host, minted), MemoryBytes = memoryBytes, Since = Clock.GetUtcNow() });
         return id;
     });
 

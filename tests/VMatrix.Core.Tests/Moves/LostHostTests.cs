@@ -273,6 +273,12 @@ public sealed class LostHostTests : IDisposable
 
         public Task EraseAsync(DriverCall call, Guid server, System.Threading.CancellationToken cancellation) => throw new NotSupportedException();
 
+        public Task AdoptAsync(DriverCall call, string machineId, ServerMark mark, HostSpec? on, System.Threading.CancellationToken cancellation) => throw new NotSupportedException();
+
+        public Task ReleaseAsync(DriverCall call, Guid server, HostSpec? on, System.Threading.CancellationToken cancellation) => throw new NotSupportedException();
+
+        public Task<System.Collections.Generic.IReadOnlyList<MoveObstacle>> CompareAsync(Guid server, ServiceSpec service, HostSpec? from, HostSpec to, bool live, System.Threading.CancellationToken cancellation) => throw new NotSupportedException();
+
         public ValueTask DisposeAsync() => default;
     }
 }

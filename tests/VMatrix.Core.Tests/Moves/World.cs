@@ -180,7 +180,7 @@ internal sealed class World : IHypervisor, IBalancer, IHealthProbe, IDisposable
     public async Task<HostReport> ReadHostAsync(HostSpec host, CancellationToken cancellation)
     {
         await Enter("readhost", default, Guid.Empty, host.Name, cancellation, change: false);
-        return new HostReport { Host = host.Name, Machines = [.. Servers.Values.Where(s => s.Place is Place.Host && s.Host == host.Name).Select(s => s.ToMachine())] };
+        return new HostReport { Host = host.Name, Machines = [.. Servers.Values.Where(s => s.Place is Place.Host && s.Host == host.Name).Select(s => s.ToMachine()), .. Foreign.Values.Where(s => s.Place is Place.Host && s.Host == host.Name).Select(s => s.ToMachine() with { Mark = null })] };
     }
 
     public async Task<NestReport> ReadNestAsync(CancellationToken cancellation)
@@ -315,6 +315,31 @@ internal sealed class World : IHypervisor, IBalancer, IHealthProbe, IDisposable
         Servers.Remove(server);
     }, cancellation);
 
+    /// <summary>Machines that are not ours, by the id that they were or will be servers under.</summary>
+    public Dictionary<Guid, Server> Foreign { get; } = [];
+
+    public Task AdoptAsync(DriverCall call, string machineId, ServerMark mark, HostSpec? on, CancellationToken cancellation) => Do("adopt", call, mark.ServerId, on?.Name, () =>
+    {
+        if (!Servers.TryGetValue(mark.ServerId, out var s))
+        {
+            var (id, foreign) = Foreign.Single(f => f.Value.Mark.MachineId == machineId);
+            Foreign.Remove(id);
+            Servers[mark.ServerId] = s = foreign;
+        }
+        Require(s.Host == on?.Name && s.Mark.MachineId == machineId, "adopt");
+        s.Mark = mark with { MachineId = machineId };
+    }, cancellation);
+
+    public Task ReleaseAsync(DriverCall call, Guid server, HostSpec? on, CancellationToken cancellation) => Do("release", call, server, on?.Name, () =>
+    {
+        if (!Servers.Remove(server, out var s))
+            return;
+        Require(s.Host == on?.Name && !Members.ContainsKey(server), "release");
+        Foreign[server] = s;
+    }, cancellation);
+
+    public Task<IReadOnlyList<MoveObstacle>> CompareAsync(Guid server, ServiceSpec service, HostSpec? from, HostSpec to, bool live, CancellationToken cancellation) => Task.FromResult<IReadOnlyList<MoveObstacle>>([]);
+
     public bool CanProve { get; set; }
 
     public Task<bool> ProveStoppedAsync(Guid server, HostSpec on, CancellationToken cancellation) => Task.FromResult(CanProve);
@@ -363,7 +388,7 @@ internal sealed class World : IHypervisor, IBalancer, IHealthProbe, IDisposable
     public async Task<string?> CheckAsync(ServiceSpec service, string address, CancellationToken cancellation)
     {
         await Task.Delay(TimeSpan.FromMilliseconds(1), Time, cancellation);
-        var server = Servers.Values.FirstOrDefault(s => s.Address == address);
+        var server = Servers.Values.Concat(Foreign.Values).FirstOrDefault(s => s.Address == address);
         return server is null ? "connection refused" : HealthOf(server.Mark.Name);
     }
 
