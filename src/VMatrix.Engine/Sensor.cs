@@ -18,13 +18,14 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, TimeProvider cl
     /// <summary>Health checks at the same time.</summary>
     private const int ChecksAtOnce = 64;
 
-    /// <summary>Rates over less than this are noise.</summary>
-    private static readonly TimeSpan s_shortest = TimeSpan.FromSeconds(1);
+    /// <summary>Rates over less than this are noise; who asks sooner gets the sample before, or waits for the next one when that is near.</summary>
+    private static readonly TimeSpan s_shortest = TimeSpan.FromSeconds(0.5);
 
     private readonly Dictionary<string, List<ServiceLoad>> _samples = pool.Services.ToDictionary(s => s.Name, _ => new List<ServiceLoad>(), StringComparer.OrdinalIgnoreCase);
     private readonly Dictionary<string, ServiceSpec> _services = pool.Services.ToDictionary(s => s.Name, StringComparer.OrdinalIgnoreCase);
     private readonly SemaphoreSlim _one = new(1, 1);
     private BalancerReport? _before;
+    private IReadOnlyDictionary<string, ServiceLoad>? _last;
 
     /// <summary>The samples by service, oldest first.</summary>
     public IReadOnlyDictionary<string, IReadOnlyList<ServiceLoad>> Samples
@@ -36,7 +37,7 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, TimeProvider cl
         }
     }
 
-    /// <summary>Measures each service's load since the measurement before, waiting where that was too short a time ago.</summary>
+    /// <summary>Measures each service's load since the measurement before. Who looks on beside the planner takes no sample away from it: right after one the same is returned again.</summary>
     public async Task<IReadOnlyDictionary<string, ServiceLoad>> MeasureAsync(CancellationToken cancellation)
     {
         await _one.WaitAsync(cancellation);
@@ -52,6 +53,8 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, TimeProvider cl
                 }
                 else if (clock.GetUtcNow() - earlier.At is var since && since < s_shortest)
                 {
+                    if (_last is not null && since + since < s_shortest)
+                        return _last;
                     await clock.WaitAsync(s_shortest - since, cancellation);
                 }
 
@@ -63,7 +66,7 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, TimeProvider cl
             }
 
             var loads = Sensing.Measure(pool, _before, now, clock.GetUtcNow());
-            _before = now;
+            (_before, _last) = (now, loads);
             Keep(loads.Values);
             return loads;
         }

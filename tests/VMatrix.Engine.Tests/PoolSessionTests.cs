@@ -89,6 +89,20 @@ public sealed class PoolSessionTests : IDisposable
     }
 
     [Fact]
+    public async Task Who_looks_on_takes_no_sample_away_from_the_planner()
+    {
+        await using var session = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None);
+        var created = await session.PlanCreateAsync("FINANCE", 1, null, CancellationToken.None);
+        await CarryOut(session, created);
+        await CarryOut(session, [await session.PlanMoveAsync(created[0].ServerId, Stage.Matrix, null, false, CancellationToken.None)]);
+        var first = (await session.GetServicesAsync(CancellationToken.None))[0].Load!;
+        var again = (await session.LookAsync(CancellationToken.None)).Services[0].Load!;
+
+        Assert.Null(first.Bad);
+        Assert.Same(first, again);
+    }
+
+    [Fact]
     public async Task What_cannot_be_is_refused_with_what_can()
     {
         await using var session = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None);

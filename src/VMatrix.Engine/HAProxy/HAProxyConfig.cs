@@ -78,6 +78,7 @@ internal static class HAProxyConfig
                 option redispatch 1
                 retry-on conn-failure empty-response
                 http-reuse safe
+                option abortonclose
 
             # By service: gpc0 answered by a server, gpc1 refused because the queue took too long (termination code sQ), gpc2 failed otherwise.
             backend {CounterTable}

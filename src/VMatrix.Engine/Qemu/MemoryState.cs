@@ -57,12 +57,14 @@ internal static class MemoryState
                 throw new VMatrixException("SaveFailed", VMatrixErrorKind.Failed, $"QEMU could not write the memory: its migration is {status}.") { IsTransient = true };
             }
 
+            // Read back while the disk still writes.
+            var summing = SumAsync(partial, cancellation);
             using (var file = File.OpenHandle(partial, FileMode.Open, FileAccess.ReadWrite))
             {
                 RandomAccess.FlushToDisk(file);
             }
 
-            var sum = await SumAsync(partial, cancellation);
+            var sum = await summing;
             folder.DropState();
             File.Move(partial, folder.State);
 

@@ -188,6 +188,30 @@ public sealed class HAProxyBalancerTests : IAsyncLifetime, IDisposable
     }
 
     [Fact]
+    public async Task Who_gave_up_while_waiting_costs_no_server_its_time()
+    {
+        ServiceSpec service = Finance() with { Concurrency = 1 };
+        HAProxyBalancer balancer = await StartedAsync(Pool(service));
+        WebServer web = Web("one", TimeSpan.FromMilliseconds(400));
+        await balancer.JoinAsync(s_call, service, Guid.NewGuid(), web.Address, default);
+        Task<string> first = _client.GetStringAsync(Url);
+        await UntilAsync(async () => (await balancer.ReadAsync(default)).Members[0].Open == 1);
+
+        using (var patience = new CancellationTokenSource())
+        {
+            Task<string> impatient = _client.GetStringAsync(Url, patience.Token);
+            await UntilAsync(async () => (await balancer.ReadAsync(default)).Services[0].Queue == 1);
+            await patience.CancelAsync();
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => impatient);
+        }
+
+        Assert.Equal("one", await first);
+        Assert.Equal("one", await _client.GetStringAsync(Url));
+        BalancerReport report = await balancer.ReadAsync(default);
+        Assert.Equal((3L, 2L, 2L), (report.Services[0].Requests, report.Services[0].Served, report.Members[0].Requests));
+    }
+
+    [Fact]
     public async Task HAProxy_killed_comes_back_empty_under_another_incarnation_and_is_given_its_servers_again()
     {
         ServiceSpec service = Finance();
