@@ -14,8 +14,10 @@
     AliasesToExport      = @()
     VariablesToExport    = @()
     CmdletsToExport      = @(
+        'Approve-VMatrixPlan'
         'Get-VMatrixHost'
         'Get-VMatrixMove'
+        'Get-VMatrixPlan'
         'Get-VMatrixPool'
         'Get-VMatrixServer'
         'Get-VMatrixService'

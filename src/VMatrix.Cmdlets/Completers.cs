@@ -88,3 +88,18 @@ public sealed class ServerCompleter : NameCompleter
 {
     private protected override IEnumerable<string> Names(string pool) => Sessions.ServersOf(pool);
 }
+
+/// <summary>Completes the ids of stored plans, newest first.</summary>
+public sealed class PlanCompleter : NameCompleter
+{
+    private protected override IEnumerable<string> Names(string pool)
+    {
+        // Files only, as for the pool's own file.
+        var opening = Sessions.RentAsync(pool, false, CancellationToken.None);
+        if (!opening.IsCompleted)
+            return [];
+        using var lease = opening.GetAwaiter().GetResult();
+        var reading = lease.Session.GetPlansAsync(CancellationToken.None);
+        return reading.IsCompleted ? [.. reading.GetAwaiter().GetResult().Select(p => p.Id.ToString())] : [];
+    }
+}

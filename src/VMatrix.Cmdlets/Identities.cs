@@ -174,6 +174,10 @@ public sealed class PlanIdentity
     /// <param name="plan">The plan.</param>
     public PlanIdentity(Plan plan) => Id = plan.Id;
 
+    /// <summary>Names a plan by what became of it; the stored one is meant.</summary>
+    /// <param name="record">What became of it.</param>
+    public PlanIdentity(PlanRecord record) => Id = record.Id;
+
     /// <summary>Names a plan by an object, live or from elsewhere: its PlanId (as moves have), or its Id.</summary>
     /// <param name="value">The object.</param>
     public PlanIdentity(PSObject value) => Id = Naming.Id((value.Read("PlanId") ?? value.Read("Id") ?? value.BaseObject)?.ToString(), "plan", "New-VMatrixPlan");

@@ -35,7 +35,7 @@ public sealed partial class PoolSession
             return [];
 
         // The planner knows the rules; what it cannot place elsewhere sleeps.
-        var plan = await PlanSwitchAsync(cancellation);
+        var (plan, _) = await PlanAsync(fence: false, cancellation);
         var wanted = new HashSet<Guid>();
         foreach (var move in plan.Moves.Reverse())
         {

@@ -26,10 +26,14 @@ public sealed partial class PoolSession
     private DateTimeOffset _memoryWritten;
     private int _seed;
 
-    /// <summary>Senses and makes a plan, stored under its id where the pool has a state folder; changes nothing else.</summary>
-    public Task<Plan> PlanSwitchAsync(CancellationToken cancellation) => PlanSwitchAsync(fence: false, cancellation);
+    /// <summary>Senses and makes a plan, stored under its id, with what it was made from, where the pool has a state folder; changes nothing else.</summary>
+    public async Task<Plan> PlanSwitchAsync(CancellationToken cancellation)
+    {
+        var (plan, input) = await PlanAsync(fence: false, cancellation);
+        return _state is null ? plan : Store(plan, input, "New-VMatrixPlan", Modes.Waiting(Spec, plan));
+    }
 
-    private async Task<Plan> PlanSwitchAsync(bool fence, CancellationToken cancellation)
+    private async Task<(Plan Plan, PlannerInput Input)> PlanAsync(bool fence, CancellationToken cancellation)
     {
         _memory ??= _state?.ReadMemory();
         // Looking takes time: a server whose move ended meanwhile may have been seen before or after it, so it counts as claimed still.
@@ -41,7 +45,7 @@ public sealed partial class PoolSession
         var now = _clock.GetLocalNow();
         var suspended = SuspendedHosts(now);
         var (servers, dead) = await AddLostAsync(seen, seen.ToStates(Spec, claims.Concat(Claims()), health.ToDictionary(h => h.Key, h => h.Value.Health)), fence, cancellation);
-        var output = Planner.Plan(new PlannerInput
+        var input = new PlannerInput
         {
             Pool = Spec,
             Now = now,
@@ -65,33 +69,45 @@ public sealed partial class PoolSession
             Pinned = _state?.Overrides.ReadServices(now).ToDictionary(o => o.Service, o => o.Servers, StringComparer.OrdinalIgnoreCase) ?? [],
             LiveMigration = _drivers.Hypervisor.Traits.LiveMigration,
             Seed = ++_seed,
-        });
+        };
+        var output = Planner.Plan(input);
         _memory = output.Memory;
-        if (_state is null)
-            return output.Plan;
-        if (now - _memoryWritten >= s_memoryEvery)
+        if (_state is not null && now - _memoryWritten >= s_memoryEvery)
         {
             _state.WriteMemory(output.Memory);
             _memoryWritten = now;
         }
 
-        return _state.StorePlan(output.Plan);
+        return (output.Plan, input);
     }
 
-    /// <summary>Carries out a stored plan by its id, as the pool's decider.</summary>
+    /// <summary>Carries out a stored plan by its id, as the pool's decider. Moves that wait for an approval are left out unless the plan was approved.</summary>
     /// <param name="plan">The plan's id.</param>
     /// <param name="progress">Told at each change of a move; may be null.</param>
     /// <param name="cancellation">Ends it at the nearest whole state.</param>
     /// <returns>What became of each move, in the plan's order.</returns>
-    /// <exception cref="VMatrixException"><c>PlanNotFound</c>, <c>PlanCorrupt</c>, <c>PlanExpired</c>, <c>DeciderBusy</c>.</exception>
+    /// <exception cref="VMatrixException"><c>PlanNotFound</c>, <c>PlanCorrupt</c>, <c>PlanExpired</c>, <c>PlanNotApproved</c> when it has no other moves than those that wait, <c>DeciderBusy</c>.</exception>
     public async Task<IReadOnlyList<MoveRecord>> SwitchAsync(Guid plan, IProgress<MoveRecord>? progress, CancellationToken cancellation)
     {
         var mover = RequireMover();
         var stored = _state!.LoadPlan(plan);
+        var record = ToRecord(stored, Approvals());
+        bool approved = record.Status is PlanStatus.Approved;
+        IReadOnlyList<Move> moves = stored.Moves;
+        if (record.Status is PlanStatus.Waiting or PlanStatus.Superseded)
+        {
+            moves = [.. moves.Where(m => !record.Waiting.Contains(m.Id))];
+            if (moves.Count == 0)
+            {
+                throw new VMatrixException("PlanNotApproved", VMatrixErrorKind.InvalidState,
+                    $"The moves of plan {plan} wait for an approval, as the pool file asks with mode: confirm. Approve it with: Approve-VMatrixPlan -Id {plan}");
+            }
+        }
+
         using var decider = _state.Decide("Invoke-VMatrixSwitch");
-        var context = new MoveContext { By = StateFolder.Describe("Invoke-VMatrixSwitch"), Epoch = decider.Epoch };
+        var context = Context("Invoke-VMatrixSwitch", decider, approved ? record.ApprovedBy : null);
         await PrepareAsync(mover, context, progress, cancellation);
-        return await CarryOutPlanAsync(mover, stored, context, progress, cancellation);
+        return await CarryOutPlanAsync(mover, stored, moves, context, progress, cancellation);
     }
 
     /// <summary>Switches again and again as the pool's decider until cancelled. Ends when every open move has come to a whole state; the servers keep running.</summary>
@@ -105,7 +121,7 @@ public sealed partial class PoolSession
     {
         var mover = RequireMover();
         using var decider = _state!.Decide(name);
-        var context = new MoveContext { By = StateFolder.Describe(name), Epoch = decider.Epoch };
+        var context = Context(name, decider, null);
         var open = new List<Task>();
         try
         {
@@ -117,14 +133,15 @@ public sealed partial class PoolSession
                 decider.Check();
                 var tick = _clock.WaitAsync(interval ?? Spec.Oracle.Interval, cancellation);
                 incarnation = await KeepBalancerAsync(mover, context, incarnation, cancellation);
-                var plan = await PlanSwitchAsync(fence: true, cancellation);
+                open.AddRange(Approved(name, decider).Select(a => CarryOutPlanAsync(mover, a.Plan, a.Moves, a.Context, progress, cancellation)));
+                var (plan, moves) = Keep(name, await PlanAsync(fence: true, cancellation));
                 switched?.Invoke(plan);
 
                 // What a hand left when it was killed, and what waits for a host, is taken up beside the plan.
                 if (recovery.IsCompleted && _state.ReadOpenMoves().Any(m => m.Status is MoveStatus.Interrupted or MoveStatus.Failed))
                     open.Add(recovery = mover.RecoverAsync(context, progress, cancellation));
-                if (plan.Moves.Count > 0 && Spec.Oracle.Mode is OracleMode.Automatic)
-                    open.Add(CarryOutPlanAsync(mover, plan, context, progress, cancellation));
+                if (moves.Count > 0)
+                    open.Add(CarryOutPlanAsync(mover, plan, moves, context, progress, cancellation));
                 await tick;
                 foreach (var ended in open.Where(t => t.IsCompleted).ToArray())
                 {
@@ -212,25 +229,46 @@ public sealed partial class PoolSession
         }
     }
 
-    private async Task<IReadOnlyList<MoveRecord>> CarryOutPlanAsync(Mover mover, Plan plan, MoveContext context, IProgress<MoveRecord>? progress, CancellationToken cancellation)
+    private static MoveContext Context(string name, Decider decider, string? approvedBy) =>
+        new() { By = StateFolder.Describe(name) + (approvedBy is null ? "" : $", approved by {approvedBy}"), Epoch = decider.Epoch };
+
+    /// <summary>Carries out some moves of a stored plan: those of it that may go now.</summary>
+    private async Task<IReadOnlyList<MoveRecord>> CarryOutPlanAsync(Mover mover, Plan plan, IReadOnlyList<Move> moves, MoveContext context, IProgress<MoveRecord>? progress, CancellationToken cancellation)
     {
-        if (_clock.GetUtcNow() > plan.ExpiresAt)
+        var now = _clock.GetLocalNow();
+        if (now > plan.ExpiresAt)
         {
             throw new VMatrixException("PlanExpired", VMatrixErrorKind.InvalidState,
                 $"Plan {plan.Id} expired at {plan.ExpiresAt:u}; make a new one with New-VMatrixPlan.");
         }
 
+        // A window in which a service's servers may not be moved may have begun since the plan was made.
+        var frozen = Modes.With(moves, m => Spec.Services.FirstOrDefault(s => s.Name == m.Service) is { } service && Planner.IsFrozen(service, now));
+        MoveRecord[] refused = [.. frozen.Select(m => new MoveRecord
+        {
+            Move = m,
+            PlanId = plan.Id,
+            Status = MoveStatus.Refused,
+            By = context.By,
+            StartedAt = now,
+            EndedAt = now,
+            Error = $"A window in which {m.Service}, or a service that the move depends on, may not be moved has begun since the plan was made.",
+        })];
+        foreach (var record in refused)
+            progress?.Report(record);
+        Move[] go = [.. moves.Except(frozen)];
+        Begin(plan, context.By);
         lock (_underWay)
-            _underWay.AddRange(plan.Moves);
+            _underWay.AddRange(go);
         IReadOnlyList<MoveRecord> records;
         try
         {
-            records = await mover.CarryOutAsync(plan.Moves, context with { PlanId = plan.Id }, new UnderWay(this, progress), cancellation);
+            records = await mover.CarryOutAsync(go, context with { PlanId = plan.Id }, new UnderWay(this, progress), cancellation);
         }
         finally
         {
             lock (_underWay)
-                _ = _underWay.RemoveAll(plan.Moves.Contains);
+                _ = _underWay.RemoveAll(go.Contains);
         }
 
         foreach (var record in records)
@@ -243,7 +281,7 @@ public sealed partial class PoolSession
             }
         }
 
-        return records;
+        return refused.Length == 0 ? records : [.. records, .. refused];
     }
 
     /// <summary>Moves that servers are claimed by: open ones of anybody, and those of our own plans that wait for their turn.</summary>

@@ -106,6 +106,7 @@ public sealed partial class PoolSession : IAsyncDisposable
     private ServiceInfo[] Services(Observation seen, IReadOnlyDictionary<string, ServiceLoad> loads)
     {
         var counts = seen.Servers.ToLookup(s => s.Service, StringComparer.OrdinalIgnoreCase);
+        var shadows = Spec.Services.Any(s => (s.Mode ?? Spec.Oracle.Mode) is OracleMode.Shadow) ? ShadowScores() : [];
         var pinned = _state?.Overrides.ReadServices(_clock.GetUtcNow()).ToDictionary(o => o.Service, StringComparer.OrdinalIgnoreCase) ?? [];
         return
         [
@@ -118,6 +119,7 @@ public sealed partial class PoolSession : IAsyncDisposable
                 Pinned = pinned.TryGetValue(service.Name, out var pin) ? pin.Servers : null,
                 PinnedBy = pin is null ? null : Signed(pin.By, pin.At, pin.Until),
                 Load = loads.TryGetValue(service.Name, out var load) ? load : null,
+                Shadow = shadows.FirstOrDefault(s => s.Service == service.Name),
             }),
         ];
     }

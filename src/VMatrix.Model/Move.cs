@@ -143,6 +143,9 @@ public sealed record ServiceDecision
     /// <summary>Servers it is granted.</summary>
     public int Granted { get; init; }
 
+    /// <summary>Servers that it would be granted if the Oracle might act; null where it may. In <see cref="OracleMode.Shadow"/> a service is granted what it has.</summary>
+    public int? Wanted { get; init; }
+
     /// <summary>Why, in words and numbers.</summary>
     public required string Reason { get; init; }
 }

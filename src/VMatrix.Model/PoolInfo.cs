@@ -141,6 +141,9 @@ public sealed record ServiceInfo
 
     /// <summary>What the balancer measures; null when it does not answer.</summary>
     public ServiceLoad? Load { get; init; }
+
+    /// <summary>How the Oracle would have done, for a service in <see cref="OracleMode.Shadow"/>; null for others, and before it was scored.</summary>
+    public ShadowScore? Shadow { get; init; }
 }
 
 /// <summary>One virtual machine of a service as it is now, for <c>Get-VMatrixServer</c>.</summary>

@@ -62,6 +62,9 @@ public sealed class InvokeVMatrixSwitchCommand : ChangingCommand
         using var progress = new SwitchProgress(this, plan?.Moves.Count ?? 0);
         foreach (var record in InPool("Switching", (pool, cancellation) => pool.SwitchAsync(id, progress, cancellation)))
             Tell(record);
+        var after = InPool("Reading the plan", (pool, cancellation) => pool.GetPlanAsync(id, cancellation));
+        if (after.Status is PlanStatus.Waiting)
+            WriteWarning($"{after.Waiting.Count} of the plan's {after.Moves.Count} moves wait for an approval: Approve-VMatrixPlan -Id {id}");
     }
 
     private void RunOn()

@@ -59,6 +59,31 @@ public sealed record PlanApproval
     public required DateTimeOffset At { get; init; }
 }
 
+/// <summary>What became of a stored plan, beside the plan itself, which never changes.</summary>
+public sealed record PlanProgress
+{
+    /// <summary>The plan.</summary>
+    public required Guid PlanId { get; init; }
+
+    /// <summary>Who made it.</summary>
+    public required string By { get; init; }
+
+    /// <summary>Moves that wait for an approval, or did.</summary>
+    public IReadOnlyList<Guid> Waiting { get; init; } = [];
+
+    /// <summary>True until the waiting moves are begun.</summary>
+    public bool Waits { get; init; }
+
+    /// <summary>Who approved it and when; null when nobody did.</summary>
+    public string? ApprovedBy { get; init; }
+
+    /// <summary>When moves of it were begun first; null when none were.</summary>
+    public DateTimeOffset? BegunAt { get; init; }
+
+    /// <summary>Why it may no longer be approved; null when it may.</summary>
+    public string? Superseded { get; init; }
+}
+
 /// <summary>What operators changed at run time: one small file each, beside the pool file's settings, which stay the owner's.</summary>
 public sealed class Overrides
 {

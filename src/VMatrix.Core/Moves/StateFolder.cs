@@ -3,6 +3,7 @@ using System.Collections.Generic;
 using System.Diagnostics;
 using System.Globalization;
 using System.IO;
+using System.IO.Compression;
 using System.Linq;
 using System.Security.Cryptography;
 using System.Text.Json;
@@ -164,9 +165,71 @@ public sealed class StateFolder : IDisposable
 
     /// <summary>The ids of the stored plans, newest first.</summary>
     public IReadOnlyList<Guid> ReadPlans() => Guard(() => Directory.Exists(PlansFolder)
-        ? new DirectoryInfo(PlansFolder).GetFiles("*.json").OrderByDescending(f => f.LastWriteTimeUtc)
+        ? new DirectoryInfo(PlansFolder).GetFiles("*.json").OrderByDescending(f => f.LastWriteTimeUtc).ThenBy(f => f.Name, StringComparer.Ordinal)
             .Select(f => Guid.TryParse(f.Name.Split('.')[0], out var id) ? id : Guid.Empty).Where(id => id != Guid.Empty).ToArray()
         : (IReadOnlyList<Guid>)[]);
+
+    /// <summary>Keeps what a stored plan was made from, so that it can be explained. Losing it loses the explanation only.</summary>
+    public void StoreInput(Guid plan, PlannerInput input) => Guard(() =>
+    {
+        Directory.CreateDirectory(PlansFolder);
+        using var packed = new MemoryStream();
+        using (var zip = new GZipStream(packed, CompressionLevel.Fastest, leaveOpen: true))
+            JsonSerializer.Serialize(zip, input, StateFiles.Json);
+        StateFiles.Rename(StateFiles.WriteTemporary(InputPath(plan), packed.ToArray(), flush: false), InputPath(plan));
+        return true;
+    });
+
+    /// <summary>True when what a plan was made from is kept.</summary>
+    public bool HasInput(Guid plan) => File.Exists(InputPath(plan));
+
+    /// <summary>What a stored plan was made from.</summary>
+    /// <exception cref="VMatrixException"><c>PlanInputMissing</c>, <c>PlanCorrupt</c>.</exception>
+    public PlannerInput LoadInput(Guid plan) => Guard(() =>
+    {
+        var packed = StateFiles.TryRead(InputPath(plan))
+            ?? throw new VMatrixException("PlanInputMissing", VMatrixErrorKind.NotFound, $"What plan {plan} was made from was not kept, so it cannot be explained. Make a new one with New-VMatrixPlan.");
+        try
+        {
+            using var zip = new GZipStream(new MemoryStream(packed), CompressionMode.Decompress);
+            return JsonSerializer.Deserialize<PlannerInput>(zip, StateFiles.Json) ?? throw new JsonException("It holds null.");
+        }
+        catch (Exception e) when (e is JsonException or InvalidDataException or NotSupportedException)
+        {
+            throw new VMatrixException("PlanCorrupt", VMatrixErrorKind.Corrupt, $"What plan {plan} was made from cannot be read from {InputPath(plan)}: {e.Message} Make a new one with New-VMatrixPlan.", e);
+        }
+    });
+
+    /// <summary>What became of a stored plan; null when nobody wrote it down.</summary>
+    public PlanProgress? ReadProgress(Guid plan) => Guard(() => StateFiles.TryReadJson<PlanProgress>(ProgressPath(plan)));
+
+    /// <summary>Writes down what became of a stored plan.</summary>
+    public void WriteProgress(PlanProgress progress) => Guard(() =>
+    {
+        Directory.CreateDirectory(PlansFolder);
+        StateFiles.Replace(ProgressPath(progress.PlanId), StateFiles.ToBytes(progress));
+        return true;
+    });
+
+    /// <summary>What is kept of services that the Oracle only shadows; empty when there is nothing, or when it cannot be read: scoring then begins anew.</summary>
+    public IReadOnlyList<ShadowTally> ReadShadow() => Guard<IReadOnlyList<ShadowTally>>(() =>
+    {
+        try
+        {
+            return StateFiles.TryReadJson<ShadowTally[]>(ShadowPath) ?? [];
+        }
+        catch (VMatrixException)
+        {
+            return [];
+        }
+    });
+
+    /// <summary>Keeps the scores of shadowed services.</summary>
+    public void WriteShadow(IReadOnlyList<ShadowTally> scores) => Guard(() =>
+    {
+        StateFiles.Rename(StateFiles.WriteTemporary(ShadowPath, StateFiles.ToBytes(scores), flush: false), ShadowPath);
+        return true;
+    });
 
     /// <summary>What the planner kept from the plan before; null when there is none, or when it cannot be read: planning then begins anew.</summary>
     public PlannerMemory? ReadMemory() => Guard(() =>
@@ -188,12 +251,23 @@ public sealed class StateFolder : IDisposable
         return true;
     });
 
-    /// <summary>Deletes plans that were stored before a moment.</summary>
-    public void TrimPlans(DateTimeOffset before) => Guard(() =>
+    /// <summary>Deletes plans that were stored before a moment, and all but the newest so many, with what belongs to them.</summary>
+    public void TrimPlans(DateTimeOffset before, int most = int.MaxValue) => Guard(() =>
     {
-        if (Directory.Exists(PlansFolder))
-            foreach (var file in new DirectoryInfo(PlansFolder).GetFiles("*.json").Where(f => f.LastWriteTimeUtc < before.UtcDateTime))
-                StateFiles.TryDelete(file.FullName);
+        if (!Directory.Exists(PlansFolder))
+            return true;
+        var stored = new DirectoryInfo(PlansFolder).GetFiles("*.json").OrderByDescending(f => f.LastWriteTimeUtc).ToArray();
+        for (int i = 0; i < stored.Length; i++)
+        {
+            if (i < most && stored[i].LastWriteTimeUtc >= before.UtcDateTime)
+                continue;
+            StateFiles.TryDelete(stored[i].FullName);
+            if (Guid.TryParse(stored[i].Name.Split('.')[0], out var id))
+            {
+                StateFiles.TryDelete(InputPath(id));
+                StateFiles.TryDelete(ProgressPath(id));
+            }
+        }
         return true;
     });
 
@@ -231,6 +305,12 @@ public sealed class StateFolder : IDisposable
     internal string OwnersFolder => System.IO.Path.Combine(Path, "owners");
 
     private string MemoryPath => System.IO.Path.Combine(Path, "memory.json");
+
+    private string ShadowPath => System.IO.Path.Combine(Path, "shadow.json");
+
+    private string InputPath(Guid plan) => System.IO.Path.Combine(PlansFolder, $"{plan:D}.input.gz");
+
+    private string ProgressPath(Guid plan) => System.IO.Path.Combine(PlansFolder, $"{plan:D}.progress");
 
     internal string PlansFolder => System.IO.Path.Combine(Path, "plans");
 

@@ -8,7 +8,7 @@ using VMatrix.Drivers;
 namespace VMatrix.Planning;
 
 /// <summary>Makes plans: sense, forecast, need, allocate, place. Pure.</summary>
-public static class Planner
+public static partial class Planner
 {
     /// <summary>Makes a plan. The same input makes the same plan, ids included.</summary>
     public static PlannerOutput Plan(PlannerInput input)
@@ -93,9 +93,12 @@ public static class Planner
         public Claimant Claim { get; set; } = null!;
 
         public string? Frozen { get; set; }
+
+        /// <summary>What the Oracle would grant if it might act; null where it may.</summary>
+        public int? Wanted { get; set; }
     }
 
-    private sealed class Draft : IDisposable
+    private sealed partial class Draft : IDisposable
     {
         private readonly PlannerInput _input;
         private const int MostRounds = 4;
@@ -186,6 +189,7 @@ public static class Planner
             foreach (var service in _services)
                 service.Go = BrokenToGo(service);
             var claims = _services.Select(s => s.Claim).ToList();
+            KeepShadows(claims);
             _short = new RefusedMove?[claims.Count];
             for (int round = 1; ; round++)
             {
@@ -207,6 +211,28 @@ public static class Planner
                 _state = new PlacementState(_input);
             }
         }
+
+        /// <summary>Services that are only shadowed keep what they have; what they would get is told, and takes no room from those that the Oracle acts for.</summary>
+        private void KeepShadows(List<Claimant> claims)
+        {
+            if (!_services.Exists(IsShadow))
+                return;
+            Allocation.Divide(claims, _state.OpenHosts, _state.ReserveHosts);
+            foreach (var service in _services.Where(IsShadow))
+            {
+                var claim = service.Claim;
+                service.Wanted = claim.Granted;
+                claim.Floor = claim.Ceiling = service.Live.Count;
+                if (service.Wanted > service.Live.Count)
+                    _refused.Add(new RefusedMove($"wake {Words.Servers(service.Wanted.Value - service.Live.Count)} of {service.Spec.Name}", $"{IsShadowed}; it would be because {service.Spec.Name} has {service.Live.Count}, needs {service.Need.Servers} and would be granted {service.Wanted} ({service.Need.Reason})"));
+                else if (service.Wanted < service.Live.Count)
+                    _refused.Add(new RefusedMove($"hibernate {Words.Servers(service.Live.Count - service.Wanted.Value)} of {service.Spec.Name}", $"{IsShadowed}; it would be because {service.Spec.Name} has {service.Live.Count}, needs {service.Need.Servers} and would be granted {service.Wanted} ({service.Need.Reason})"));
+            }
+        }
+
+        private const string IsShadowed = "mode is shadow, nothing is done";
+
+        private bool IsShadow(Service service) => (service.Spec.Mode ?? Oracle.Mode) == OracleMode.Shadow;
 
         /// <summary>Sorts hosts and servers.</summary>
         private void Look()
@@ -413,14 +439,13 @@ public static class Planner
         private Grant Grant(Service service)
         {
             var (spec, claim, need) = (service.Spec, service.Claim, service.Need);
-            bool shadow = (spec.Mode ?? Oracle.Mode) == OracleMode.Shadow;
             string? forWhom = _services.Where(s => s.Claim.Granted > s.Live.Count).OrderByDescending(s => s.Spec.Priority).Select(s => s.Spec.Name).FirstOrDefault();
             return new Grant
             {
                 Granted = claim.Granted,
                 Floor = claim.Floor,
                 Needs = need.Servers,
-                Still = shadow ? "mode is shadow, nothing is done" : service.Frozen,
+                Still = IsShadow(service) ? IsShadowed : service.Frozen,
                 Broken = service.Go,
                 Ignored = service.Ignored,
                 WhyMore = () => Words.Text($"{spec.Name} has {service.Live.Count}, needs {need.Servers} and is granted {claim.Granted} ({need.Reason})"),
@@ -432,9 +457,9 @@ public static class Planner
 
         private bool Shadow(Service service, string what, string why)
         {
-            if ((service.Spec.Mode ?? Oracle.Mode) != OracleMode.Shadow)
+            if (!IsShadow(service))
                 return false;
-            _refused.Add(new RefusedMove(what, $"mode is shadow, nothing is done; it would be because {why}"));
+            _refused.Add(new RefusedMove(what, $"{IsShadowed}; it would be because {why}"));
             return true;
         }
 
@@ -444,7 +469,8 @@ public static class Planner
             var claim = service.Claim;
             _input.Loads.TryGetValue(service.Spec.Name, out var samples);
             var last = samples is { Count: > 0 } ? samples[samples.Count - 1] : null;
-            string decision = service.Frozen is not null ? $"stays at {service.Live.Count}: {service.Frozen}"
+            string decision = service.Wanted is int wanted && wanted != service.Live.Count ? Words.Text($"stays at {service.Live.Count} where it would be granted {wanted}: {IsShadowed}")
+                : service.Frozen is not null ? $"stays at {service.Live.Count}: {service.Frozen}"
                 : _input.Pinned.TryGetValue(service.Spec.Name, out int pinned) ? Words.Text($"pinned at {pinned} by an operator")
                 : need.Bad is not null ? $"frozen at {claim.Granted}: {need.Bad}"
                 : claim.Granted < need.Servers ? Words.Text($"needs {need.Servers}, granted {claim.Granted}: {(claim.Granted == claim.Ceiling ? $"most is {claim.Ceiling}" : "the pool is short and the room is worth more to others")}")
@@ -460,6 +486,7 @@ public static class Planner
                 Has = service.Live.Count,
                 Needs = Math.Max(need.Servers, service.Spec.Least),
                 Granted = claim.Granted,
+                Wanted = service.Wanted,
                 Reason = need.Bad is null ? $"{decision}; {need.Reason}" : decision,
             };
         }

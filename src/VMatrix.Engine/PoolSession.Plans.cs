@@ -1,0 +1,235 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using System.Threading;
+using System.Threading.Tasks;
+using VMatrix.Moves;
+using VMatrix.Planning;
+
+namespace VMatrix;
+
+/// <content>Stored plans: what becomes of them, approvals, explanations, and the scores of shadowed services.</content>
+public sealed partial class PoolSession
+{
+    /// <summary>Plans are for now; a week of them is for looking back.</summary>
+    private static readonly TimeSpan s_plansKept = TimeSpan.FromDays(7);
+
+    private const int MostPlans = 200;
+
+    /// <summary>What a plan of more servers was made from takes too long to write beside each plan of a resident Oracle; a plan asked for keeps it whatever its size.</summary>
+    private const int MostServersKept = 20_000;
+
+    private DateTimeOffset _emptyStored;
+    private DateTimeOffset _trimmed;
+    private DateTimeOffset _shadowWritten;
+    private IReadOnlyList<ShadowTally>? _shadow;
+
+    /// <summary>The stored plans, newest first, and what became of them.</summary>
+    public Task<IReadOnlyList<PlanRecord>> GetPlansAsync(CancellationToken cancellation)
+    {
+        var plans = new List<PlanRecord>();
+        var approvals = Approvals();
+        foreach (var id in _state?.ReadPlans() ?? [])
+        {
+            cancellation.ThrowIfCancellationRequested();
+            try
+            {
+                plans.Add(ToRecord(_state!.LoadPlan(id), approvals));
+            }
+            catch (VMatrixException error) when (error.Id is "PlanNotFound" or "PlanCorrupt")
+            {
+                // Trimmed while we looked, or not what was stored: it can be neither shown nor carried out.
+            }
+        }
+
+        return Task.FromResult<IReadOnlyList<PlanRecord>>([.. plans.OrderByDescending(p => p.CreatedAt)]);
+    }
+
+    /// <summary>A stored plan and what became of it.</summary>
+    /// <exception cref="VMatrixException"><c>PlanNotFound</c>, <c>PlanCorrupt</c>.</exception>
+    public Task<PlanRecord> GetPlanAsync(Guid plan, CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        return Task.FromResult(ToRecord(Stored(plan), Approvals()));
+    }
+
+    /// <summary>Approves a plan whose moves wait, so that the pool's decider begins them. Other plans that wait were made from what will no longer be so: they are superseded.</summary>
+    /// <param name="plan">The plan's id.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    /// <exception cref="VMatrixException"><c>PlanNotFound</c>, <c>PlanCorrupt</c>, <c>PlanExpired</c>, <c>PlanSuperseded</c>, <c>PlanNotWaiting</c>.</exception>
+    public async Task<PlanRecord> ApprovePlanAsync(Guid plan, CancellationToken cancellation)
+    {
+        _ = RequireMover();
+        var record = await GetPlanAsync(plan, cancellation);
+        switch (record.Status)
+        {
+            case PlanStatus.Approved:
+                return record;
+            case PlanStatus.Expired:
+                throw new VMatrixException("PlanExpired", VMatrixErrorKind.InvalidState,
+                    $"Plan {plan} expired at {record.ExpiresAt:u} and cannot be approved any more; Get-VMatrixPlan -Status Waiting lists those that can.");
+            case PlanStatus.Superseded:
+                throw new VMatrixException("PlanSuperseded", VMatrixErrorKind.InvalidState, $"Plan {plan} cannot be approved: {record.Superseded} Get-VMatrixPlan -Status Waiting lists those that can.");
+            case PlanStatus.Waiting:
+                break;
+            default:
+                throw new VMatrixException("PlanNotWaiting", VMatrixErrorKind.InvalidState, $"Plan {plan} does not wait for an approval: it is {record.Status}.");
+        }
+
+        var waiting = (await GetPlansAsync(cancellation)).Where(p => p.Status is PlanStatus.Waiting && p.Id != plan).ToArray();
+        _state!.Overrides.SetApproval(new PlanApproval { PlanId = plan, Hash = record.Hash!, By = StateFolder.Describe(Environment.UserName), At = _clock.GetUtcNow() });
+        foreach (var other in waiting)
+        {
+            if (_state.ReadProgress(other.Id) is { } progress)
+                _state.WriteProgress(progress with { Superseded = $"plan {plan} was approved, so that it was made from what is no longer so." });
+        }
+
+        return await GetPlanAsync(plan, cancellation);
+    }
+
+    /// <summary>The scores of the services that the Oracle only shadows.</summary>
+    private IReadOnlyList<ShadowScore> ShadowScores() => [.. (_shadow ?? _state?.ReadShadow() ?? []).Select(t => t.Score)];
+
+    private Plan Stored(Guid plan) => _state?.LoadPlan(plan)
+        ?? throw new VMatrixException("PlanNotFound", VMatrixErrorKind.NotFound, $"Pool '{Spec.Name}' was never used: it has no plans. Make one with New-VMatrixPlan.");
+
+    private Dictionary<Guid, PlanApproval> Approvals() => _state?.Overrides.ReadApprovals().ToDictionary(a => a.PlanId) ?? [];
+
+    private PlanRecord ToRecord(Plan plan, Dictionary<Guid, PlanApproval> approvals)
+    {
+        var progress = _state!.ReadProgress(plan.Id);
+        // An approval is for what was seen: a plan with another content is not approved.
+        _ = approvals.TryGetValue(plan.Id, out var approval);
+        bool approved = approval is not null && approval.Hash == plan.Hash;
+        bool waits = progress?.Waits == true;
+        return new PlanRecord
+        {
+            Plan = plan,
+            By = progress?.By,
+            ApprovedBy = approved ? $"{approval!.By} at {approval.At:u}" : progress?.ApprovedBy,
+            BegunAt = progress?.BegunAt,
+            Superseded = progress?.Superseded,
+            Waiting = progress?.Waiting ?? [],
+            Explainable = _state.HasInput(plan.Id),
+            Status = !waits && progress?.BegunAt is not null ? PlanStatus.Begun
+                : progress?.Superseded is not null ? PlanStatus.Superseded
+                : _clock.GetUtcNow() > plan.ExpiresAt ? PlanStatus.Expired
+                : !waits ? PlanStatus.Ready
+                : approved ? PlanStatus.Approved : PlanStatus.Waiting,
+        };
+    }
+
+    private Plan Store(Plan plan, PlannerInput? input, string by, IReadOnlyList<Move> waiting)
+    {
+        var stored = _state!.StorePlan(plan);
+        if (input is not null)
+            _state.StoreInput(plan.Id, input);
+        _state.WriteProgress(new PlanProgress { PlanId = plan.Id, By = StateFolder.Describe(by), Waits = waiting.Count > 0, Waiting = [.. waiting.Select(m => m.Id)] });
+        var now = _clock.GetUtcNow();
+        if (now - _trimmed >= s_memoryEvery)
+        {
+            _trimmed = now;
+            _state.TrimPlans(now - s_plansKept, MostPlans);
+        }
+
+        return stored;
+    }
+
+    /// <summary>
+    /// Stores what the resident decider planned, and says which of its moves may go at once. Of plans that wish the same approval the first
+    /// is kept, so that it does not change under the eyes of who reads it; of plans with nothing to do one a minute.
+    /// </summary>
+    private (Plan Plan, IReadOnlyList<Move> Go) Keep(string name, (Plan Plan, PlannerInput Input) made)
+    {
+        var (plan, input) = made;
+        Score(plan, input);
+        var waiting = Modes.Waiting(Spec, plan);
+        Move[] go = [.. plan.Moves.Except(waiting)];
+        var now = _clock.GetUtcNow();
+        if (waiting.Count > 0 && Waits(waiting, now))
+            waiting = [];
+        if (go.Length == 0 && waiting.Count == 0)
+        {
+            if (now - _emptyStored < s_memoryEvery)
+                return (plan, go);
+            _emptyStored = now;
+        }
+
+        return (Store(plan, input.Servers.Count <= MostServersKept ? input : null, name, waiting), go);
+    }
+
+    /// <summary>True when a plan waits already that wishes the same and has at least half its time left.</summary>
+    private bool Waits(IReadOnlyList<Move> wish, DateTimeOffset now)
+    {
+        var approvals = Approvals();
+        foreach (var id in _state!.ReadPlans().Take(MostPlans))
+        {
+            if (_state.ReadProgress(id) is not { Waits: true, Superseded: null } progress)
+                continue;
+            var plan = _state.LoadPlan(id);
+            if (now < plan.CreatedAt + TimeSpan.FromTicks((plan.ExpiresAt - plan.CreatedAt).Ticks / 2) && ToRecord(plan, approvals).Status is PlanStatus.Waiting or PlanStatus.Approved
+                && Modes.SameWish([.. plan.Moves.Where(m => progress.Waiting.Contains(m.Id))], wish))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>The plans that were approved and not begun, with their moves that waited.</summary>
+    private IEnumerable<(Plan Plan, IReadOnlyList<Move> Moves, MoveContext Context)> Approved(string name, Decider decider)
+    {
+        foreach (var approval in Approvals().Values.OrderBy(a => a.At))
+        {
+            PlanRecord record;
+            try
+            {
+                record = ToRecord(_state!.LoadPlan(approval.PlanId), new() { [approval.PlanId] = approval });
+            }
+            catch (VMatrixException error) when (error.Id is "PlanNotFound" or "PlanCorrupt")
+            {
+                _ = _state!.Overrides.ClearApproval(approval.PlanId);
+                continue;
+            }
+
+            if (record.Status is PlanStatus.Approved)
+            {
+                // What they depended on besides was begun with the plan; their preconditions tell whether it was done.
+                var waited = new HashSet<Guid>(record.Waiting);
+                yield return (record.Plan, [.. record.Moves.Where(m => waited.Contains(m.Id)).Select(m => m with { DependsOn = [.. m.DependsOn.Where(waited.Contains)] })],
+                    Context(name, decider, record.ApprovedBy));
+            }
+            else
+                _ = _state.Overrides.ClearApproval(approval.PlanId);
+        }
+    }
+
+    /// <summary>Writes down that moves of a plan are begun.</summary>
+    private void Begin(Plan plan, string by)
+    {
+        var now = _clock.GetUtcNow();
+        var progress = _state!.ReadProgress(plan.Id) ?? new PlanProgress { PlanId = plan.Id, By = by };
+        _ = Approvals().TryGetValue(plan.Id, out var approval);
+        bool approved = progress.Waits && approval is not null && approval.Hash == plan.Hash;
+        _state.WriteProgress(progress with
+        {
+            BegunAt = progress.BegunAt ?? now,
+            Waits = progress.Waits && !approved,
+            ApprovedBy = approved ? $"{approval!.By} at {approval.At:u}" : progress.ApprovedBy,
+        });
+        if (approved)
+            _ = _state.Overrides.ClearApproval(plan.Id);
+    }
+
+    private void Score(Plan plan, PlannerInput input)
+    {
+        if (!Spec.Services.Any(s => (s.Mode ?? Spec.Oracle.Mode) is OracleMode.Shadow))
+            return;
+        _shadow = Shadowing.Score(Spec, _shadow ?? _state!.ReadShadow(), plan, input.WakeTime);
+        if (plan.CreatedAt - _shadowWritten < s_memoryEvery && _shadowWritten != default)
+            return;
+        _state!.WriteShadow(_shadow);
+        _shadowWritten = plan.CreatedAt;
+    }
+}

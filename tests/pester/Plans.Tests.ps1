@@ -1,0 +1,117 @@
+# Stored plans, approvals, and a plan by every shape that names it.
+BeforeAll {
+    . "$PSScriptRoot/Shared.ps1"
+    Import-Module $Module
+}
+
+Describe 'Get-VMatrixPlan' {
+    BeforeAll {
+        $env:VMATRIX_POOL = New-TestPool
+        $first = New-VMatrixPlan
+        $plan = New-VMatrixPlan
+    }
+    AfterAll { $env:VMATRIX_POOL = $null }
+
+    It 'lists plans, newest first, with what became of them' {
+        $plans = Get-VMatrixPlan
+        $plans | Should -BeOfType VMatrix.PlanRecord
+        $plans.Id | Should -Be $plan.Id, $first.Id
+        $plans.Status | Select-Object -Unique | Should -Be 'Ready'
+        (Get-VMatrixPlan -Newest 1).Id | Should -Be $plan.Id
+        Get-VMatrixPlan -Status Waiting | Should -BeNullOrEmpty
+        $plans[0].Hash | Should -Be $plan.Hash
+    }
+
+    It 'takes <Shape>' -ForEach @(
+        @{ Shape = 'a live plan'; Give = { $plan } }
+        @{ Shape = 'a live record'; Give = { Get-VMatrixPlan -Newest 1 } }
+        @{ Shape = 'a deserialized plan'; Give = { [System.Management.Automation.PSSerializer]::Deserialize([System.Management.Automation.PSSerializer]::Serialize($plan)) } }
+        @{ Shape = 'plans in an array'; Give = { , @($plan) } }
+        @{ Shape = 'a CSV row'; Give = { $plan | Select-Object Id, Summary | ConvertTo-Csv | ConvertFrom-Csv } }
+        @{ Shape = 'a string'; Give = { "$($plan.Id)" } }
+        @{ Shape = 'a Guid'; Give = { $plan.Id } }
+        @{ Shape = 'Select-Object'; Give = { $plan | Select-Object Id } }
+        @{ Shape = 'a JSON object'; Give = { $plan | ConvertTo-Json -Depth 4 | ConvertFrom-Json } }
+        @{ Shape = 'an object with a PlanId'; Give = { [pscustomobject]@{ PlanId = $plan.Id; Id = [guid]::NewGuid() } } }
+    ) {
+        (Get-VMatrixPlan -Id (& $Give)).Id | Should -Be $plan.Id
+    }
+
+    It 'says so when there is none, and goes on' {
+        $complaints = $null
+        $found = Get-VMatrixPlan -Id ([guid]::NewGuid()), $plan -ErrorAction SilentlyContinue -ErrorVariable complaints
+        $found.Id | Should -Be $plan.Id
+        $complaints[0].FullyQualifiedErrorId | Should -Be 'PlanNotFound,VMatrix.Commands.GetVMatrixPlanCommand'
+    }
+
+    It 'keeps the moves of a plan through serialization' {
+        $dead = [System.Management.Automation.PSSerializer]::Deserialize([System.Management.Automation.PSSerializer]::Serialize((Get-VMatrixPlan -Id $plan)))
+        $dead.Moves[0].ServerName | Should -Be $plan.Moves[0].ServerName
+        $dead.Plan.Moves[0].Reason | Should -Be $plan.Moves[0].Reason
+        $dead.Plan.Decisions[0].Reason | Should -Be $plan.Decisions[0].Reason
+    }
+
+    It 'shows a plan readably' {
+        $text = Get-VMatrixPlan -Id $plan | Format-List | Out-String -Width 200
+        $text | Should -Match 'Nest -> Matrix on host'
+        (New-VMatrixPlan | Out-String -Width 200) | Should -Match 'Nest -> Matrix on host'
+    }
+
+    It 'completes ids' {
+        $line = 'Get-VMatrixPlan -Id '
+        (TabExpansion2 $line $line.Length).CompletionMatches.CompletionText | Should -Contain "$($plan.Id)"
+    }
+}
+
+Describe 'Approve-VMatrixPlan' {
+    BeforeAll {
+        $pool = New-TestPool
+        Add-Content $pool 'oracle: { mode: confirm }'
+    }
+
+    It 'lets a plan go that waited for it' {
+        $plan = New-VMatrixPlan -Pool $pool
+        (Get-VMatrixPlan -Id $plan -Pool $pool).Status | Should -Be 'Waiting'
+        $complaints = $null
+        $plan | Invoke-VMatrixSwitch -Pool $pool -ErrorAction SilentlyContinue -ErrorVariable complaints
+        $complaints[0].FullyQualifiedErrorId | Should -Be 'PlanNotApproved,VMatrix.Commands.InvokeVMatrixSwitchCommand'
+        Get-VMatrixServer -Pool $pool | Should -BeNullOrEmpty
+
+        $plan | Approve-VMatrixPlan -Pool $pool -WhatIf
+        (Get-VMatrixPlan -Id $plan -Pool $pool).Status | Should -Be 'Waiting'
+        $record = $plan | Approve-VMatrixPlan -Pool $pool -PassThru
+        $record.Status | Should -Be 'Approved'
+        $record.ApprovedBy | Should -BeLike "*$([Environment]::UserName)*process $PID*"
+        ($plan | Invoke-VMatrixSwitch -Pool $pool -PassThru).Status | Select-Object -Unique | Should -Be 'Done'
+        (Get-VMatrixMove -Pool $pool -Newest 1).By | Should -BeLike '*approved by*'
+    }
+
+    It 'is heard by a decider in another process' {
+        $pool = New-TestPool
+        Add-Content $pool 'oracle: { mode: confirm, interval: 200ms }'
+        $oracle = Join-Path $Module 'bin/net10.0/engine/vmatrix-oracle.dll'
+        $process = Start-Process dotnet -ArgumentList $oracle, 'run', $pool -PassThru -RedirectStandardOutput (Join-Path $TestDrive 'oracle.txt')
+        try {
+            $patience = [System.Diagnostics.Stopwatch]::StartNew()
+            while (-not ($waiting = @(Get-VMatrixPlan -Status Waiting -Pool $pool)) -and $patience.Elapsed.TotalSeconds -lt 60) { Start-Sleep -Milliseconds 100 }
+            $waiting.Count | Should -Be 1
+            $waiting[0].By | Should -BeLike "vmatrix-oracle (process $($process.Id)*"
+            $waiting | Approve-VMatrixPlan -Pool $pool
+            while ((Get-VMatrixServer -Pool $pool -Stage Matrix).Count -lt 2 -and $patience.Elapsed.TotalSeconds -lt 90) { Start-Sleep -Milliseconds 100 }
+            (Get-VMatrixServer -Pool $pool -Stage Matrix).Service | Sort-Object | Should -Be 'FINANCE', 'SPORTS'
+            $record = Get-VMatrixPlan -Id $waiting[0] -Pool $pool
+            $record.Status | Should -Be 'Begun'
+            $record.ApprovedBy | Should -BeLike "*process $PID*"
+        }
+        finally {
+            if (-not $process.HasExited) { $process.Kill(); $process.WaitForExit() }
+        }
+    }
+
+    It 'refuses a plan that does not wait' {
+        $auto = New-TestPool
+        $complaints = $null
+        New-VMatrixPlan -Pool $auto | Approve-VMatrixPlan -Pool $auto -ErrorAction SilentlyContinue -ErrorVariable complaints
+        $complaints[0].FullyQualifiedErrorId | Should -Be 'PlanNotWaiting,VMatrix.Commands.ApproveVMatrixPlanCommand'
+    }
+}
