@@ -1,6 +1,7 @@
 using System;
 using System.Threading.Tasks;
 using VMatrix.Contract;
+using VMatrix.Tests.Qemu;
 using VMatrix.Tests.Simulation;
 
 namespace VMatrix.Tests;
@@ -12,6 +13,7 @@ internal static class Program
         ? await Victim.RunAsync(order, told => told.Driver switch
         {
             "simulation" => new SimulatedDriverWorld(told.Folder),
+            "qemu" => new QemuVictimWorld(told.Folder),
             _ => throw new ArgumentException($"No driver {told.Driver}."),
         })
         : 2;

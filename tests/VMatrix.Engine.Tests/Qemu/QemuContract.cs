@@ -72,7 +72,8 @@ internal sealed class QemuDriverWorld : DriverWorld
             .. places.SelectMany(Directory.GetDirectories).Where(d => Path.GetFileName(d).StartsWith('.')).Select(d => $"The folder {d} is left over."),
             .. places.SelectMany(Directory.GetDirectories).Where(d => Guid.TryParse(Path.GetFileName(d), out var id) && !known.Contains(id)).Select(d => $"The folder {d} is nobody's."),
             .. places.SelectMany(p => Directory.GetFiles(p, "*", SearchOption.AllDirectories)).Where(f => f.EndsWith(".next", StringComparison.Ordinal) || f.EndsWith(".partial", StringComparison.Ordinal)).Select(f => $"The file {f} is left over."),
-            .. QemuLab.Processes(Path.GetDirectoryName(Pool.Path)!).Where(p => !known.Any(id => p.Line.Contains(id.ToString("D"), StringComparison.Ordinal))).Select(p => $"Process {p.Id} is left over: {p.Line.Replace('\0', ' ')}"),
+            // The balancer that the pool owns is no leftover while the pool is in use.
+            .. QemuLab.Processes(Path.GetDirectoryName(Pool.Path)!).Where(p => !p.Line.Contains("haproxy.cfg", StringComparison.Ordinal) && !known.Any(id => p.Line.Contains(id.ToString("D"), StringComparison.Ordinal))).Select(p => $"Process {p.Id} is left over: {p.Line.Replace('\0', ' ')}"),
         ];
     }
 
