@@ -64,8 +64,7 @@ public static class Victim
         HashSet<Guid> made;
         await using (var before = await Scene.OpenAsync(world))
         {
-            if (!way.Fits(before))
-                return;
+            Assert.True(way.Fits(before), $"{point}: this world cannot carry out {way.Route}");
             move = await way.PrepareAsync(before);
             made = before.Made;
         }
