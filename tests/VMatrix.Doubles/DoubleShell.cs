@@ -1,0 +1,142 @@
+using System;
+using System.Collections;
+using System.Collections.Generic;
+using System.Globalization;
+using System.Linq;
+using System.Reflection;
+using System.Threading;
+using System.Threading.Tasks;
+using VMatrix.Shells;
+
+namespace VMatrix.Doubles;
+
+/// <summary>A shell in which the modules of Windows are doubled: each command is bound strictly and carried out on a <see cref="DoubleWorld"/>.</summary>
+public sealed class DoubleShell(DoubleWorld world) : IShell
+{
+    private const int Depth = 4;
+
+    /// <inheritdoc/>
+    public async Task<IReadOnlyList<PropertyBag>> InvokeAsync(ShellCall call, CancellationToken cancellation)
+    {
+        using var timeout = new CancellationTokenSource(call.Timeout, world.Clock);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(timeout.Token, cancellation);
+        try
+        {
+            return [.. (await RunAsync(call, either.Token)).Select(item => Bag(item, call.Properties))];
+        }
+        catch (OperationCanceledException) when (timeout.IsCancellationRequested && !cancellation.IsCancellationRequested)
+        {
+            throw new VMatrixException("ShellTimeout", VMatrixErrorKind.Failed, $"{call.Commands[^1].Name} has not ended after {call.Timeout}.") { IsTransient = true };
+        }
+    }
+
+    /// <inheritdoc/>
+    public ValueTask DisposeAsync() => default;
+
+    private async Task<IReadOnlyList<object>> RunAsync(ShellCall call, CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        IReadOnlyList<object>? input = null;
+        (BoundCommand Bound, DoubleError Error)? failed = null;
+        foreach (var command in call.Commands)
+        {
+            var given = new Dictionary<string, object?>();
+            foreach (var (name, value) in command.Parameters)
+                given[name] = value is ShellCall nested ? Nested(await RunAsync(nested, cancellation)) : Admit(command, name, value);
+            var output = new List<object>();
+            foreach (var item in input is null ? [null] : input.Cast<object?>())
+            {
+                var bound = world.Binder.Bind(command.Name, given, item);
+                var work = new CommandCall(world, bound, cancellation);
+                try
+                {
+                    await work.RunAsync();
+                }
+                catch (DoubleError error)
+                {
+                    throw Shown(bound, error);
+                }
+
+                output.AddRange(work.Output);
+                if (work.Errors.Count > 0)
+                    failed ??= (bound, work.Errors[0]);
+            }
+
+            input = output;
+        }
+
+        if (failed is { } told)
+            throw Shown(told.Bound, told.Error);
+        return input ?? [];
+    }
+
+    private static object? Nested(IReadOnlyList<object> results) => results.Count == 1 ? results[0] : results.Count == 0 ? null : results.ToArray();
+
+    // What may not cross to another process must not be used here either.
+    private static object? Admit(ShellCommand command, string name, object? value) =>
+        value is null or string or bool or int or long or double or Guid or TimeSpan or DateTimeOffset ? value
+        : value.GetType().Name == "ShellSecret" ? value
+        : value is Array array && array.Cast<object?>().All(item => item is string or bool or int or long or double or Guid or TimeSpan or DateTimeOffset) ? value
+        : throw new BindingException($"{command.Name}: -{name} is a {value.GetType().Name}, which does not cross to a shell.");
+
+    private static ShellException Shown(BoundCommand bound, DoubleError error) => new(error.Message)
+    {
+        Command = bound.Command.FullName,
+        ErrorId = $"{error.Id},{CommandCall.ClassOf(bound.Command)}",
+        Category = error.Category,
+        ExceptionType = bound.Command.Module == "Hyper-V" ? "Microsoft.HyperV.PowerShell.VirtualizationException" : "System.Exception",
+        Code = error.Code,
+    };
+
+    private static PropertyBag Bag(object item, IReadOnlyList<string> properties)
+    {
+        var bag = new PropertyBag();
+        foreach (var path in properties)
+        {
+            if (TryRead(item, path.Split('.'), 0, out var value))
+                bag[path] = value;
+        }
+
+        return bag;
+    }
+
+    private static bool TryRead(object? item, string[] path, int at, out object? value)
+    {
+        if (at == path.Length)
+        {
+            value = Cross(item, 0);
+            return true;
+        }
+
+        value = null;
+        if (item is null)
+            return true;
+        if (item is IEnumerable many and not string)
+        {
+            var values = new List<object?>();
+            foreach (var each in many)
+            {
+                if (TryRead(each, path, at, out var one))
+                    values.Add(one);
+            }
+
+            value = values.Any(one => one is Array) ? values.SelectMany(one => one is Array inner ? inner.Cast<object?>() : [one]).ToArray() : values.ToArray();
+            return true;
+        }
+
+        var property = item.GetType().GetProperty(path[at], BindingFlags.Instance | BindingFlags.Public | BindingFlags.IgnoreCase | BindingFlags.FlattenHierarchy);
+        return property is not null && TryRead(property.GetValue(item), path, at + 1, out value);
+    }
+
+    private static object? Cross(object? value, int depth) => value switch
+    {
+        null or string or bool or int or long or double or Guid or TimeSpan or DateTimeOffset => value,
+        Enum named => named.ToString(),
+        DateTime time => new DateTimeOffset(time.Kind == DateTimeKind.Unspecified ? DateTime.SpecifyKind(time, DateTimeKind.Utc) : time),
+        byte or short or ushort => Convert.ToInt32(value, CultureInfo.InvariantCulture),
+        uint or ulong => Convert.ToInt64(value, CultureInfo.InvariantCulture),
+        float or decimal => Convert.ToDouble(value, CultureInfo.InvariantCulture),
+        IEnumerable many when depth < Depth => many.Cast<object?>().Select(item => Cross(item, depth + 1)).ToArray(),
+        _ => value.ToString(),
+    };
+}

@@ -1,0 +1,73 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using System.Threading.Tasks;
+using Microsoft.Management.Infrastructure;
+
+namespace Microsoft.Management.Infrastructure
+{
+    /// <summary>What of a host's own facts can be asked.</summary>
+    public sealed class CimInstance
+    {
+        public string PSComputerName { get; init; } = "";
+
+        public string? Manufacturer { get; init; }
+
+        public ushort? Family { get; init; }
+
+        public string? Name { get; init; }
+
+        public string? Version { get; init; }
+
+        public string? BuildNumber { get; init; }
+
+        public ulong? TotalVisibleMemorySize { get; init; }
+
+        public ulong? FreePhysicalMemory { get; init; }
+
+        public ushort? LoadPercentage { get; init; }
+
+        public DateTime? LocalDateTime { get; init; }
+    }
+}
+
+namespace VMatrix.Doubles
+{
+    /// <summary>The two commands of CimCmdlets that tell of a host what its modules do not.</summary>
+    public sealed partial class CommandCall
+    {
+        private static void AddCim(Dictionary<string, Func<CommandCall, Task>> commands)
+        {
+            commands.Add(@"CimCmdlets\New-CimSession", call => call.NewCimSessionAsync());
+            commands.Add(@"CimCmdlets\Get-CimInstance", call => call.GetCimInstanceAsync());
+        }
+
+        private async Task NewCimSessionAsync()
+        {
+            _ = Bound.Has("Credential");
+            await EachAsync(Computers(), async computer =>
+            {
+                await ReachAsync(computer, change: false);
+                Output.Add(new CimSession(computer));
+            });
+        }
+
+        private async Task GetCimInstanceAsync()
+        {
+            var (name, _) = (Bound.Get<string>("ClassName")!, Bound.Has("Property"));
+            await EachAsync(Computers(), async computer =>
+            {
+                var host = await ReachAsync(computer, change: false);
+                if (!host.CanRead)
+                    throw new DoubleError("HRESULT 0x80070005", "PermissionDenied", unchecked((int)0x80070005), "Access is denied.");
+                var used = World.Read(state => state.On(host.Name).Where(machine => machine.Runs).Sum(machine => machine.MemoryBytes));
+                Output.Add(name.ToUpperInvariant() switch
+                {
+                    "WIN32_PROCESSOR" => new CimInstance { PSComputerName = host.Name, Manufacturer = host.ProcessorFamily.Split('-')[0], Family = (ushort)(host.ProcessorFamily.Sum(letter => letter) & 0x7fff), Name = host.ProcessorFamily, LoadPercentage = 5 },
+                    "WIN32_OPERATINGSYSTEM" => new CimInstance { PSComputerName = host.Name, Version = host.Build, BuildNumber = host.Build.Split('.')[^1], TotalVisibleMemorySize = (ulong)(host.MemoryBytes >> 10), FreePhysicalMemory = (ulong)((host.MemoryBytes - used) >> 10), LocalDateTime = (World.Clock.GetUtcNow() + host.ClockAhead).LocalDateTime },
+                    _ => throw new NotDoubledException($@"CimCmdlets\Get-CimInstance {name}"),
+                });
+            });
+        }
+    }
+}
