@@ -15,6 +15,7 @@
     VariablesToExport    = @()
     CmdletsToExport      = @(
         'Approve-VMatrixPlan'
+        'Compare-VMatrixServer'
         'Get-VMatrixHost'
         'Get-VMatrixMove'
         'Get-VMatrixPlan'
@@ -26,6 +27,7 @@
         'New-VMatrixPlan'
         'New-VMatrixServer'
         'Publish-VMatrixImage'
+        'Register-VMatrixServer'
         'Remove-VMatrixServer'
         'Restore-VMatrixServer'
         'Resume-VMatrixHost'
@@ -34,6 +36,7 @@
         'Suspend-VMatrixHost'
         'Test-VMatrixPool'
         'Undo-VMatrixMove'
+        'Unregister-VMatrixServer'
         'Update-VMatrixService'
     )
     PrivateData          = @{

@@ -59,6 +59,8 @@ public abstract class ChangingCommand : VMatrixCommand
             MoveKind.Purge => "Delete for good",
             MoveKind.Dispose => $"Dispose of, from the {Place(move.FromStage, move.FromHost)}",
             MoveKind.Undo => "Bring back to the Nest",
+            MoveKind.Register => $"Register in the {Place(move.ToStage, move.FromHost)}",
+            MoveKind.Unregister => $"Unregister, in the {Place(move.FromStage, move.FromHost)}; its machine stays as it is",
             MoveKind.Publish => $"Make a new image version of {move.Service} from it",
             _ => $"{move.Kind} from the {Place(move.FromStage, move.FromHost)} to the {Place(move.ToStage, move.ToHost)}",
         };

@@ -82,6 +82,54 @@ public sealed class ServerIdentity
     public override string ToString() => Name ?? Id.ToString()!;
 }
 
+/// <summary>Names a machine that is not a server: its hypervisor's id or its name, with the host it is on where that is known.</summary>
+public sealed class MachineIdentity
+{
+    /// <summary>Names a machine by its hypervisor's id or its name.</summary>
+    /// <param name="text">An id, or a name.</param>
+    public MachineIdentity(string text)
+    {
+        Input = text;
+        Text = Naming.Whole(text, "machine");
+    }
+
+    /// <summary>Names a machine by its hypervisor's id.</summary>
+    /// <param name="id">The id.</param>
+    public MachineIdentity(Guid id)
+    {
+        Input = id;
+        Text = id.ToString();
+    }
+
+    /// <summary>Names a machine by itself.</summary>
+    /// <param name="machine">The machine.</param>
+    public MachineIdentity(ForeignMachine machine)
+    {
+        Input = machine;
+        (Text, HostName) = (machine.MachineId, machine.Host);
+    }
+
+    /// <summary>Names a machine by an object, live or from elsewhere: its MachineId, VMId or Id, else its Name; its Host or ComputerName where it has one. So an object of Hyper-V\Get-VM serves.</summary>
+    /// <param name="value">The object.</param>
+    public MachineIdentity(PSObject value)
+    {
+        Input = value;
+        Text = Naming.Whole((value.Read("MachineId") ?? value.Read("VMId") ?? value.Read("Id"))?.ToString() ?? value.ReadName(), "machine");
+        HostName = (value.Read("Host") ?? value.Read("ComputerName"))?.ToString();
+    }
+
+    /// <summary>The hypervisor's id of the machine, or its name.</summary>
+    public string Text { get; }
+
+    /// <summary>The host it is on; null when that was not said.</summary>
+    public string? HostName { get; }
+
+    internal object Input { get; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Text;
+}
+
 /// <summary>Names a pool: the path of its file or of the folder that pool.yaml lies in, or an object of <c>Get-VMatrixPool</c>.</summary>
 public sealed class PoolIdentity
 {
@@ -240,7 +288,7 @@ internal static class Naming
 
     public static string Whole(string? name, string what) =>
         string.IsNullOrWhiteSpace(name) ? throw new ArgumentException($"This names no {what}: it has neither an id nor a name.")
-        : what != "pool" && WildcardPattern.ContainsWildcardCharacters(name)
+        : what is not ("pool" or "machine") && WildcardPattern.ContainsWildcardCharacters(name)
             ? throw new ArgumentException($"'{name}' has wildcards; here a {what} is named exactly. Use Get-VMatrix{char.ToUpperInvariant(what[0])}{what.Substring(1)} with the wildcard and pipe what it finds.")
         : name!;
 }

@@ -19,6 +19,8 @@ internal sealed class Observation
     private readonly Dictionary<string, HostReport?> _hosts = new(StringComparer.OrdinalIgnoreCase);
     private readonly Dictionary<string, string> _hostProblems = new(StringComparer.OrdinalIgnoreCase);
     private readonly List<string> _problems = [];
+    private readonly List<ForeignMachine> _foreign = [];
+    private readonly Dictionary<(string MachineId, string? Host), Guid> _others = [];
     private readonly Guid? _stateId;
     private IReadOnlyDictionary<string, string> _images = new Dictionary<string, string>();
 
@@ -29,6 +31,9 @@ internal sealed class Observation
 
     /// <summary>What is wrong in the pool, as sentences.</summary>
     public IReadOnlyList<string> Problems => _problems;
+
+    /// <summary>Every machine that is not a server of this pool.</summary>
+    public IReadOnlyList<ForeignMachine> Foreign => _foreign;
 
     /// <summary>Every server, disposed ones included.</summary>
     public IEnumerable<ServerInfo> Servers => _servers.Values.Select(s => ToInfo(s.Machine, s.Host, s.Stage));
@@ -147,7 +152,7 @@ internal sealed class Observation
                     ClaimedHost = claim?.ToHost,
                 };
             }),
-            .. claimed.Values.Where(m => !_servers.ContainsKey(m.ServerId) && m.Kind is not (MoveKind.Dispose or MoveKind.Purge)).Select(m => new ServerState
+            .. claimed.Values.Where(m => !_servers.ContainsKey(m.ServerId) && m.Kind is not (MoveKind.Dispose or MoveKind.Purge or MoveKind.Unregister)).Select(m => new ServerState
             {
                 Mark = new ServerMark { ServerId = m.ServerId, Name = m.ServerName, Service = m.Service, Image = "", Stage = Stage.Nest, StateId = _stateId ?? default, CreatedAt = default, ChangedAt = default },
                 MemoryBytes = pool.Services.FirstOrDefault(service => service.Name == m.Service)?.Image.MemoryBytes ?? 0,
@@ -164,6 +169,10 @@ internal sealed class Observation
         {
             if (machine.Mark is not { } mark || (_stateId is { } id && mark.StateId != id))
             {
+                if (machine.Mark is { } theirs)
+                    _others[(machine.MachineId, host)] = theirs.ServerId;
+                if (stage is not Stage.Disposed)
+                    _foreign.Add(ToForeign(machine, host));
                 if (host is not null && machine.Power is PowerState.Running or PowerState.Paused)
                     _foreignBytes[host] = ForeignBytes(host) + machine.MemoryBytes;
                 if (machine.Mark is { } other)
@@ -187,6 +196,24 @@ internal sealed class Observation
 
         static string Place(string? host) => host is null ? "the nest" : $"host '{host}'";
     }
+
+    /// <summary>The id that a machine has as a server of another controller.</summary>
+    public Guid IdUnderOther(ForeignMachine machine) => _others[(machine.MachineId, machine.Host)];
+
+    private ForeignMachine ToForeign(Machine machine, string? host) => new()
+    {
+        MachineId = machine.MachineId,
+        Name = machine.Name,
+        Host = host,
+        Power = machine.Power,
+        Address = machine.Address,
+        MemoryBytes = machine.MemoryBytes,
+        Cores = machine.Cores,
+        Service = (machine.Mark ?? machine.StaleMark)?.Service,
+        CopyOf = machine.StaleMark?.ServerId,
+        Controller = machine.Mark?.StateId,
+        Problem = machine.Mark is { } other ? $"It is server {other.Name} ({other.ServerId}) of another controller, whose pool state has the id {other.StateId}" : machine.Problem,
+    };
 
     private static ServerInfo ToInfo(Machine machine, string? host, Stage stage)
     {

@@ -64,9 +64,11 @@ public sealed partial class PoolSession
     /// <param name="live">True to move a running machine without stopping it, where the driver can.</param>
     /// <param name="cancellation">Ends the call.</param>
     /// <exception cref="VMatrixException"><c>ServerNotFound</c>, <c>IllegalStageChange</c>, <c>HostNotFound</c>, <c>HostRoleMismatch</c>, <c>NoRoom</c>, <c>AlreadyThere</c>.</exception>
-    public async Task<Move> PlanMoveAsync(Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation)
+    public async Task<Move> PlanMoveAsync(Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation) =>
+        PlanMove(await ObserveAsync(null, cancellation), server, stage, destination, live);
+
+    private Move PlanMove(Observation seen, Guid server, Stage? stage, string? destination, bool live)
     {
-        var seen = await ObserveAsync(null, cancellation);
         var (info, mark) = seen.Find(server) ?? throw NoServer(server);
         var host = destination is null ? null : FindHost(destination);
         var to = stage ?? (host is null ? throw new VMatrixException("NothingToMove", VMatrixErrorKind.InvalidInput, "Say a stage, a destination or both.")
@@ -162,9 +164,9 @@ public sealed partial class PoolSession
         long most = -1;
         foreach (var host in Spec.Hosts)
         {
-            if (WhyNot(seen, server, to, host) is { } why)
+            if (Obstacles(seen, server, to, host).FirstOrDefault(IsBlock) is { } block)
             {
-                refused.Add(why);
+                refused.Add(block.Why);
                 continue;
             }
 
@@ -178,31 +180,26 @@ public sealed partial class PoolSession
     }
 
     private HostSpec CheckHost(Observation seen, ServerInfo server, Stage to, HostSpec host) =>
-        WhyNot(seen, server, to, host) is { } why
-            ? throw new VMatrixException(host.Role != RoleFor(to) ? "HostRoleMismatch" : "NoRoom",
-                host.Role != RoleFor(to) ? VMatrixErrorKind.InvalidInput : VMatrixErrorKind.NoRoom,
-                $"Host '{host.Name}' cannot take server '{server.Name}' into the {to}: {why}.")
+        Obstacles(seen, server, to, host).FirstOrDefault(IsBlock) is { } block
+            ? throw new VMatrixException(block.What is "HostRoleMismatch" or "HostSuspended" ? block.What : "NoRoom",
+                block.What is "HostRoleMismatch" ? VMatrixErrorKind.InvalidInput : block.What is "HostSuspended" ? VMatrixErrorKind.InvalidState : VMatrixErrorKind.NoRoom,
+                $"Host '{host.Name}' cannot take server '{server.Name}' into the {to}: {block.Why}.{(block.Mend is null ? "" : $" Mend: {block.Mend}")}")
             : host;
 
-    private string? WhyNot(Observation seen, ServerInfo server, Stage to, HostSpec host)
-    {
-        if (host.Role != RoleFor(to))
-            return $"{host.Name} is a {(host.Role is HostRole.Matrix ? "matrix" : "chamber")} host";
-        if (!seen.IsReachable(host.Name))
-            return $"{host.Name} does not answer";
-        var service = FindService(server.Service);
-        if (Contains(service.ForbiddenHosts, host.Name) || (service.AllowedHosts.Count > 0 && !Contains(service.AllowedHosts, host.Name)))
-            return $"{host.Name} is not allowed for {service.Name}";
-        ServerInfo[] there = [.. seen.Servers.Where(s => s.Id != server.Id && string.Equals(s.Host, host.Name, StringComparison.OrdinalIgnoreCase))];
-        if (host.MostServers is { } limit && there.Length >= limit)
-            return $"{host.Name} has {there.Length} of {limit} servers";
-        if (to is Stage.Matrix && there.Length > 0 && (service.Isolation is Isolation.Dedicated || there.Any(s => FindService(s.Service).Isolation is Isolation.Dedicated)))
-            return $"{host.Name} holds {there[0].Name} and isolation is dedicated";
-        long free = host.MemoryBytes - UsedBytes(seen, host);
-        return free < server.MemoryBytes ? $"{host.Name} has {free >> 20} MiB free of the {server.MemoryBytes >> 20} MiB needed" : null;
+    private static bool IsBlock(MoveObstacle obstacle) => obstacle.Severity is ObstacleSeverity.Blocks;
 
-        static bool Contains(IReadOnlyList<string> names, string name) => names.Contains(name, StringComparer.OrdinalIgnoreCase);
-    }
+    private IEnumerable<MoveObstacle> Obstacles(Observation seen, ServerInfo server, Stage to, HostSpec host) =>
+        MoveChecks.OfHost(Spec, FindService(server.Service), server, to, new CheckedHost
+        {
+            Spec = host,
+            Reachable = seen.IsReachable(host.Name),
+            Problem = seen.ProblemOf(host.Name),
+            PoweredDown = seen.IsPoweredDown(host.Name),
+            SuspendedBy = SuspendedHosts(_clock.GetUtcNow()).TryGetValue(host.Name, out var o) ? Signed(o.By, o.At, o.Until) : null,
+            Servers = [.. seen.Servers.Where(s => string.Equals(s.Host, host.Name, StringComparison.OrdinalIgnoreCase))],
+            ForeignBytes = seen.ForeignBytes(host.Name),
+            OpenMoves = _state?.ReadOpenMoves().Count(m => m.Status is MoveStatus.Running && (m.Move.FromHost == host.Name || m.Move.ToHost == host.Name)) ?? 0,
+        }, name => Spec.Services.FirstOrDefault(s => string.Equals(s.Name, name, StringComparison.OrdinalIgnoreCase)));
 
     private static HostRole RoleFor(Stage stage) => stage is Stage.Chamber ? HostRole.Chamber : HostRole.Matrix;
 

@@ -40,7 +40,7 @@ Describe 'Help of <Name>' -ForEach $commands {
             $tree = [System.Management.Automation.Language.Parser]::ParseInput($code, [ref] $null, [ref] $problems)
             $problems | Should -BeNullOrEmpty
             foreach ($call in $tree.FindAll({ $args[0] -is [System.Management.Automation.Language.CommandAst] }, $true)) {
-                $known = Get-Command $call.GetCommandName()
+                $known = Get-Command $call.GetCommandName() -ErrorAction Ignore # Commands of Windows modules are not here.
                 if ($known.Source -ne 'VMatrix') { continue }
                 foreach ($parameter in $call.CommandElements | Where-Object { $_ -is [System.Management.Automation.Language.CommandParameterAst] }) {
                     { $known.ResolveParameter($parameter.ParameterName) } | Should -Not -Throw -Because "$call"

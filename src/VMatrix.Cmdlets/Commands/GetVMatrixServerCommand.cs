@@ -7,11 +7,13 @@ namespace VMatrix.Commands;
 
 /// <summary>Shows servers as they are now, host by host as their answers come.</summary>
 [Cmdlet(VerbsCommon.Get, "VMatrixServer", DefaultParameterSetName = "Name")]
-[OutputType(typeof(ServerInfo))]
+[OutputType(typeof(ServerInfo), ParameterSetName = ["Name", "Id"])]
+[OutputType(typeof(ForeignMachine), ParameterSetName = ["Foreign"])]
 public sealed class GetVMatrixServerCommand : ReadingCommand
 {
-    /// <summary>Names of servers, with wildcards.</summary>
+    /// <summary>Names of servers, or of machines with -Foreign, with wildcards.</summary>
     [Parameter(Position = 0, ParameterSetName = "Name")]
+    [Parameter(Position = 0, ParameterSetName = "Foreign")]
     [SupportsWildcards]
     [ArgumentCompleter(typeof(ServerCompleter))]
     public string[]? Name { get; set; }
@@ -20,14 +22,20 @@ public sealed class GetVMatrixServerCommand : ReadingCommand
     [Parameter(Mandatory = true, ParameterSetName = "Id")]
     public Guid[]? Id { get; set; }
 
+    /// <summary>Shows the machines on the pool's hosts that are no servers of it instead: foreign ones, clones, those of other controllers. They are never touched until they are registered.</summary>
+    [Parameter(Mandatory = true, ParameterSetName = "Foreign")]
+    public SwitchParameter Foreign { get; set; }
+
     /// <summary>Only servers of these services, with wildcards.</summary>
-    [Parameter]
+    [Parameter(ParameterSetName = "Name")]
+    [Parameter(ParameterSetName = "Id")]
     [SupportsWildcards]
     [ArgumentCompleter(typeof(ServiceCompleter))]
     public string[]? Service { get; set; }
 
     /// <summary>Only servers in these stages. Disposed servers are shown only when this asks for them, or -Id does.</summary>
-    [Parameter]
+    [Parameter(ParameterSetName = "Name")]
+    [Parameter(ParameterSetName = "Id")]
     public Stage[]? Stage { get; set; }
 
     /// <summary>Only servers on these hosts, with wildcards.</summary>
@@ -38,13 +46,20 @@ public sealed class GetVMatrixServerCommand : ReadingCommand
     public string[]? HostName { get; set; }
 
     /// <summary>Does not ask the servers' health checks, which is faster.</summary>
-    [Parameter]
+    [Parameter(ParameterSetName = "Name")]
+    [Parameter(ParameterSetName = "Id")]
     public SwitchParameter SkipHealthCheck { get; set; }
 
     /// <inheritdoc/>
     protected override void ProcessRecord() => ForItem(Pool, () =>
     {
         string path = PoolPath;
+        if (Foreign)
+        {
+            ShowForeign();
+            return;
+        }
+
         Func<string?, bool> name = Filter(Name), service = Filter(Service), host = Filter(HostName);
         var ids = Id is null ? null : new HashSet<Guid>(Id);
         var stages = new HashSet<Stage>(Stage ?? (Id is null ? [VMatrix.Stage.Nest, VMatrix.Stage.Chamber, VMatrix.Stage.Matrix]
@@ -65,4 +80,16 @@ public sealed class GetVMatrixServerCommand : ReadingCommand
                 WriteError(Errors.From(Errors.NotFound("Server", id, PoolName), id));
         }
     });
+
+    private void ShowForeign()
+    {
+        Func<string?, bool> name = Filter(Name), host = Filter(HostName);
+        var all = InPool("Asking the hosts", (pool, cancellation) => pool.GetForeignAsync(cancellation));
+        WriteObject(all.Where(m => name(m.Name) && (HostName is null || host(m.Host))), true);
+        foreach (string missing in Name ?? [])
+        {
+            if (!WildcardPattern.ContainsWildcardCharacters(missing) && !all.Any(m => string.Equals(m.Name, missing, StringComparison.OrdinalIgnoreCase)))
+                WriteError(Errors.From(new VMatrixException("MachineNotFound", VMatrixErrorKind.NotFound, $"There is no machine '{missing}' on the hosts of pool '{PoolName}' that is not a server of it."), missing));
+        }
+    }
 }

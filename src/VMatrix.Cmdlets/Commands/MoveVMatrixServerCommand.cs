@@ -33,6 +33,10 @@ public sealed class MoveVMatrixServerCommand : ChangingCommand
     [Parameter]
     public SwitchParameter Live { get; set; }
 
+    /// <summary>Does not look beforehand at what stands in the way (see Compare-VMatrixServer), and moves in spite of a window without moves. What really stops the move still fails it, and it is taken back.</summary>
+    [Parameter]
+    public SwitchParameter Force { get; set; }
+
     /// <summary>How long the Oracle leaves the servers alone after; the pool's setting unless said.</summary>
     [Parameter]
     public TimeSpan? HoldFor { get; set; }
@@ -60,7 +64,11 @@ public sealed class MoveVMatrixServerCommand : ChangingCommand
             ForItem(server.Input, () =>
             {
                 var id = Resolve(server, s => s.Stage is not VMatrix.Stage.Disposed);
-                var move = InPool("Planning", (pool, cancellation) => pool.PlanMoveAsync(id, Stage, Destination?.Name, Live, cancellation));
+                var (move, warnings) = Force
+                    ? (InPool("Planning", (pool, cancellation) => pool.PlanMoveAsync(id, Stage, Destination?.Name, Live, cancellation)), [])
+                    : InPool("Comparing", (pool, cancellation) => pool.PlanComparedMoveAsync(id, Stage, Destination?.Name, Live, cancellation));
+                foreach (var warning in warnings)
+                    WriteWarning($"{move.ServerName}: {warning}");
                 if (!Agreed(move))
                     return;
                 _together.Add((move, server.Input));
