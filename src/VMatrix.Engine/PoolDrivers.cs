@@ -1,6 +1,7 @@
 using System;
 using System.Threading.Tasks;
 using VMatrix.Drivers;
+using VMatrix.Shells;
 using VMatrix.Simulation;
 
 namespace VMatrix;
@@ -9,8 +10,11 @@ namespace VMatrix;
 internal sealed record PoolDrivers(IHypervisor Hypervisor, IBalancer Balancer, IHealthProbe Health) : IAsyncDisposable
 {
     /// <summary>Opens the drivers that a pool names. Starts and touches nothing.</summary>
+    /// <param name="pool">The pool.</param>
+    /// <param name="clock">The clock.</param>
+    /// <param name="shells">Opens shells in this process; null where it is no PowerShell, and a child is started.</param>
     /// <exception cref="VMatrixException"><c>DriverNotSupported</c>.</exception>
-    public static PoolDrivers Open(PoolSpec pool, TimeProvider clock)
+    public static PoolDrivers Open(PoolSpec pool, TimeProvider clock, IShellProvider? shells)
     {
         if ((pool.Hypervisor == "simulation") != (pool.Balancer.Kind == "simulation"))
         {
@@ -24,25 +28,29 @@ internal sealed record PoolDrivers(IHypervisor Hypervisor, IBalancer Balancer, I
             return new PoolDrivers(new SimulatedHypervisor(world), new SimulatedBalancer(world), new SimulatedHealthProbe(world));
         }
 
-#if NET
-        IHealthProbe health = new HttpHealthProbe(clock);
+IHealthProbe health = new HttpHealthProbe(clock);
         IHypervisor hypervisor = pool.Hypervisor switch
         {
+#if NET
             "qemu" => new Qemu.QemuHypervisor(pool, health, clock),
-            _ => throw NotSupported("hypervisor", pool.Hypervisor, "qemu, simulation"),
+#endif
+            "hyperv" => new HyperV.HyperVHypervisor(pool, (shells ?? ChildShells.Here).Open(pool.HyperV.CallsAtOnce), clock),
+            _ => throw NotSupported("hypervisor", pool.Hypervisor, "hyperv, qemu, simulation"),
         };
         IBalancer balancer = pool.Balancer.Kind switch
         {
+#if NET
             "haproxy" => new HAProxy.HAProxyBalancer(pool, clock),
+#endif
             _ => throw NotSupported("balancer", pool.Balancer.Kind, "haproxy, simulation"),
         };
         return new PoolDrivers(hypervisor, balancer, health);
 
         VMatrixException NotSupported(string what, string name, string known) =>
+#if NET
             new("DriverNotSupported", VMatrixErrorKind.NotSupported, $"Pool '{pool.Name}' names the {what} '{name}', for which this version has no driver; it has: {known}.");
 #else
-        throw new VMatrixException("DriverNotSupported", VMatrixErrorKind.NotSupported,
-            $"Pool '{pool.Name}' uses '{pool.Hypervisor}' and '{pool.Balancer.Kind}', which need PowerShell 7.6 or newer. Run this in pwsh instead of Windows PowerShell.");
+            new("DriverNotSupported", VMatrixErrorKind.NotSupported, $"Pool '{pool.Name}' names the {what} '{name}'. If it is one of {known}, it may need PowerShell 7.6 or newer: run this in pwsh instead of Windows PowerShell.");
 #endif
     }
 

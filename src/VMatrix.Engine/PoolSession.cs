@@ -6,6 +6,7 @@ using System.Threading;
 using System.Threading.Tasks;
 using VMatrix.Moves;
 using VMatrix.Pools;
+using VMatrix.Shells;
 
 namespace VMatrix;
 
@@ -39,8 +40,9 @@ public sealed partial class PoolSession : IAsyncDisposable
     /// <param name="path">The pool file.</param>
     /// <param name="forChange">False for reading: the state folder is then never made or written.</param>
     /// <param name="cancellation">Ends the call.</param>
+    /// <param name="shells">Opens shells for drivers that call PowerShell; null where this process is no PowerShell, and a child is started when one is needed.</param>
     /// <exception cref="VMatrixException"><c>PoolInvalid</c> with every finding, <c>PoolNotFound</c>, <c>DriverNotSupported</c>.</exception>
-    public static Task<PoolSession> OpenAsync(string path, bool forChange, CancellationToken cancellation)
+    public static Task<PoolSession> OpenAsync(string path, bool forChange, CancellationToken cancellation, IShellProvider? shells = null)
     {
         cancellation.ThrowIfCancellationRequested();
         var (pool, findings) = PoolFile.Read(path);
@@ -51,7 +53,7 @@ public sealed partial class PoolSession : IAsyncDisposable
         }
 
         var state = forChange || Directory.Exists(pool.StateFolder) ? StateFolder.Open(pool.StateFolder, create: forChange) : null;
-        return Task.FromResult(new PoolSession(pool, PoolDrivers.Open(pool, TimeProvider.System), state, TimeProvider.System));
+        return Task.FromResult(new PoolSession(pool, PoolDrivers.Open(pool, TimeProvider.System, shells), state, TimeProvider.System));
     }
 
     /// <summary>The pool as it is now.</summary>

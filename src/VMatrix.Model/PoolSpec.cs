@@ -74,6 +74,9 @@ public sealed record PoolSpec
 
     /// <summary>How simulated hosts, servers and loads behave; used by the <c>simulation</c> drivers only.</summary>
     public SimulationSpec Simulation { get; init; } = new();
+
+    /// <summary>How Hyper-V hosts are reached and how their machines are kept; used by the <c>hyperv</c> driver only.</summary>
+    public HyperVSpec HyperV { get; init; } = new();
 }
 
 /// <summary>A real machine that runs virtual machines.</summary>
@@ -99,6 +102,15 @@ public sealed record HostSpec
 
     /// <summary>Network name or address of a remote host; null for an embedded one.</summary>
     public string? Address { get; init; }
+
+    /// <summary>The name of the secret that this host is reached with; null for the pool's, see <see cref="HyperVSpec.Credential"/>.</summary>
+    public string? Credential { get; init; }
+
+    /// <summary>The folder that this host keeps its machines in, as the host itself writes it; null for the pool's, see <see cref="HyperVSpec.Storage"/>.</summary>
+    public string? Storage { get; init; }
+
+    /// <summary>The virtual switch that servers are connected to on this host; null for the pool's, see <see cref="HyperVSpec.Switch"/>.</summary>
+    public string? Switch { get; init; }
 
     /// <summary>Hosts with the same fault domain are expected to fail together; null when each stands alone.</summary>
     public string? FaultDomain { get; init; }
@@ -223,6 +235,9 @@ public sealed record ImageSpec
 
     /// <summary>True to boot the image once, wait for its health check, keep its memory, and make new servers from that.</summary>
     public bool Warm { get; init; }
+
+    /// <summary>How a copy of a Hyper-V gold disk becomes a machine of its own.</summary>
+    public Specialize Specialize { get; init; }
 
     /// <summary>What answers inside the guest, so that clock, identity and randomness are set after each wake: <c>qga</c> (the QEMU guest agent), <c>vmatrix</c> (the small agent of guests that VMatrix builds itself) or null for nothing.</summary>
     public string? Agent { get; init; }

@@ -73,6 +73,9 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
                 Add(node, key, "address", $"{key}.address has no meaning for {reading.Hypervisor}, whose hosts are all on this machine; remove it, or set hypervisor to hyperv or scvmm.");
             if (host.Folder is not null && reading.Hypervisor is not ("qemu" or ""))
                 Add(node, key, "folder", $"{key}.folder has no meaning for {reading.Hypervisor}; remove it, or set hypervisor to qemu.");
+            foreach (var name in new[] { "credential", "storage", "switch" })
+                if (node[name] is not null && reading.Hypervisor.Length > 0 && reading.Hypervisor != "hyperv" && !(name == "credential" && reading.Hypervisor == "scvmm"))
+                    Add(node, key, name, $"{key}.{name} has no meaning for {reading.Hypervisor}; remove it, or set hypervisor to hyperv.");
             if (host.FenceScript is not null)
                 Fence(node, key, host.FenceScript);
 
@@ -300,8 +303,13 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
             foreach (var name in new[] { "kernel", "initrd", "append", "agent" })
                 if (at[name] is not null)
                     Add(at, $"{key}.image", name, $"{key}.image.{name} has no meaning for {hypervisor}; remove it.");
+            if (image.Warm)
+                Add(at, $"{key}.image", "warm", $"{key}.image.warm is true, but {hypervisor} makes no servers from a kept memory: two Windows machines of one memory are one machine to a domain; remove the key.");
             return;
         }
+
+        if (at["specialize"] is not null)
+            Add(at, $"{key}.image", "specialize", $"{key}.image.specialize has no meaning for {hypervisor}; remove it.");
 
         if (hypervisor == "qemu" && image.Disk is null && image.Kernel is null)
             Add(node, key, "image", $"{key}.image has neither a disk nor a kernel; name at least one of them.");

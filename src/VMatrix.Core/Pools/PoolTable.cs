@@ -31,6 +31,9 @@ internal static class PoolTable
         new("servers", nameof(HostSpec.MostServers), new Whole(1, 100_000), "Most servers at a time.") { Otherwise = "as many as the memory allows", Also = ["slots", "mostServers", "most"] },
         new("folder", nameof(HostSpec.Folder), PathTo.Folder, "The folder that the embedded hypervisor keeps this host's servers in.") { Otherwise = "`hosts/NAME` for qemu, else none", Example = "hosts/host1" },
         new("address", nameof(HostSpec.Address), Text.Line, "Network name or address of a remote host; for hyperv and scvmm only.") { Otherwise = "the host's name for hyperv and scvmm, else none", Example = "hv1.example.com" },
+        new("credential", nameof(HostSpec.Credential), Text.Line, "The name of the secret that this host is reached with, never the secret itself; for hyperv and scvmm.") { Otherwise = "the pool's", Example = "hosts-admin" },
+        new("storage", nameof(HostSpec.Storage), PathTo.Folder, "The folder that this host keeps its machines in, as the host itself writes it; for hyperv.") { Otherwise = "the pool's", Example = "D:\\VMatrix" },
+        new("switch", nameof(HostSpec.Switch), Text.Line, "The virtual switch that servers are connected to on this host; a Chamber may name an isolated one; for hyperv.") { Otherwise = "the pool's", Example = "Isolated" },
         new("faultDomain", nameof(HostSpec.FaultDomain), Text.Name, "Hosts with the same fault domain, such as a rack, are expected to fail together.") { Otherwise = "each host stands alone", Also = ["rack", "zone"], Example = "rack1" },
         new("fence", nameof(HostSpec.FenceScript), PathTo.File, "A script that makes sure that this host is dead and says so with exit code 0. Only its owner may be able to write it.") { Otherwise = "none", Example = "fence.sh" },
         new("licences", nameof(HostSpec.Licences), new ListOf(Text.Name), "Licences that this host holds.") { Also = ["licenses", "licence", "license"], Example = "[SQL]" },
@@ -53,6 +56,7 @@ internal static class PoolTable
         new("memory", nameof(ImageSpec.MemoryBytes), new Size(16 * MiB, 64 * TiB, MiB), "Memory of a server."),
         new("cores", nameof(ImageSpec.Cores), new Whole(1, 4096), "Processor cores of a server.") { Also = ["cpus", "processors"] },
         new("warm", nameof(ImageSpec.Warm), new Flag(), "True to boot the image once, wait for its health check, keep its memory, and make new servers from that."),
+        new("specialize", nameof(ImageSpec.Specialize), OneOf.Values(typeof(Specialize)), "How a copy of a Hyper-V gold disk becomes a machine of its own: sysprep when the disk was generalised with it, cloudInit when it holds cloud-init, none when its servers may be alike to the last byte."),
         new("agent", nameof(ImageSpec.Agent), OneOf.Texts("qga", "vmatrix"), "What answers inside the guest, so that clock, identity and randomness are set after each wake: qga is the QEMU guest agent, vmatrix the small one of guests that VMatrix builds itself.") { Otherwise = "nothing", Example = "qga" },
     ]);
 
@@ -172,6 +176,19 @@ internal static class PoolTable
         new("demand", nameof(SimulationSpec.Demand), new ListOf(Demand), "What users ask of the services; a service that is missing has no load."),
     ]);
 
+    public static PoolSection HyperV { get; } = new("hyperv", typeof(HyperVSpec), "How Hyper-V hosts are reached and how their machines are kept.",
+    [
+        new("credential", nameof(HyperVSpec.Credential), Text.Line, "The name of the secret that hosts are reached with, never the secret itself: the full path of an .xml file that the account VMatrix runs as made with Export-Clixml, or a name in SecretManagement.") { Otherwise = "the account that VMatrix runs as", Example = "hosts-admin" },
+        new("storage", nameof(HyperVSpec.Storage), PathTo.Folder, "The folder that machines are kept in, as the hosts write it. On a share or a cluster's volume machines move without their disks.") { Otherwise = "each host's own default", Example = "\\\\files\\machines" },
+        new("switch", nameof(HyperVSpec.Switch), Text.Line, "The virtual switch that servers are connected to.") { Otherwise = "they are left as they are", Example = "LAN" },
+        new("unregister", nameof(HyperVSpec.Unregister), new Flag(), "True to take dormant servers off their hosts, into the nest's share; false to leave them registered, saved or off."),
+        new("address", nameof(HyperVSpec.Address), OneOf.Values(typeof(AddressSource)), "Where a server's address comes from: adapter is what the guest's integration services tell, dhcp is the server's name, which the network finds."),
+        new("resumeFailure", nameof(HyperVSpec.ResumeFailure), OneOf.Values(typeof(ResumeFailure)), "What is done with a saved state that a host cannot resume: refuse keeps it and refuses the start, boot gives it up and boots from the disk, and says so."),
+        new("maxSleep", nameof(HyperVSpec.MaxSleep), new Duration("1h", "3650d"), "How long a server may sleep before the pool says that it is to be woken in the Chamber once.") { Otherwise = "for ever", Example = "30d" },
+        new("callsAtOnce", nameof(HyperVSpec.CallsAtOnce), new Whole(1, 64), "Most commands that run at once."),
+        new("machineGeneration", nameof(HyperVSpec.MachineGeneration), new Whole(1, 2), "The Hyper-V generation of new machines."),
+    ]);
+
     public static PoolSection Pool { get; } = new("pool", typeof(PoolSpec), "Hosts, services, a nest and a balancer that belong together. Paths are relative to the file's own folder.",
     [
         new("pool", nameof(PoolSpec.Name), Text.Name, "The pool's name.") { Required = true, Also = ["name"], Example = "demo" },
@@ -185,5 +202,6 @@ internal static class PoolTable
         new("oracle", nameof(PoolSpec.Oracle), Oracle, "What makes plans, and how far it may go."),
         new("limits", nameof(PoolSpec.Limits), Limits, "What may go on at once, and for how long."),
         new("simulation", nameof(PoolSpec.Simulation), Simulation, "How simulated hosts, servers and loads behave; used by the simulation drivers only."),
+        new("hyperv", nameof(PoolSpec.HyperV), HyperV, "How Hyper-V hosts are reached and how their machines are kept; used by the hyperv driver only."),
     ]);
 }

@@ -11,7 +11,8 @@ namespace VMatrix.Shells;
 /// </summary>
 /// <remarks>
 /// Values that cross in either direction: null, string, bool, int, long, double, <see cref="Guid"/>, <see cref="TimeSpan"/>, <see cref="DateTimeOffset"/>,
-/// an array of these, <see cref="PropertyBag"/> (results only) and <see cref="ShellCall"/> (parameters only: its live results are the value).
+/// an array of these, <see cref="PropertyBag"/> (results only), <see cref="ShellCall"/> (parameters only: its live results are the value)
+/// and <see cref="ShellSecret"/> (parameters only: the credential of that name is the value).
 /// An enumeration is sent by name or number and comes back as its name.
 /// </remarks>
 public interface IShell : IAsyncDisposable
@@ -21,6 +22,14 @@ public interface IShell : IAsyncDisposable
     /// <exception cref="VMatrixException"><c>ShellLost</c> (transient): the shell's process or connection has gone. <c>ShellTimeout</c> (transient).</exception>
     /// <exception cref="OperationCanceledException">The call was cancelled; the pipeline was asked to stop and may have had its effect.</exception>
     Task<IReadOnlyList<PropertyBag>> InvokeAsync(ShellCall call, CancellationToken cancellation);
+}
+
+/// <summary>Opens shells.</summary>
+public interface IShellProvider
+{
+    /// <summary>A shell of its own. Nothing is started before its first call.</summary>
+    /// <param name="callsAtOnce">Most pipelines that run at once; more of them wait.</param>
+    IShell Open(int callsAtOnce);
 }
 
 /// <summary>One pipeline of commands.</summary>
@@ -43,6 +52,10 @@ public sealed record ShellCall
 /// <param name="Name">The command, always with its module: <c>Hyper-V\Get-VM</c>.</param>
 /// <param name="Parameters">Its parameters by name, without the dash; a switch is true or false.</param>
 public sealed record ShellCommand(string Name, IReadOnlyDictionary<string, object?> Parameters);
+
+/// <summary>A credential by name, looked up by the shell where it runs and never sent: the full path of an .xml file made with Export-Clixml, or a name in SecretManagement.</summary>
+/// <param name="Name">The path or name.</param>
+public sealed record ShellSecret(string Name);
 
 /// <summary>Properties of one object that a command wrote. Names are not case-sensitive.</summary>
 public sealed class PropertyBag : Dictionary<string, object?>

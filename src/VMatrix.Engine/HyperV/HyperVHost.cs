@@ -1,0 +1,384 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using System.Net;
+using System.Threading;
+using System.Threading.Tasks;
+using VMatrix.Drivers;
+using VMatrix.Moves;
+using VMatrix.Shells;
+
+namespace VMatrix.HyperV;
+
+/// <summary>A machine as a host lists it.</summary>
+internal sealed record HyperVMachine
+{
+    public required HostSpec Host { get; init; }
+
+    public required Guid Id { get; init; }
+
+    public required string Name { get; init; }
+
+    /// <summary>Its state by Hyper-V's own word, such as <c>Running</c> or <c>SavedCritical</c>.</summary>
+    public required string State { get; init; }
+
+    public required string Notes { get; init; }
+
+    public HyperVMark? Ours { get; init; }
+
+    /// <summary>Why it is not ours although its notes hold a mark.</summary>
+    public string? Foreign { get; init; }
+
+    public long MemoryBytes { get; init; }
+
+    public int Cores { get; init; } = 1;
+
+    public string? Version { get; init; }
+
+    public bool IsClustered { get; init; }
+
+    public IReadOnlyList<string> Disks { get; init; } = [];
+
+    /// <summary>What it does. A state in between, or one that is not known, counts as running: nothing is proven by it.</summary>
+    public PowerState Power => State switch
+    {
+        "Off" or "OffCritical" => PowerState.Off,
+        "Saved" or "SavedCritical" or "Hibernated" => PowerState.Saved,
+        "Paused" or "PausedCritical" => PowerState.Paused,
+        _ => PowerState.Running,
+    };
+
+    /// <summary>True while a change is under way.</summary>
+    public bool IsChanging => State is "Starting" or "Stopping" or "Saving" or "Pausing" or "Resuming" or "Reset" or "FastSaving" or "ForceShutdown" or "ForceReboot"
+        or "StartingCritical" or "StoppingCritical" or "SavingCritical" or "PausingCritical" or "ResumingCritical" or "ResetCritical";
+
+    public bool IsCritical => State.EndsWith("Critical", StringComparison.Ordinal);
+
+    /// <summary>Where it counts as being: what runs is on its host, whatever its notes say.</summary>
+    public HyperVPlace Place => Power is PowerState.Running or PowerState.Paused ? HyperVPlace.Host : Ours?.Place ?? HyperVPlace.Host;
+
+    public string Who => Ours is null ? $"{Name} ({Id})" : $"{Ours.Mark.Name} ({Ours.Mark.ServerId})";
+}
+
+/// <summary>One host's commands. Machines are named by GUID and never by name; enumerations are compared by their own words, never by texts for people.</summary>
+internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, TimeProvider clock)
+{
+    /// <summary>Exports, copies and moves of disks take what they take; the caller's own deadline ends them.</summary>
+    private static readonly TimeSpan s_long = TimeSpan.FromDays(1);
+    private static readonly TimeSpan s_factsAge = TimeSpan.FromMinutes(10);
+    private static readonly string[] s_listed = ["Id", "Name", "State", "Notes", "MemoryAssigned", "MemoryStartup", "ProcessorCount", "Version", "IsClustered"];
+    private static readonly string[] s_one = [.. s_listed, "HardDrives.Path"];
+
+    private (string? Processor, string? Build)? _facts;
+    private DateTimeOffset _factsAt;
+    private string? _storage;
+
+    public HostSpec Spec => host;
+
+    public string Address => host.Address ?? host.Name;
+
+    public string? Switch => host.Switch ?? pool.HyperV.Switch;
+
+    private string? Credential => host.Credential ?? pool.HyperV.Credential;
+
+    /// <summary>Every machine on it, in one pass. An empty list is believed only when the host answers for itself: missing rights look like one.</summary>
+    public async Task<IReadOnlyList<HyperVMachine>> ListAsync(CancellationToken cancellation)
+    {
+        var rows = await RunAsync("Listing machines", s_listed, null, cancellation, Command("Hyper-V\\Get-VM"));
+        if (rows.Count == 0)
+            await CheckRightsAsync(cancellation);
+        return [.. rows.Select(ToMachine)];
+    }
+
+    /// <summary>The addresses of every machine's adapters, in one pass.</summary>
+    public async Task<ILookup<Guid, string>> ListAddressesAsync(CancellationToken cancellation)
+    {
+        var rows = await RunAsync("Listing network adapters", ["VMId", "IPAddresses"], null, cancellation, Command("Hyper-V\\Get-VMNetworkAdapter", ("All", true)));
+        return rows.SelectMany(row => Texts(row, "IPAddresses").Select(address => (Id: ToGuid(row, "VMId"), address))).ToLookup(each => each.Id, each => each.address);
+    }
+
+    /// <summary>A machine by its id; null when the host knows none, which is believed only when the host answers for itself.</summary>
+    public async Task<HyperVMachine?> FindAsync(Guid id, CancellationToken cancellation)
+    {
+        var machine = await TryFindAsync(id, cancellation);
+        if (machine is null)
+            await CheckRightsAsync(cancellation);
+        return machine;
+    }
+
+    /// <summary>The machine as soon as no change of its own is under way, such as one that outlived the call that began it.</summary>
+    public async Task<HyperVMachine?> SettledAsync(Guid id, CancellationToken cancellation)
+    {
+        while (true)
+        {
+            var machine = await FindAsync(id, cancellation);
+            if (machine is not { IsChanging: true })
+                return machine;
+            await clock.WaitAsync(TimeSpan.FromMilliseconds(250), cancellation);
+        }
+    }
+
+    /// <summary>Asks the host for itself, which fails without rights where a list of machines would be empty.</summary>
+    public async Task CheckRightsAsync(CancellationToken cancellation)
+    {
+        var rows = await RunAsync("Asking", ["VirtualMachinePath"], null, cancellation, Command("Hyper-V\\Get-VMHost"));
+        if (rows.Count == 0)
+            throw new VMatrixException("HostAccessDenied", VMatrixErrorKind.Denied, $"{host.Name} shows neither machines nor itself to this account: put it into the host's group Hyper-V Administrators, or name another one as credential in the pool file.");
+        _storage ??= Text(rows[0], "VirtualMachinePath");
+    }
+
+    /// <summary>The folder for a server's files, as the host writes it.</summary>
+    public async Task<string> FolderAsync(Guid server, CancellationToken cancellation)
+    {
+        var storage = host.Storage ?? pool.HyperV.Storage ?? _storage;
+        if (storage is null)
+        {
+            await CheckRightsAsync(cancellation);
+            storage = _storage ?? throw new VMatrixException("HostStorageUnknown", VMatrixErrorKind.InvalidInput, $"{host.Name} does not say where it keeps machines: name a folder as storage of the host or of hyperv in the pool file.");
+        }
+
+        return Join(Join(storage, "VMatrix"), server.ToString("D"));
+    }
+
+    /// <summary>True when both hosts keep machines in the same folder, so that a move needs no copy.</summary>
+    public bool SharesStorageWith(HyperVHost other) =>
+        (host.Storage ?? pool.HyperV.Storage) is { } mine && string.Equals(mine, other.Spec.Storage ?? pool.HyperV.Storage, StringComparison.OrdinalIgnoreCase)
+        && (mine.StartsWith(@"\\", StringComparison.Ordinal) || mine[0] == '/' || IsClusterVolume(mine));
+
+    private static bool IsClusterVolume(string path) =>
+#if NET
+        path.Contains(@"\ClusterStorage\", StringComparison.OrdinalIgnoreCase);
+#else
+        path.IndexOf(@"\ClusterStorage\", StringComparison.OrdinalIgnoreCase) >= 0;
+#endif
+
+    /// <summary>What a state saved here depends on; unknown parts are null.</summary>
+    public async Task<(string? Processor, string? Build)> FactsAsync(CancellationToken cancellation)
+    {
+        if (_facts is { } known && clock.GetUtcNow() - _factsAt < s_factsAge)
+            return known;
+        string? processor = null, build = null;
+        try
+        {
+            var cpu = await AskAsync("Win32_Processor", ["Manufacturer", "Family", "Name"]);
+            processor = cpu is null ? null : $"{Text(cpu, "Manufacturer")} {Text(cpu, "Family")}".Trim();
+            build = await AskAsync("Win32_OperatingSystem", ["BuildNumber"]) is { } system ? Text(system, "BuildNumber") : null;
+        }
+        catch (VMatrixException e) when (!e.IsTransient)
+        {
+            // Who may manage machines need not be allowed to ask for these. Then nothing is excluded by them, and the host itself refuses.
+        }
+
+        _facts = (processor, build);
+        _factsAt = clock.GetUtcNow();
+        return (processor, build);
+
+        async Task<PropertyBag?> AskAsync(string name, string[] properties)
+        {
+            var parameters = new List<(string, object?)> { ("ClassName", name), ("Property", properties) };
+            if (Credential is { } secret)
+                parameters.Add(("CimSession", new ShellCall { Commands = [Of("CimCmdlets\\New-CimSession", ("ComputerName", Address), ("Credential", new ShellSecret(secret)))] }));
+            else
+                parameters.Add(("ComputerName", Address));
+            return First(await RunAsync("Asking for processor and system", properties, null, cancellation, Of("CimCmdlets\\Get-CimInstance", [.. parameters])));
+        }
+    }
+
+    /// <summary>Carries out a command on a machine; returns what it wrote.</summary>
+    public Task<IReadOnlyList<PropertyBag>> OnAsync(HyperVMachine machine, string what, string command, CancellationToken cancellation, params (string, object?)[] parameters) =>
+        RunAsync($"{what} {machine.Who}", [], s_long, cancellation, Get(machine.Id), Of(command, parameters));
+
+    public Task WriteNotesAsync(HyperVMachine machine, HyperVMark mark, string? newName, CancellationToken cancellation)
+    {
+        var parameters = new List<(string, object?)> { ("Notes", HyperVNotes.Write(machine.Notes, mark)) };
+        if (newName is not null && newName != machine.Name)
+            parameters.Add(("NewVMName", newName));
+        return OnAsync(machine, "Marking", "Hyper-V\\Set-VM", cancellation, [.. parameters]);
+    }
+
+    /// <summary>The first address of a machine that others may reach; null while it has none.</summary>
+    public async Task<string?> FindAddressAsync(HyperVMachine machine, CancellationToken cancellation) =>
+        PickAddress((await RunAsync($"Asking for the address of {machine.Who}", ["IPAddresses"], null, cancellation, Get(machine.Id), Of("Hyper-V\\Get-VMNetworkAdapter")))
+            .SelectMany(row => Texts(row, "IPAddresses")));
+
+    /// <summary>Connects a machine's adapters to the switch that this host has for servers, where one is named.</summary>
+    public async Task ConnectAsync(HyperVMachine machine, CancellationToken cancellation)
+    {
+        if (Switch is not { } name)
+            return;
+        var rows = await RunAsync($"Asking for the switch of {machine.Who}", ["SwitchName"], null, cancellation, Get(machine.Id), Of("Hyper-V\\Get-VMNetworkAdapter"));
+        if (rows.Any(row => Text(row, "SwitchName") != name))
+            await RunAsync($"Connecting {machine.Who} to the switch '{name}'", [], null, cancellation, Get(machine.Id), Of("Hyper-V\\Get-VMNetworkAdapter"), Of("Hyper-V\\Connect-VMNetworkAdapter", ("SwitchName", name)));
+    }
+
+    public Task MoveAsync(HyperVMachine machine, HyperVHost to, string folder, CancellationToken cancellation)
+    {
+        if (machine.IsClustered)
+        {
+            return RunAsync($"Moving {machine.Who} to {to.Spec.Name} by its cluster", [], s_long, cancellation, Of("FailoverClusters\\Move-ClusterVirtualMachineRole",
+                ("VMId", machine.Id), ("Node", to.Spec.Name), ("MigrationType", machine.Power is PowerState.Running ? "Live" : "Quick"), ("Cluster", Address)));
+        }
+
+        var parameters = new List<(string, object?)> { ("DestinationHost", to.Address) };
+        if (!SharesStorageWith(to))
+        {
+            parameters.Add(("IncludeStorage", true));
+            parameters.Add(("DestinationStoragePath", folder));
+        }
+
+        if (to.Credential is { } secret)
+            parameters.Add(("DestinationCredential", new ShellSecret(secret)));
+        return OnAsync(machine, $"Moving to {to.Spec.Name}", "Hyper-V\\Move-VM", cancellation, [.. parameters]);
+    }
+
+    /// <summary>How far the host's cluster balances by itself, as a sentence; null when it does not, or there is none.</summary>
+    public async Task<string?> FindOwnBalancingAsync(CancellationToken cancellation)
+    {
+        try
+        {
+            var cluster = First(await RunAsync("Asking for the cluster", ["Name", "AutoBalancerMode"], null, cancellation, Of("FailoverClusters\\Get-Cluster", ("Name", Address))));
+            return cluster is not null && cluster.TryGetValue("AutoBalancerMode", out var mode) && mode is not (null or 0 or 0L or "0")
+                ? $"The cluster {Text(cluster, "Name")} balances machines by itself (AutoBalancerMode {mode}), against what VMatrix decides; switch one of the two off: (Get-Cluster {Text(cluster, "Name")}).AutoBalancerMode = 0."
+                : null;
+        }
+        catch (VMatrixException e)
+        {
+            return e.Id == "ModuleMissing" ? $"{host.Name} has clustered machines, and the FailoverClusters module is not here to ask whether the cluster balances them by itself: install RSAT-Clustering-PowerShell." : null;
+        }
+    }
+
+    /// <summary>Runs a command of its own on this host.</summary>
+    public Task<IReadOnlyList<PropertyBag>> DoAsync(string what, string[] properties, string command, CancellationToken cancellation, params (string, object?)[] parameters) =>
+        RunAsync(what, properties, s_long, cancellation, Command(command, parameters));
+
+    /// <summary>The first of what was written; null for nothing.</summary>
+    public static PropertyBag? First(IReadOnlyList<PropertyBag> rows) => rows.Count > 0 ? rows[0] : null;
+
+    /// <summary>A path below another, with the separator that the other one has.</summary>
+    public static string Join(string folder, string name) =>
+        folder.IndexOfAny(['\\']) >= 0 || (folder.Length > 1 && folder[1] == ':') ? folder.TrimEnd('\\') + "\\" + name : folder.TrimEnd('/') + "/" + name;
+
+    /// <summary>A path of this host as the machine that VMatrix runs on reaches it.</summary>
+    public string Reach(string path) =>
+        path.Length > 2 && path[1] == ':' ? $@"\\{Address}\{path[0]}$\{path.Substring(3)}" : path;
+
+    public string? ToAddress(ServerMark mark, int port, string? found) => (pool.HyperV.Address, found) switch
+    {
+        (AddressSource.Dhcp, _) => $"{mark.Name}:{port}",
+        (_, null) => null,
+        _ => found!.IndexOfAny([':']) >= 0 ? $"[{found}]:{port}" : $"{found}:{port}",
+    };
+
+    public static string? PickAddress(IEnumerable<string> addresses)
+    {
+        string? second = null;
+        foreach (var text in addresses)
+        {
+            if (!IPAddress.TryParse(text, out var address) || text.StartsWith("169.254.", StringComparison.Ordinal) || address.IsIPv6LinkLocal)
+                continue;
+            if (address.AddressFamily == System.Net.Sockets.AddressFamily.InterNetwork)
+                return text;
+            second ??= text;
+        }
+
+        return second;
+    }
+
+    private async Task<HyperVMachine?> TryFindAsync(Guid id, CancellationToken cancellation)
+    {
+        try
+        {
+            return (await RunRawAsync("Asking for a machine", s_one, null, cancellation, Get(id))).Select(ToMachine).FirstOrDefault();
+        }
+        catch (ShellException e) when (HyperVErrors.IsMissing(e))
+        {
+            return null;
+        }
+        catch (ShellException e)
+        {
+            throw HyperVErrors.From(e, host.Name, "Asking for a machine");
+        }
+    }
+
+    private ShellCommand Get(Guid id) => Command("Hyper-V\\Get-VM", ("Id", id));
+
+    private ShellCommand Command(string name, params (string, object?)[] parameters)
+    {
+        var all = new List<(string, object?)>(parameters) { ("ComputerName", Address) };
+        if (Credential is { } secret)
+            all.Add(("Credential", new ShellSecret(secret)));
+        return Of(name, [.. all]);
+    }
+
+    private static ShellCommand Of(string name, params (string Name, object? Value)[] parameters) =>
+        new(name, parameters.ToDictionary(p => p.Name, p => p.Value, StringComparer.OrdinalIgnoreCase));
+
+    private async Task<IReadOnlyList<PropertyBag>> RunAsync(string what, string[] properties, TimeSpan? timeout, CancellationToken cancellation, params ShellCommand[] commands)
+    {
+        try
+        {
+            return await RunRawAsync(what, properties, timeout, cancellation, commands);
+        }
+        catch (ShellException e)
+        {
+            throw HyperVErrors.From(e, host.Name, what);
+        }
+    }
+
+    private async Task<IReadOnlyList<PropertyBag>> RunRawAsync(string what, string[] properties, TimeSpan? timeout, CancellationToken cancellation, params ShellCommand[] commands)
+    {
+        var call = new ShellCall { Commands = commands, Properties = properties };
+        try
+        {
+            return await shell.InvokeAsync(timeout is { } time ? call with { Timeout = time } : call, cancellation);
+        }
+        catch (VMatrixException e) when (e.Id == "ShellTimeout")
+        {
+            throw new VMatrixException("HostUnreachable", VMatrixErrorKind.Unreachable, $"{what}: {host.Name} did not answer in time. Check the machine and its network.", e) { IsTransient = true };
+        }
+    }
+
+    private HyperVMachine ToMachine(PropertyBag row)
+    {
+        var id = ToGuid(row, "Id");
+        var notes = Text(row, "Notes") ?? "";
+        var (ours, problem) = HyperVNotes.Read(notes);
+        var isRunning = Text(row, "State") is "Running" or "RunningCritical" or "Paused" or "PausedCritical";
+        return new HyperVMachine
+        {
+            Host = host,
+            Id = id,
+            Name = Text(row, "Name") ?? "",
+            State = Text(row, "State") ?? "",
+            Notes = notes,
+            Ours = ours is not null && ours.Mark.MachineId == id.ToString("D") ? ours : null,
+            Foreign = problem is not null ? $"{Text(row, "Name")} ({id}) on {host.Name} is left alone: {problem}."
+                : ours is not null && ours.Mark.MachineId != id.ToString("D") ? $"{Text(row, "Name")} ({id}) on {host.Name} carries the mark of {ours.Mark.Name} ({ours.Mark.ServerId}), which was written on machine {ours.Mark.MachineId}: a clone or an import, left alone until it is registered."
+                : null,
+            MemoryBytes = isRunning && Number(row, "MemoryAssigned") is > 0 and var assigned ? assigned : Number(row, "MemoryStartup"),
+            Cores = (int)Math.Max(1, Number(row, "ProcessorCount")),
+            Version = Text(row, "Version"),
+            IsClustered = row.TryGetValue("IsClustered", out var clustered) && clustered is true,
+            Disks = [.. Texts(row, "HardDrives.Path")],
+        };
+    }
+
+    private static string? Text(PropertyBag row, string name) => row.TryGetValue(name, out var value) ? value as string ?? Convert.ToString(value, System.Globalization.CultureInfo.InvariantCulture) : null;
+
+    private static IEnumerable<string> Texts(PropertyBag row, string name) => row.TryGetValue(name, out var value) ? value switch
+    {
+        null => [],
+        string one => [one],
+        System.Collections.IEnumerable many => many.Cast<object?>().OfType<string>(),
+        _ => [],
+    } : [];
+
+    private static long Number(PropertyBag row, string name) => row.TryGetValue(name, out var value) && value is int or long or double ? Convert.ToInt64(value, System.Globalization.CultureInfo.InvariantCulture) : 0;
+
+    private Guid ToGuid(PropertyBag row, string name) => row.TryGetValue(name, out var value) ? value switch
+    {
+        Guid id => id,
+        string text when Guid.TryParse(text, out var id) => id,
+        _ => throw new VMatrixException("HyperVFailed", VMatrixErrorKind.Failed, $"{host.Name} answered with a machine whose {name} is not an id."),
+    } : throw new VMatrixException("HyperVFailed", VMatrixErrorKind.Failed, $"{host.Name} answered with a machine without {name}.");
+}

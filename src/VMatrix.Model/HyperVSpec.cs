@@ -1,0 +1,67 @@
+using System;
+
+namespace VMatrix;
+
+/// <summary>How a copy of a gold disk becomes a machine of its own.</summary>
+public enum Specialize
+{
+    /// <summary>It does not: servers of the image may be alike to the last byte.</summary>
+    None,
+
+    /// <summary>The gold disk was generalised with sysprep, answer file included; each copy makes itself anew at its first boot.</summary>
+    Sysprep,
+
+    /// <summary>The gold disk holds cloud-init, which finds at each copy's first boot that it is a new machine.</summary>
+    CloudInit,
+}
+
+/// <summary>Where a server's address comes from.</summary>
+public enum AddressSource
+{
+    /// <summary>The guest's integration services tell its network adapter's address.</summary>
+    Adapter,
+
+    /// <summary>The guest registers its name: the address is the server's name, and the network finds it.</summary>
+    Dhcp,
+}
+
+/// <summary>What is done with a saved state that a host cannot resume.</summary>
+public enum ResumeFailure
+{
+    /// <summary>The start is refused; the memory stays kept.</summary>
+    Refuse,
+
+    /// <summary>The memory is given up and the server boots from its disk, and says so.</summary>
+    Boot,
+}
+
+/// <summary>How Hyper-V hosts are reached and how their machines are kept: the <c>hyperv</c> section of a pool file whose hypervisor is <c>hyperv</c>.</summary>
+public sealed record HyperVSpec
+{
+    /// <summary>The name of the secret that hosts are reached with: full path of a file that its owner made with Export-Clixml, or a name in SecretManagement. Never the secret itself. Null for the account that VMatrix runs as.</summary>
+    public string? Credential { get; init; }
+
+    /// <summary>The folder that machines are kept in, as the hosts write it; on a share or a cluster's volume, machines move without their disks. Null for each host's own default.</summary>
+    public string? Storage { get; init; }
+
+    /// <summary>The virtual switch that servers are connected to; null leaves them as they are.</summary>
+    public string? Switch { get; init; }
+
+    /// <summary>True to take dormant servers off their hosts, into the nest's share; false to leave them registered, saved or off.</summary>
+    public bool Unregister { get; init; }
+
+    /// <summary>Where a server's address comes from.</summary>
+    public AddressSource Address { get; init; }
+
+    /// <summary>What is done with a saved state that a host cannot resume.</summary>
+    public ResumeFailure ResumeFailure { get; init; }
+
+    /// <summary>How long a server may sleep before it is to be woken in the Chamber once; null for ever.</summary>
+    public TimeSpan? MaxSleep { get; init; }
+
+    /// <summary>Most commands that run at once.</summary>
+    public int CallsAtOnce { get; init; } = 16;
+
+    /// <summary>The Hyper-V generation of new machines.</summary>
+    public int MachineGeneration { get; init; } = 2;
+}
