@@ -26,6 +26,9 @@ internal sealed record HyperVMachine
 
     public HyperVMark? Ours { get; init; }
 
+    /// <summary>A mark in its notes that does not count, for it was written on another machine.</summary>
+    public ServerMark? Stale { get; init; }
+
     /// <summary>Why it is not ours although its notes hold a mark.</summary>
     public string? Foreign { get; init; }
 
@@ -352,6 +355,7 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
             State = Text(row, "State") ?? "",
             Notes = notes,
             Ours = ours is not null && ours.Mark.MachineId == id.ToString("D") ? ours : null,
+            Stale = ours is not null && ours.Mark.MachineId != id.ToString("D") ? ours.Mark : null,
             Foreign = problem is not null ? $"{Text(row, "Name")} ({id}) on {host.Name} is left alone: {problem}."
                 : ours is not null && ours.Mark.MachineId != id.ToString("D") ? $"{Text(row, "Name")} ({id}) on {host.Name} carries the mark of {ours.Mark.Name} ({ours.Mark.ServerId}), which was written on machine {ours.Mark.MachineId}: a clone or an import, left alone until it is registered."
                 : null,

@@ -16,7 +16,7 @@ namespace VMatrix.HyperV;
 /// of VMatrix in its notes: the nest is where it counts as being, not a second copy. What is where is asked and never remembered; the ids that
 /// are kept between calls only say where to ask first.
 /// </summary>
-public sealed class HyperVHypervisor : IHypervisor
+public sealed partial class HyperVHypervisor : IHypervisor
 {
     private static readonly TimeSpan s_clusterAge = TimeSpan.FromMinutes(10);
     private readonly PoolSpec _pool;
@@ -103,6 +103,7 @@ public sealed class HyperVHypervisor : IHypervisor
             MachineId = machine.Id.ToString("D"),
             Name = ours?.Mark.Name ?? machine.Name,
             Mark = ours?.Mark,
+            StaleMark = machine.Stale,
             Power = machine.Power,
             Address = ours is not null && machine.Power == PowerState.Running ? on.ToAddress(ours.Mark, PortOf(ours.Mark), addresses is null ? null : HyperVHost.PickAddress(addresses[machine.Id])) : null,
             MemoryBytes = machine.MemoryBytes,
@@ -459,7 +460,46 @@ public sealed class HyperVHypervisor : IHypervisor
         var machine = await LocateAsync(mark.ServerId, on, cancellation) ?? throw NotFound(mark.ServerId);
         if (on is null ? machine.Place == HyperVPlace.Host : machine.Place != HyperVPlace.Host || !IsOn(machine, on))
             throw Elsewhere(machine, on?.Name ?? "the nest");
-        await HostOf(machine.Host).WriteNotesAsync(machine, machine.Ours! with { Mark = mark with { MachineId = machine.Id.ToString("D") } }, machine.Place == HyperVPlace.Disposed ? null : mark.Name, cancellation);
+        await HostOf(machine.Host).WriteNotesAsync(machine, machine.Ours! with { Mark = mark with { MachineId = machine.Id.ToString("D") } }, machine.Name == machine.Ours!.Mark.Name ? mark.Name : null, cancellation);
+        return true;
+    }, cancellation);
+
+    /// <inheritdoc/>
+    public Task AdoptAsync(DriverCall call, string machineId, ServerMark mark, HostSpec? on, CancellationToken cancellation) => ChangeAsync(call, mark.ServerId, async () =>
+    {
+        // Everywhere is looked at: its id must be no other machine's.
+        var (machines, lost) = await ListAllAsync(cancellation);
+        var machine = machines.FirstOrDefault(m => string.Equals(m.Id.ToString("D"), machineId, StringComparison.OrdinalIgnoreCase) && (on is null ? m.Ours is null || m.Place == HyperVPlace.Nest : IsOn(m, on)));
+        if (machine is null)
+        {
+            throw lost.Count > 0 ? lost[0]
+                : new VMatrixException("MachineNotFound", VMatrixErrorKind.NotFound, $"There is no machine {machineId} {(on is null ? "in the nest" : $"on {on.Name}")}.");
+        }
+
+        if (machine.Ours is { } ours && ours.Mark.ServerId != mark.ServerId)
+            throw new VMatrixException("MachineMarked", VMatrixErrorKind.InvalidState, $"{machine.Name} on {machine.Host.Name} is server {machine.Who} already.");
+        if (machines.FirstOrDefault(m => m.Ours?.Mark.ServerId == mark.ServerId && m.Id != machine.Id) is { } other)
+            throw new VMatrixException("ServerExists", VMatrixErrorKind.InvalidState, $"{machine.Name} on {machine.Host.Name} cannot become server {mark.ServerId}: {other.Name} is it, {Told(other)}.");
+        var place = on is null ? HyperVPlace.Nest : HyperVPlace.Host;
+        await HostOf(machine.Host).WriteNotesAsync(machine, new HyperVMark { Mark = mark with { MachineId = machine.Id.ToString("D") }, Place = place, Ran = machine.Power is PowerState.Running or PowerState.Paused, Saved = machine.Ours?.Saved }, null, cancellation);
+        _seen[mark.ServerId] = (machine.Host.Name, machine.Id);
+        return true;
+    }, cancellation);
+
+    /// <inheritdoc/>
+    public Task ReleaseAsync(DriverCall call, Guid server, HostSpec? on, CancellationToken cancellation) => ChangeAsync(call, server, async () =>
+    {
+        if (await LocateAsync(server, on, cancellation) is not { } machine)
+            return true;
+        if (on is null ? machine.Place == HyperVPlace.Host : machine.Place != HyperVPlace.Host || !IsOn(machine, on))
+            throw Elsewhere(machine, on?.Name ?? "the nest");
+        await HostOf(machine.Host).OnAsync(machine, "Letting go of", "Hyper-V\\Set-VM", cancellation, ("Notes", HyperVNotes.Remove(machine.Notes)));
+        GuardFiles(() =>
+        {
+            _nest.RemoveTrace(server);
+            return true;
+        });
+        _ = _seen.TryRemove(server, out _);
         return true;
     }, cancellation);
 

@@ -1,0 +1,30 @@
+using System;
+using System.Collections.Generic;
+using System.Threading;
+using System.Threading.Tasks;
+
+namespace VMatrix.HyperV;
+
+/// <summary>What stands in the way of a move, before it is made.</summary>
+public sealed partial class HyperVHypervisor
+{
+    /// <inheritdoc/>
+    public async Task<IReadOnlyList<MoveObstacle>> CompareAsync(Guid server, ServiceSpec service, HostSpec? from, HostSpec to, bool live, CancellationToken cancellation)
+    {
+        var machine = await LocateAsync(server, from, cancellation) ?? throw NotFound(server);
+        var found = new List<MoveObstacle>();
+        if (machine.Power == PowerState.Saved && await FindObstacleToResumeAsync(HostOf(to), machine, cancellation) is { } obstacle)
+        {
+            found.Add(new MoveObstacle
+            {
+                Group = ObstacleGroup.Software,
+                What = "SavedStateNotResumable",
+                Severity = _pool.HyperV.ResumeFailure == ResumeFailure.Boot ? ObstacleSeverity.Warns : ObstacleSeverity.Blocks,
+                Why = $"The memory of {machine.Who} cannot be resumed on {to.Name}: {obstacle}.",
+                Mend = "Move it to a host like the one it was saved on, or set hyperv.resumeFailure: boot in the pool file.",
+            });
+        }
+
+        return found;
+    }
+}
