@@ -22,6 +22,7 @@
         'Get-VMatrixPool'
         'Get-VMatrixServer'
         'Get-VMatrixService'
+        'Invoke-VMatrixSimulation'
         'Invoke-VMatrixSwitch'
         'Move-VMatrixServer'
         'New-VMatrixPlan'

@@ -142,6 +142,8 @@ public sealed partial class PoolSession
     private (Plan Plan, IReadOnlyList<Move> Go) Keep(string name, (Plan Plan, PlannerInput Input) made)
     {
         var (plan, input) = made;
+        if (_trial is not null)
+            return (plan, plan.Moves);
         Score(plan, input);
         var waiting = Modes.Waiting(Spec, plan);
         Move[] go = [.. plan.Moves.Except(waiting)];
@@ -208,6 +210,8 @@ public sealed partial class PoolSession
     /// <summary>Writes down that moves of a plan are begun.</summary>
     private void Begin(Plan plan, string by)
     {
+        if (_trial is not null)
+            return;
         var now = _clock.GetUtcNow();
         var progress = _state!.ReadProgress(plan.Id) ?? new PlanProgress { PlanId = plan.Id, By = by };
         _ = Approvals().TryGetValue(plan.Id, out var approval);

@@ -70,9 +70,9 @@ public sealed partial class PoolSession
             LiveMigration = _drivers.Hypervisor.Traits.LiveMigration,
             Seed = ++_seed,
         };
-        var output = Planner.Plan(input);
+        var output = Planner.Plan(_trial?.Rule?.Invoke(input) ?? input);
         _memory = output.Memory;
-        if (_state is not null && now - _memoryWritten >= s_memoryEvery)
+        if (_state is not null && _trial is null && now - _memoryWritten >= s_memoryEvery)
         {
             _state.WriteMemory(output.Memory);
             _memoryWritten = now;

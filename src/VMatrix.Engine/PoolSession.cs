@@ -5,6 +5,7 @@ using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
 using VMatrix.Moves;
+using VMatrix.Planning;
 using VMatrix.Pools;
 using VMatrix.Shells;
 
@@ -18,14 +19,16 @@ public sealed partial class PoolSession : IAsyncDisposable
     private readonly TimeProvider _clock;
     private readonly StateFolder? _state;
     private readonly Mover? _mover;
+    private readonly Trial? _trial;
 
-    internal PoolSession(PoolSpec spec, PoolDrivers drivers, StateFolder? state, TimeProvider clock)
+    internal PoolSession(PoolSpec spec, PoolDrivers drivers, StateFolder? state, TimeProvider clock, Trial? trial = null)
     {
         Spec = spec;
         _drivers = drivers;
         _state = state;
         _clock = clock;
-        _mover = state is null ? null : new Mover(spec, drivers.Hypervisor, drivers.Balancer, drivers.Health, state, clock);
+        _trial = trial;
+        _mover = state is null ? null : new Mover(spec, drivers.Hypervisor, drivers.Balancer, drivers.Health, state, clock, trial?.Seed);
         _sensor = new Sensor(spec, drivers, clock);
     }
 
@@ -45,15 +48,18 @@ public sealed partial class PoolSession : IAsyncDisposable
     public static Task<PoolSession> OpenAsync(string path, bool forChange, CancellationToken cancellation, IShellProvider? shells = null)
     {
         cancellation.ThrowIfCancellationRequested();
-        var (pool, findings) = PoolFile.Read(path);
-        if (pool is null)
-        {
-            throw new VMatrixException("PoolInvalid", VMatrixErrorKind.InvalidInput,
-                $"The pool file has {findings.Count} mistake{(findings.Count == 1 ? "" : "s")}:{Environment.NewLine}{string.Join(Environment.NewLine, findings)}");
-        }
-
+        var pool = Read(path);
         var state = forChange || Directory.Exists(pool.StateFolder) ? StateFolder.Open(pool.StateFolder, create: forChange) : null;
         return Task.FromResult(new PoolSession(pool, PoolDrivers.Open(pool, TimeProvider.System, shells), state, TimeProvider.System));
+    }
+
+    /// <summary>Reads a pool file that must be right.</summary>
+    /// <exception cref="VMatrixException"><c>PoolInvalid</c> with every finding, <c>PoolNotFound</c>.</exception>
+    internal static PoolSpec Read(string path)
+    {
+        var (pool, findings) = PoolFile.Read(path);
+        return pool ?? throw new VMatrixException("PoolInvalid", VMatrixErrorKind.InvalidInput,
+            $"The pool file has {findings.Count} mistake{(findings.Count == 1 ? "" : "s")}:{Environment.NewLine}{string.Join(Environment.NewLine, findings)}");
     }
 
     /// <summary>The pool as it is now.</summary>
@@ -197,4 +203,9 @@ public sealed partial class PoolSession : IAsyncDisposable
 
     private Mover RequireMover() =>
         _mover ?? throw new InvalidOperationException("This session was opened for reading.");
+
+    /// <summary>A session whose pool is a simulated one that goes away with it: nothing of it need be found again.</summary>
+    /// <param name="Seed">Seeds what is left to chance.</param>
+    /// <param name="Rule">Changes what the planner is told before each plan, such as counts that another rule pins; null for nothing.</param>
+    internal sealed record Trial(int Seed, Func<PlannerInput, PlannerInput>? Rule);
 }

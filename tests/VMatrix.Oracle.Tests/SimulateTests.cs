@@ -1,6 +1,8 @@
 using System;
 using System.IO;
 using System.Linq;
+using System.Text.Json;
+using System.Threading.Tasks;
 using Xunit;
 
 namespace VMatrix.Oracle.Tests;
@@ -33,4 +35,53 @@ public sealed class SimulateTests
             Directory.Delete(folder, recursive: true);
         }
     }
+
+    [Fact]
+    public async Task A_pool_is_played_with_the_same_bytes_by_another_process()
+    {
+        string folder = Directory.CreateTempSubdirectory("vmatrix-simulate-").FullName;
+        try
+        {
+            string File_(string name) => Path.Combine(folder, name);
+            File.WriteAllText(File_("pool.yaml"), """
+                pool: trial
+                hypervisor: simulation
+                hosts:
+                  - { name: "host[1-4]", memory: 1 GiB }
+                services:
+                  - { name: A, priority: 2, capacity: 10/s, image: { memory: 128 MiB } }
+                  - { name: B, capacity: 10/s, isolation: shared, image: { memory: 512 MiB } }
+                balancer: { kind: simulation }
+                simulation: { failureRate: 5%, slowRate: 5% }
+                """);
+            File.WriteAllLines(File_("trace.csv"), Enumerable.Range(0, 60).Select(t => FormattableString.Invariant($"2026-03-02T08:{t:00}:00Z,{(t % 20 < 10 ? 5 : 25)},{(t % 20 < 10 ? 25 : 5)}")).Prepend("time,A,B"));
+            foreach (string name in new[] { "one", "two" })
+            {
+                using var process = new OracleProcess("simulate", folder, "--trace", File_("trace.csv"), "--compare", "static,threshold", "--seed", "5", "--json", File_(name + ".json"), "--html", File_(name + ".html"));
+                Assert.True(await process.EndAsync() == 0, process.Errors);
+            }
+
+            foreach (string kind in new[] { ".json", ".html" })
+                Assert.Equal(File.ReadAllBytes(File_("one" + kind)), File.ReadAllBytes(File_("two" + kind)));
+            using var json = JsonDocument.Parse(File.ReadAllBytes(File_("one.json")));
+            var rules = json.RootElement.GetProperty("rules").EnumerateArray().ToArray();
+            Assert.Equal(3, rules.Length);
+            Assert.All(rules, rule => Assert.All(rule.GetProperty("services").EnumerateArray(), service => Assert.Equal(60, service.GetProperty("minutes").GetArrayLength())));
+            // One page that stands alone.
+            Assert.DoesNotMatch("(?i)https?:|src=|@import|url[(]", File.ReadAllText(File_("one.html")));
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    [Theory]
+    [InlineData("simulate", "--trace", "t.csv")]
+    [InlineData("simulate", "p.yaml", "--trace", "t.csv", "--scenario", "s.json")]
+    [InlineData("simulate", "--trace", "t.csv", "--scenario", "s.json", "--html", "x.html")]
+    [InlineData("simulate", "p.yaml", "--trace", "t.csv", "--decisions", "d.csv")]
+    [InlineData("simulate", "p.yaml", "--trace", "t.csv", "--interval", "0")]
+    public void What_does_not_go_together_is_told(params string[] arguments) =>
+        Assert.NotEmpty(Program.CommandLine().Parse(arguments).Errors);
 }

@@ -27,6 +27,8 @@ public sealed class SimulatedBalancer(SimulatedWorld world) : IBalancer
         cancellation.ThrowIfCancellationRequested();
         if (world.Chance(world.Settings.LostSampleRate))
             throw new VMatrixException("BalancerUnreachable", VMatrixErrorKind.Unreachable, "The simulated balancer lost the question for its counters.") { IsTransient = true };
+        if (world.SettlesWhenRead)
+            world.Settle();
         return Task.FromResult(world.Read(state =>
         {
             CheckRunning(state);
@@ -118,13 +120,15 @@ public sealed class SimulatedBalancer(SimulatedWorld world) : IBalancer
             return counters with { At = now };
 
         var each = service.Capacity ?? world.Settings.Capacity;
-        var steps = (int)Math.Min(10_000, Math.Max(1, Math.Ceiling(span.TotalSeconds)));
-        var seconds = span.TotalSeconds / steps;
+        var longest = Math.Max(1, span.TotalSeconds / 10_000);
         var (requests, served, refused, errors, queue) = (counters.Requests, counters.Served, counters.Refused, counters.Errors, counters.Queue);
         var (sent, lost) = (counters.Each, counters.EachLost);
-        for (var i = 0; i < steps; i++)
+        for (var at = counters.At; at < now;)
         {
-            var at = counters.At + TimeSpan.FromSeconds(seconds * i);
+            // Steps end with a second of the clock, so that what arrives in it is the same however often it is counted.
+            var next = longest > 1 ? at + TimeSpan.FromSeconds(longest) : new DateTimeOffset(((at.UtcTicks / TimeSpan.TicksPerSecond) + 1) * TimeSpan.TicksPerSecond, TimeSpan.Zero);
+            next = next < now ? next : now;
+            var seconds = (next - at).TotalSeconds;
             var alive = members.Count(machine => machine is not null && world.Answers(state, machine, at) is null);
             var dying = members.Count(machine => machine is null || (world.Answers(state, machine, at) is not null && at - LostSince(world, state, machine) < s_downAfter));
             var arrived = Demand(world, service.Name, at) * seconds;
@@ -144,6 +148,8 @@ public sealed class SimulatedBalancer(SimulatedWorld world) : IBalancer
                 refused += queue - room;
                 queue = room;
             }
+
+            at = next;
         }
 
         return counters with { At = now, Requests = requests, Served = served, Refused = refused, Errors = errors, Queue = queue, Each = sent, EachLost = lost };

@@ -104,11 +104,41 @@ public sealed class SimulatedWorld
 
     internal SimulationSpec Settings { get; }
 
+    /// <summary>True to keep what was counted at each reading, so that the next one need not count from the last change on. For a world that only one process sees.</summary>
+    internal bool SettlesWhenRead { get; init; }
+
     /// <summary>The world that several processes share, kept in the folder <c>simulation</c> of the pool's nest; made at the first change.</summary>
     public static SimulatedWorld Open(PoolSpec pool, TimeProvider clock) => new(pool, clock, WorldLog.Open(FolderOf(pool), pool.Simulation.Seed));
 
     /// <summary>A world that lives as long as the object.</summary>
     public static SimulatedWorld InMemory(PoolSpec pool, TimeProvider clock) => new(pool, clock, WorldLog.InMemory(pool.Simulation.Seed));
+
+    /// <summary>A world that one simulation has for itself.</summary>
+    internal static SimulatedWorld ForTrial(PoolSpec pool, TimeProvider clock) => new(pool, clock, WorldLog.InMemory(pool.Simulation.Seed)) { SettlesWhenRead = true };
+
+    /// <summary>Brings every service's counters up to now and returns them, in the pool file's order.</summary>
+    internal IReadOnlyList<WorldService> Settle() => Change(state =>
+    {
+        foreach (var service in Pool.Services)
+            Account(state, service.Name);
+        return Pool.Services.Select(service => state.Services[service.Name]).ToArray();
+    });
+
+    /// <summary>Servers in the Matrix by service, in the pool file's order.</summary>
+    internal int[] CountLive() => Read(state =>
+    {
+        var counts = Pool.Services.ToDictionary(service => service.Name, _ => 0, StringComparer.Ordinal);
+        foreach (var host in Pool.Hosts)
+        {
+            foreach (var machine in state.At(host.Name))
+            {
+                if (machine is { Partial: false, Power: PowerState.Running, Mark: { Stage: Stage.Matrix } mark } && counts.TryGetValue(mark.Service, out int count))
+                    counts[mark.Service] = count + 1;
+            }
+        }
+
+        return Pool.Services.Select(service => counts[service.Name]).ToArray();
+    });
 
     /// <summary>Drops what this process has read of a pool's world, as if it had just started.</summary>
     public static void Forget(PoolSpec pool) => WorldLog.Forget(FolderOf(pool));

@@ -1,0 +1,64 @@
+using System;
+using System.Linq;
+using System.Management.Automation;
+using System.Threading.Tasks;
+using VMatrix.Simulation;
+
+namespace VMatrix.Commands;
+
+/// <summary>Plays a history of demand on a pool, with its hosts simulated, and tells what each service would have got.</summary>
+[Cmdlet(VerbsLifecycle.Invoke, "VMatrixSimulation", SupportsShouldProcess = true, ConfirmImpact = ConfirmImpact.Low)]
+[OutputType(typeof(SimulatedService))]
+public sealed class InvokeVMatrixSimulationCommand : VMatrixCommand
+{
+    /// <summary>The pool: the path of its file or folder, or an object of <c>Get-VMatrixPool</c>.</summary>
+    [Parameter]
+    [ValidateNotNull]
+    public override PoolIdentity? Pool { get; set; }
+
+    /// <summary>The history of demand: a CSV file with a column <c>time</c> and one for each service in requests per second, or a column <c>minute</c> and requests by the minute.</summary>
+    [Parameter(Mandatory = true, Position = 0)]
+    [ValidateNotNullOrEmpty]
+    public string Trace { get; set; } = "";
+
+    /// <summary>Rules to play on the same demand beside the Oracle's own: <c>static</c> is the best fixed split in hindsight, <c>threshold</c> an autoscaler's usual rule.</summary>
+    [Parameter]
+    [ValidateSet(SimulationOptions.Static, SimulationOptions.Threshold)]
+    public string[] Compare { get; set; } = [];
+
+    /// <summary>Writes one page with plots of demand, capacity, drops and moves to this file; it loads nothing else.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string? Html { get; set; }
+
+    /// <summary>Seed of all that is left to chance; the pool file's unless said. The same seed gives the same result.</summary>
+    [Parameter]
+    public int? Seed { get; set; }
+
+    /// <summary>Time from one switch to the next; the pool file's unless said. A longer one is played faster.</summary>
+    [Parameter]
+    public TimeSpan? Interval { get; set; }
+
+    private protected override bool ForChange => false;
+
+    /// <inheritdoc/>
+    protected override void ProcessRecord() => ForAll(() =>
+    {
+        string pool = PoolPath, trace = FullPath(Trace);
+        string? page = Html is null ? null : FullPath(Html);
+        var result = Await("Reading the history of demand", cancellation => Task.FromResult(PoolSimulation.Run(
+            pool, trace, new SimulationOptions { Compare = Compare, Seed = Seed, Interval = Interval }, new Watch(this), cancellation)));
+        WriteProgress(new ProgressRecord(2, MyInvocation.MyCommand.Name, "Done") { RecordType = ProgressRecordType.Completed });
+        if (page is not null && ShouldProcess(page, "Write the page of plots"))
+            PoolSimulation.WritePage(result, page);
+        WriteObject(result.Rules.SelectMany(rule => rule.Services), enumerateCollection: true);
+    });
+
+    private string FullPath(string path) => SessionState.Path.GetUnresolvedProviderPathFromPSPath(path);
+
+    private sealed class Watch(InvokeVMatrixSimulationCommand command) : IProgress<(string Rule, double Done)>
+    {
+        public void Report((string Rule, double Done) value) => command.Post(() =>
+            command.WriteProgress(new ProgressRecord(2, command.MyInvocation.MyCommand.Name, $"Playing the rule '{value.Rule}'") { PercentComplete = (int)(100 * value.Done) }));
+    }
+}
