@@ -16,11 +16,9 @@ internal static class DoubleTypes
         ["VirtualMachineManager"] = ["Microsoft.SystemCenter.VirtualMachineManager"],
     };
 
-    private static readonly Dictionary<string, Type> s_types = typeof(DoubleTypes).Assembly.GetTypes().Where(type => type.IsPublic && type.Namespace?.StartsWith("Microsoft.", StringComparison.Ordinal) == true).ToDictionary(type => type.FullName!);
-
     /// <summary>The type of a short name in a module; null when the double has none.</summary>
     public static Type? Find(string module, string name) =>
-        s_namespaces[module].Select(space => s_types.GetValueOrDefault($"{space}.{name}")).FirstOrDefault(type => type is not null);
+        s_namespaces[module].Select(space => typeof(DoubleTypes).Assembly.GetType($"{space}.{name}", throwOnError: false, ignoreCase: false)).FirstOrDefault(type => type is not null);
 
     /// <summary>The namespace that a module's own types are in.</summary>
     public static string NamespaceOf(string module) => s_namespaces[module][0];

@@ -112,7 +112,7 @@ public sealed partial class CommandCall
             VirtualMachineMigrationAuthenticationType = host.Authentication,
             MaximumVirtualMachineMigrations = (uint)host.MaxMigrations,
             MaximumStorageMigrations = (uint)host.MaxStorageMigrations,
-            SupportedVmVersions = host.Versions,
+            SupportedVmVersions = [.. host.Versions],
         });
     });
 

@@ -96,7 +96,7 @@ public sealed partial class CommandCall
         _ = Bound.Is("Register");
         if (report is not null)
         {
-            if (report.Incompatibilities.Count > 0)
+            if (report.Incompatibilities.Length > 0)
                 throw NotImportable();
             path = report.StoragePath;
         }
@@ -150,7 +150,7 @@ public sealed partial class CommandCall
                     NewId = newId,
                     StoragePath = path,
                     VhdDestinationPath = disks,
-                    Incompatibilities = Obstacles(state, null, host, source, storage: true),
+                    Incompatibilities = [.. Obstacles(state, null, host, source, storage: true)],
                 }));
             });
             return;
@@ -172,7 +172,7 @@ public sealed partial class CommandCall
                     Destination = to.Name,
                     Path = found.Path,
                     StoragePath = path,
-                    Incompatibilities = Obstacles(state, each.Host, to, found, storage),
+                    Incompatibilities = [.. Obstacles(state, each.Host, to, found, storage)],
                 };
             }));
         });

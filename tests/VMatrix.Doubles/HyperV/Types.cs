@@ -254,7 +254,7 @@ namespace Microsoft.HyperV.PowerShell
 
         public string Path { get; init; } = "";
 
-        public IReadOnlyList<HardDiskDrive> HardDrives { get; init; } = [];
+        public HardDiskDrive[] HardDrives { get; init; } = [];
     }
 
     public sealed class VirtualMachine : VirtualMachineBase
@@ -267,9 +267,9 @@ namespace Microsoft.HyperV.PowerShell
 
         public string Status { get; init; } = "";
 
-        public IReadOnlyList<VMOperationalStatus> OperationalStatus { get; init; } = [];
+        public VMOperationalStatus[] OperationalStatus { get; init; } = [];
 
-        public IReadOnlyList<string> StatusDescriptions { get; init; } = [];
+        public string[] StatusDescriptions { get; init; } = [];
 
         public TimeSpan Uptime { get; init; }
 
@@ -301,9 +301,9 @@ namespace Microsoft.HyperV.PowerShell
 
         public string SmartPagingFilePath => Path;
 
-        public IReadOnlyList<VMNetworkAdapter> NetworkAdapters { get; init; } = [];
+        public VMNetworkAdapter[] NetworkAdapters { get; init; } = [];
 
-        public IReadOnlyList<DvdDrive> DVDDrives { get; init; } = [];
+        public DvdDrive[] DVDDrives { get; init; } = [];
 
         public bool IsClustered { get; init; }
 
@@ -382,7 +382,7 @@ namespace Microsoft.HyperV.PowerShell
 
         public bool Connected { get; init; }
 
-        public IReadOnlyList<string> IPAddresses { get; init; } = [];
+        public string[] IPAddresses { get; init; } = [];
 
         public bool IsLegacy { get; init; }
 
@@ -428,7 +428,7 @@ namespace Microsoft.HyperV.PowerShell
 
         public bool UseAnyNetworkForMigration { get; init; } = true;
 
-        public IReadOnlyList<string> SupportedVmVersions { get; init; } = [];
+        public string[] SupportedVmVersions { get; init; } = [];
     }
 
     public sealed class VMIntegrationComponent : VMComponentObject
@@ -441,7 +441,7 @@ namespace Microsoft.HyperV.PowerShell
 
         public string PrimaryStatusDescription { get; init; } = "";
 
-        public IReadOnlyList<VMOperationalStatus> OperationalStatus { get; init; } = [];
+        public VMOperationalStatus[] OperationalStatus { get; init; } = [];
     }
 
     public sealed class VMReplication : VMComponentObject
@@ -537,7 +537,7 @@ namespace Microsoft.HyperV.PowerShell
 
         public string? VhdSourcePath { get; init; }
 
-        public IReadOnlyList<VMIncompatibility> Incompatibilities { get; init; } = [];
+        public VMIncompatibility[] Incompatibilities { get; init; } = [];
 
         internal bool Copies { get; init; }
 

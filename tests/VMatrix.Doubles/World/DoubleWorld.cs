@@ -59,6 +59,11 @@ public sealed partial class DoubleWorld
 
     public void Configure(Func<WorldSettings, WorldSettings> change) => Change(state => state.Settings.Put("world", change(state.Set)));
 
+    /// <summary>How long guests take to boot and to wake, and how many bytes are saved, read or sent in a second.</summary>
+    public void SetTimes(TimeSpan boot, TimeSpan wake, long bandwidth) => Configure(settings => settings with { BootTime = boot, WakeTime = wake, Bandwidth = bandwidth });
+
+    public void AddHost(string name) => AddHost(new HostState { Name = name });
+
     public void AddHost(HostState host) => Change(state => state.Put(host));
 
     /// <summary>Changes a host. One that goes down takes its machines with it; when it comes up it starts again those that ran, unless told otherwise, as Hyper-V does.</summary>

@@ -1,0 +1,19 @@
+# Writes the doubled Windows modules once for each build of the doubles, and puts them on the module path of this process.
+# Use-DoubleWorld makes a world in a folder and lets the modules work on it; commands that make trouble are methods of what it returns.
+$assembly = (Resolve-Path "$PSScriptRoot/../VMatrix.Doubles/bin/*/net10.0/VMatrix.Doubles.dll" | Sort-Object { (Get-Item $_).LastWriteTimeUtc } | Select-Object -Last 1).Path
+if (-not $assembly) { throw 'tests/VMatrix.Doubles is not built: ./build.sh build' }
+$script:DoubleModules = Join-Path ([IO.Path]::GetDirectoryName($assembly)) 'modules'
+Add-Type -LiteralPath $assembly
+$null = [VMatrix.Doubles.ModuleWriter]::EnsureAsync($script:DoubleModules).GetAwaiter().GetResult()
+$separator = [IO.Path]::PathSeparator
+if (($env:PSModulePath -split $separator) -notcontains $script:DoubleModules) { $env:PSModulePath = $script:DoubleModules + $separator + $env:PSModulePath }
+
+# A world with hosts in a folder; the doubled modules work on it from now on.
+function Use-DoubleWorld {
+    param([Parameter(Mandatory)] [string] $Folder, [string[]] $HostName = @('host1', 'host2'))
+    $world = [VMatrix.Doubles.DoubleWorld]::new($Folder, $null)
+    $world.SetTimes([timespan]'00:00:00.1', [timespan]'00:00:00.02', 1PB)
+    foreach ($name in $HostName) { $world.AddHost($name) }
+    [Environment]::SetEnvironmentVariable([VMatrix.Doubles.DoubleWorld]::Variable, $world.Folder)
+    $world
+}
