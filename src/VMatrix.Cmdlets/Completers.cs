@@ -89,6 +89,13 @@ public sealed class ServerCompleter : NameCompleter
     private protected override IEnumerable<string> Names(string pool) => Sessions.ServersOf(pool);
 }
 
+/// <summary>Completes the names of hosts, services, and the servers that were listed last.</summary>
+public sealed class SubjectCompleter : NameCompleter
+{
+    private protected override IEnumerable<string> Names(string pool) =>
+        Spec(pool) is { } spec ? [.. spec.Hosts.Select(h => h.Name), .. spec.Services.Select(s => s.Name), .. Sessions.ServersOf(pool)] : Sessions.ServersOf(pool);
+}
+
 /// <summary>Completes the ids of stored plans, newest first.</summary>
 public sealed class PlanCompleter : NameCompleter
 {

@@ -207,6 +207,68 @@ public sealed class HostIdentity
     public override string ToString() => Name;
 }
 
+/// <summary>Names what a plan is asked about: a server, a host or a service, by name, by a server's id, or by an object.</summary>
+public sealed class SubjectIdentity
+{
+    /// <summary>Names a server, a host or a service by its name, or a server by its id.</summary>
+    /// <param name="name">The name or id.</param>
+    public SubjectIdentity(string name)
+    {
+        if (Guid.TryParse(name, out var id))
+            Id = id;
+        else
+            Name = Naming.Whole(name, "server");
+    }
+
+    /// <summary>Names a server by its id.</summary>
+    /// <param name="id">The id.</param>
+    public SubjectIdentity(Guid id) => Id = id;
+
+    /// <summary>Names a server by itself.</summary>
+    /// <param name="server">The server.</param>
+    public SubjectIdentity(ServerInfo server) => Id = server.Id;
+
+    /// <summary>Names the server of a move.</summary>
+    /// <param name="move">The move.</param>
+    public SubjectIdentity(Move move) => Id = move.ServerId;
+
+    /// <summary>Names the server of a move.</summary>
+    /// <param name="record">What became of the move.</param>
+    public SubjectIdentity(MoveRecord record) => Id = record.Move.ServerId;
+
+    /// <summary>Names a host by itself.</summary>
+    /// <param name="host">The host.</param>
+    public SubjectIdentity(HostInfo host) => Name = host.Name;
+
+    /// <summary>Names a service by itself.</summary>
+    /// <param name="service">The service.</param>
+    public SubjectIdentity(ServiceInfo service) => Name = service.Name;
+
+    /// <summary>Names a service by the decision for it.</summary>
+    /// <param name="decision">The decision.</param>
+    public SubjectIdentity(ServiceDecision decision) => Name = decision.Service;
+
+    /// <summary>Names a server, a host or a service by an object, live or from elsewhere: its ServerId, its move's ServerId, its Id, or its Name.</summary>
+    /// <param name="value">The object.</param>
+    public SubjectIdentity(PSObject value)
+    {
+        object? id = value.Read("ServerId") ?? value.Read("Move").Read("ServerId") ?? value.Read("Id");
+        if (id is not null)
+            Id = Naming.Id(id.ToString(), "server", "Get-VMatrixServer");
+        else
+            Name = Naming.Whole(value.ReadName(), "server");
+    }
+
+    /// <summary>A server's id; null when only a name is known.</summary>
+    public Guid? Id { get; }
+
+    /// <summary>The name; null when the id is known.</summary>
+    public string? Name { get; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Name ?? Id.ToString()!;
+}
+
 /// <summary>Names a plan: its id, or an object that has it. What is carried out is the stored plan, never the object.</summary>
 public sealed class PlanIdentity
 {

@@ -87,6 +87,22 @@ public sealed partial class PoolSession
         return await GetPlanAsync(plan, cancellation);
     }
 
+    /// <summary>Tells the full story of a server, a host or a service in a stored plan, by planning once more from what the plan was made from.</summary>
+    /// <param name="plan">The plan; null for the newest that can be explained.</param>
+    /// <param name="id">A server's id; null to go by the name.</param>
+    /// <param name="name">The name of a server, a host or a service; null to go by the id.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    /// <exception cref="VMatrixException"><c>PlanNotFound</c>, <c>PlanCorrupt</c>, <c>PlanInputMissing</c>, <c>SubjectNotFound</c>, <c>SubjectAmbiguous</c>.</exception>
+    public async Task<Explanation> ExplainAsync(Guid? plan, Guid? id, string? name, CancellationToken cancellation)
+    {
+        var record = plan is { } known ? await GetPlanAsync(known, cancellation)
+            : (await GetPlansAsync(cancellation)).FirstOrDefault(p => p.Explainable)
+            ?? throw new VMatrixException("PlanNotFound", VMatrixErrorKind.NotFound, $"Pool '{Spec.Name}' has no stored plan that can be explained; make one with New-VMatrixPlan.");
+        var (explanation, again) = Planner.Explain(_state!.LoadInput(record.Id), id, name, cancellation);
+        return StateFolder.HashOf(again) == record.Hash ? explanation
+            : explanation with { Note = $"The same input made another plan now than it did then, so another version of VMatrix made plan {record.Id}; this is the story of the new one." };
+    }
+
     /// <summary>The scores of the services that the Oracle only shadows.</summary>
     private IReadOnlyList<ShadowScore> ShadowScores() => [.. (_shadow ?? _state?.ReadShadow() ?? []).Select(t => t.Score)];
 

@@ -74,6 +74,7 @@ internal static class Program
     {
         RunCommand.Create(),
         StatusCommand.Create(),
+        ExplainCommand.Create(),
         DemoCommand.Create(),
         ImageCommand.Create(),
         LoadCommand.Create(),

@@ -63,6 +63,77 @@ Describe 'Get-VMatrixPlan' {
     }
 }
 
+Describe 'Get-VMatrixPlan -Explain' {
+    BeforeAll {
+        $env:VMATRIX_POOL = New-TestPool
+        Invoke-VMatrixSwitch
+        $plan = New-VMatrixPlan
+        $server = Get-VMatrixServer -Service FINANCE -Stage Matrix
+    }
+    AfterAll { $env:VMATRIX_POOL = $null }
+
+    It 'takes <Shape>' -ForEach @(
+        @{ Shape = 'a live object'; Give = { $server } }
+        @{ Shape = 'a deserialized object'; Give = { [System.Management.Automation.PSSerializer]::Deserialize([System.Management.Automation.PSSerializer]::Serialize($server)) } }
+        @{ Shape = 'an array of deserialized objects'; Give = { , @([System.Management.Automation.PSSerializer]::Deserialize([System.Management.Automation.PSSerializer]::Serialize($server))) } }
+        @{ Shape = 'a CSV row with id and name'; Give = { $server | Select-Object Id, Name | ConvertTo-Csv | ConvertFrom-Csv } }
+        @{ Shape = 'an object with a name only'; Give = { $server | Select-Object Name } }
+        @{ Shape = 'an object with an id only'; Give = { $server | Select-Object Id } }
+        @{ Shape = 'a string with the name'; Give = { $server.Name } }
+        @{ Shape = 'a string with the id'; Give = { "$($server.Id)" } }
+        @{ Shape = 'a Guid'; Give = { $server.Id } }
+        @{ Shape = 'Select-Object of everything'; Give = { $server | Select-Object * } }
+        @{ Shape = 'a move'; Give = { Get-VMatrixMove $server.Name | Select-Object -First 1 } }
+    ) {
+        $byArgument = Get-VMatrixPlan -Explain (& $Give)
+        $byPipe = & $Give | Get-VMatrixPlan
+        $byArgument.ServerId | Should -Be $server.Id
+        $byPipe.ServerId | Should -Be $server.Id
+        $byArgument.PlanId | Should -Be $plan.Id
+    }
+
+    It 'tells of hosts and services, live, dead and by name' {
+        (Get-VMatrixHost host1 | Get-VMatrixPlan).Kind | Should -Be 'Host'
+        (Get-VMatrixPlan -Explain ([System.Management.Automation.PSSerializer]::Deserialize([System.Management.Automation.PSSerializer]::Serialize((Get-VMatrixHost host1))))).Subject | Should -Be 'host1'
+        (Get-VMatrixPlan -Explain HOST1).Subject | Should -Be 'host1'
+        (Get-VMatrixService SPORTS | Get-VMatrixPlan).Kind | Should -Be 'Service'
+    }
+
+    It 'explains nothing to do, with what each host would cost' {
+        $story = Get-VMatrixPlan -Explain $server
+        $story.Outcome | Should -BeLike "*stays on $($server.Host)*"
+        $story.Note | Should -BeNullOrEmpty
+        $story.Candidates.Host | Sort-Object | Should -Be 'host1', 'host2', 'host3'
+        ($story.Candidates | Where-Object Verdict -EQ 'here').Host | Should -Be $server.Host
+        $story.Services[0].Decision.Reason | Should -Not -BeNullOrEmpty
+        $text = $story | Out-String -Width 200
+        $text | Should -Match 'priority 4'
+        $text | Should -Match ', cost \d'
+    }
+
+    It 'tells the story of an older plan, and of what is not there' {
+        $older = @(Get-VMatrixPlan)[-1]
+        $older.Id | Should -Not -Be $plan.Id
+        (Get-VMatrixPlan -Explain FINANCE -Id $older).Outcome | Should -BeLike '*moves for FINANCE*'
+        $complaints = $null
+        $found = 'nothing', 'host2' | Get-VMatrixPlan -ErrorAction SilentlyContinue -ErrorVariable complaints
+        $found.Subject | Should -Be 'host2'
+        $complaints[0].FullyQualifiedErrorId | Should -Be 'SubjectNotFound,VMatrix.Commands.GetVMatrixPlanCommand'
+    }
+
+    It 'is told by the program too' {
+        $text = dotnet (Join-Path $Module 'bin/net10.0/engine/vmatrix-oracle.dll') explain $env:VMATRIX_POOL $server.Name --plan $plan.Id
+        $LASTEXITCODE | Should -Be 0
+        $text -join "`n" | Should -BeLike "*$($server.Id)*stays on $($server.Host)*priority 4*"
+    }
+
+    It 'completes hosts, services and servers' {
+        $line = 'Get-VMatrixPlan -Explain '
+        (TabExpansion2 $line $line.Length).CompletionMatches.CompletionText | Should -Contain 'host1'
+        (TabExpansion2 $line $line.Length).CompletionMatches.CompletionText | Should -Contain 'FINANCE'
+    }
+}
+
 Describe 'Approve-VMatrixPlan' {
     BeforeAll {
         $pool = New-TestPool

@@ -3,13 +3,15 @@ using System.Management.Automation;
 
 namespace VMatrix.Commands;
 
-/// <summary>Shows stored plans, newest first, and what became of them.</summary>
+/// <summary>Shows stored plans, newest first, and what became of them; or tells the full story of a server, a host or a service in one.</summary>
 [Cmdlet(VerbsCommon.Get, "VMatrixPlan", DefaultParameterSetName = "List")]
 [OutputType(typeof(PlanRecord), ParameterSetName = ["List", "Id"])]
+[OutputType(typeof(Explanation), ParameterSetName = ["Explain"])]
 public sealed class GetVMatrixPlanCommand : ReadingCommand
 {
-    /// <summary>Plans by their ids, or by objects that have them.</summary>
+    /// <summary>The plans: ids, or objects that have them. With -Explain one plan, the newest unless said.</summary>
     [Parameter(Mandatory = true, Position = 0, ParameterSetName = "Id")]
+    [Parameter(ParameterSetName = "Explain")]
     [Alias("Plan")]
     [ArgumentCompleter(typeof(PlanCompleter))]
     public PlanIdentity[]? Id { get; set; }
@@ -23,20 +25,41 @@ public sealed class GetVMatrixPlanCommand : ReadingCommand
     [ValidateRange(1, int.MaxValue)]
     public int Newest { get; set; } = 20;
 
+    /// <summary>Servers, hosts or services: names, servers' ids, or objects. The story is computed again from what the plan was made from.</summary>
+    [Parameter(Mandatory = true, ValueFromPipeline = true, ParameterSetName = "Explain")]
+    [ArgumentCompleter(typeof(SubjectCompleter))]
+    public SubjectIdentity[]? Explain { get; set; }
+
+    /// <summary>The pool: the path of its file or folder, or an object of <c>Get-VMatrixPool</c>.</summary>
+    [Parameter]
+    [ValidateNotNull]
+    public override PoolIdentity? Pool { get; set; }
+
     /// <inheritdoc/>
     protected override void ProcessRecord()
     {
-        if (ParameterSetName == "List")
+        switch (ParameterSetName)
         {
-            ForItem(Pool, () =>
-            {
-                var plans = InPool("Reading the plans", (pool, cancellation) => pool.GetPlansAsync(cancellation));
-                WriteObject(plans.Where(p => Status is null || Status.Contains(p.Status)).Take(Newest), true);
-            });
-            return;
-        }
+            case "Explain":
+                foreach (var subject in Explain!)
+                {
+                    // Several plans are several stories.
+                    foreach (var plan in Id ?? [null!])
+                        ForItem(subject, () => WriteObject(InPool("Planning again", (pool, cancellation) => pool.ExplainAsync(plan?.Id, subject.Id, subject.Name, cancellation))));
+                }
 
-        foreach (var plan in Id!)
-            ForItem(plan.Id, () => WriteObject(InPool("Reading the plan", (pool, cancellation) => pool.GetPlanAsync(plan.Id, cancellation))));
+                break;
+            case "Id":
+                foreach (var plan in Id!)
+                    ForItem(plan.Id, () => WriteObject(InPool("Reading the plan", (pool, cancellation) => pool.GetPlanAsync(plan.Id, cancellation))));
+                break;
+            default:
+                ForItem(Pool, () =>
+                {
+                    var plans = InPool("Reading the plans", (pool, cancellation) => pool.GetPlansAsync(cancellation));
+                    WriteObject(plans.Where(p => Status is null || Status.Contains(p.Status)).Take(Newest), true);
+                });
+                break;
+        }
     }
 }

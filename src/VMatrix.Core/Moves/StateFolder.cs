@@ -444,6 +444,9 @@ public sealed class StateFolder : IDisposable
         }
     }
 
+    /// <summary>The hash that a plan would be stored under.</summary>
+    internal static string HashOf(Plan plan) => Hash(StateFiles.ToBytes(plan with { Hash = null }));
+
     private static string Hash(byte[] bytes)
     {
 #if NET

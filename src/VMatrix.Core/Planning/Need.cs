@@ -26,6 +26,15 @@ internal sealed record ServiceNeed
 
     /// <summary>The numbers behind it.</summary>
     public required string Reason { get; init; }
+
+    /// <summary>Share of the n-th server that is used in the next step, and after it; null when a server's limit is not known.</summary>
+    public Func<int, (double Now, double Soon)>? Use { get; init; }
+
+    /// <summary>Demand in servers, in the next step and after it.</summary>
+    public (double Now, double Soon) Demand { get; init; }
+
+    /// <summary>Minutes of the next step.</summary>
+    public double StepMinutes { get; init; }
 }
 
 /// <summary>Turns a service's samples into what its servers are worth.</summary>
@@ -102,6 +111,9 @@ internal static class Need
         int servers = need.Servers;
         return need with
         {
+            Use = n => (Near(n), n < far.Length ? far[n] : 0),
+            Demand = (demand.Mean / unit, expected),
+            StepMinutes = grain.TotalMinutes,
             Reason = need.Reason + Words.Text($"; server {servers} would be used {Use(servers):P0}, one more {Use(servers + 1):P0}, which pays above {oracle.ServerCost / service.Priority:P0} to hold"),
         };
 

@@ -247,12 +247,35 @@ internal sealed class Ordering
         {
             var grant = _placement.Grants[_state.Of[i]];
             if (i >= _state.Input.Count)
-                Emit(i, MoveKind.Create, PlacementState.Nowhere, Words.Text($"no other server of {_state.Service[_state.Of[i]].Name} sleeps in the nest: a new one is made"));
+                Emit(i, MoveKind.Create, PlacementState.Nowhere, $"{NoSleeper(_state.Of[i])}: a new one is made");
             Emit(i, MoveKind.Wake, h, $"{grant.WhyMore()}: on {to}{_reasons.Where(i)}");
             return;
         }
 
         Emit(i, MoveKind.Relocate, h, $"{Why(i)}: to {to}{_reasons.Where(i)}");
+    }
+
+    private readonly Dictionary<int, string> _noSleeper = [];
+
+    /// <summary>Why no server of a service is woken: none sleeps, or those that do may not be touched.</summary>
+    private string NoSleeper(int s)
+    {
+        if (_noSleeper.TryGetValue(s, out string? known))
+            return known;
+        string service = _state.Service[s].Name;
+        int woken = _state.Dormant[s].Count, held = 0, claimed = 0;
+        foreach (var server in _state.Input)
+        {
+            if (server.Mark.Stage != Stage.Nest || server.Mark.Service != service)
+                continue;
+            claimed += server.Claimed ? 1 : 0;
+            held += !server.Claimed && server.Mark.HeldUntil is DateTimeOffset until && until > _input.Now ? 1 : 0;
+        }
+
+        if (held + claimed == 0)
+            return _noSleeper[s] = $"no other server of {service} sleeps in the nest";
+        string rest = held == 0 ? Words.Text($"{claimed} on the way") : Words.Text($"{held} moved by hand and held") + (claimed == 0 ? "" : Words.Text($" and {claimed} on the way"));
+        return _noSleeper[s] = Words.Text($"of the servers of {service} that sleep in the nest {(woken == 0 ? "none" : "no other")} may be woken ({rest})");
     }
 
     private string Why(int i)

@@ -128,6 +128,18 @@ internal sealed class Placement
         return placement;
     }
 
+    /// <summary>True when servers of a service stand where a rule is broken, and nothing was found to mend it.</summary>
+    public bool IsStuck(int service)
+    {
+        foreach (int i in _cannot)
+        {
+            if (State.Of[i] == service)
+                return true;
+        }
+
+        return false;
+    }
+
     /// <summary>Words the reasons, and holds what was refused.</summary>
     public PlacementReasons Reasons { get; }
 

@@ -133,6 +133,26 @@ internal sealed class PlacementReasons
         return text.ToString();
     }
 
+    /// <summary>The rules as reasons name them.</summary>
+    public static IReadOnlyList<string> Names(Rules rules)
+    {
+        var names = new List<string>();
+        foreach (var (rule, _, named) in s_words)
+        {
+            if ((rules & rule) != 0)
+                names.Add(named);
+        }
+
+        return names;
+    }
+
+    /// <summary>What keeps a server away from a host, in words.</summary>
+    public string Lacks(int i, int h, Rules rules)
+    {
+        string miss = Miss(h, rules, _state.Memory[h] + _state.MemoryOf[i] - _state.MemoryCap[h]);
+        return miss.Substring(_state.Host[h].Name.Length + 2);
+    }
+
     private string Miss(int h, Rules rules, long lacks)
     {
         var text = new StringBuilder(_state.Host[h].Name).Append(": ");

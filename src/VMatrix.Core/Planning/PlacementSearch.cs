@@ -76,6 +76,9 @@ internal sealed class PlacementSearch
         int BucketRank(int host) => _pack ? _state.BucketOf(host) : PlacementState.BucketCount - 1 - _state.BucketOf(host);
     }
 
+    /// <summary>What it costs to set a server on a host that it fits on: the lower the better. Of equals the emptiest is taken or, when packing, the fullest.</summary>
+    public int Score(int i, int h) => Score(i, _state.Of[i], h, _state.DomainCount[_state.Of[i]]);
+
     private int Score(int i, int s, int h, int[]? domains) =>
         ((domains is null ? 0 : domains[_state.Domain[h]]) << 11) + (Math.Min(255, _state.Misses(i, h)) << 3) + (_state.FitsNow(i, h) ? 0 : 4)
         + (_state.HoldsImage(i, h) || !AnyHoldsImage(s) ? 0 : 2) + (_state.NeedsSeat(i, h) ? 1 : 0);

@@ -14,9 +14,20 @@ public static partial class Planner
     public static PlannerOutput Plan(PlannerInput input)
     {
         using var draft = new Draft(input);
+        Draft last = LookAhead(draft);
+        var output = draft.Finish(last);
+        if (!ReferenceEquals(last, draft))
+            last.Dispose();
+        return output;
+    }
+
+    /// <summary>
+    /// Decides, and plans the pool again as it will be when that is carried out, until nothing is left to do: what would be mended by the
+    /// next plan is mended by this one. Mostly the first look ahead finds nothing. Returns the last look, which may be the draft itself.
+    /// </summary>
+    private static Draft LookAhead(Draft draft)
+    {
         draft.Decide();
-        // The pool is planned again as it will be when the plan is carried out, until nothing is left to do: what would be mended
-        // by the next plan is mended by this one. Mostly the first look ahead finds nothing.
         Draft last = draft;
         for (int look = 0; look < MostLooks && last.ChangesAnything; look++)
         {
@@ -28,10 +39,7 @@ public static partial class Planner
             last = next;
         }
 
-        var output = draft.Finish(last);
-        if (!ReferenceEquals(last, draft))
-            last.Dispose();
-        return output;
+        return last;
     }
 
     private const int MostLooks = 5;
@@ -473,7 +481,7 @@ public static partial class Planner
                 : service.Frozen is not null ? $"stays at {service.Live.Count}: {service.Frozen}"
                 : _input.Pinned.TryGetValue(service.Spec.Name, out int pinned) ? Words.Text($"pinned at {pinned} by an operator")
                 : need.Bad is not null ? $"frozen at {claim.Granted}: {need.Bad}"
-                : claim.Granted < need.Servers ? Words.Text($"needs {need.Servers}, granted {claim.Granted}: {(claim.Granted == claim.Ceiling ? $"most is {claim.Ceiling}" : "the pool is short and the room is worth more to others")}")
+                : claim.Granted < need.Servers ? Words.Text($"needs {need.Servers}, granted {claim.Granted}: {(claim.Granted == claim.Ceiling ? claim.Ceiling == service.Spec.Most ? $"most is {claim.Ceiling}" : "no host may take more of it" : "the pool is short and the room is worth more to others")}")
                 : claim.Granted > need.Servers && claim.Granted <= claim.Calm ? Words.Text($"needs {need.Servers}, keeps {claim.Granted}: {need.Calm} were needed within {Words.Seconds(Oracle.Calm)}")
                 : Words.Text($"needs {need.Servers}, granted {claim.Granted}");
             return new ServiceDecision
