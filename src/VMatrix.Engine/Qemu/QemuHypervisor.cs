@@ -572,8 +572,20 @@ public sealed class QemuHypervisor : IHypervisor
 
             return process.Address;
         }
-        catch (Exception e) when (e is IOException or SocketException && !folder.IsLive())
+        catch (Exception e) when (e is IOException or SocketException)
         {
+            // Who hangs up lives for a moment yet.
+            var began = _clock.GetTimestamp();
+            while (folder.IsLive())
+            {
+                if (_clock.GetElapsedTime(began) > TimeSpan.FromSeconds(2))
+                {
+                    throw;
+                }
+
+                await Task.Delay(TimeSpan.FromMilliseconds(2), _clock, CancellationToken.None);
+            }
+
             throw new VMatrixException("StartFailed", VMatrixErrorKind.Failed, Told($"QEMU ended while it started server {mark.Name}", folder), e);
         }
     }

@@ -44,7 +44,7 @@ internal sealed class QemuDriverWorld : DriverWorld
 
     public override async Task CrashAsync(Guid server)
     {
-        var id = QemuLab.ProcessOf(server);
+        var id = QemuProcesses.Of(server).Id;
         using var process = Process.GetProcessById(id);
         process.Kill();
         await process.WaitForExitAsync();
@@ -52,7 +52,7 @@ internal sealed class QemuDriverWorld : DriverWorld
 
     public override async Task HangAsync(Guid server)
     {
-        using var stop = Process.Start("kill", ["-STOP", QemuLab.ProcessOf(server).ToString(CultureInfo.InvariantCulture)]);
+        using var stop = Process.Start("kill", ["-STOP", QemuProcesses.Of(server).Id.ToString(CultureInfo.InvariantCulture)]);
         await stop.WaitForExitAsync();
     }
 
@@ -64,18 +64,7 @@ internal sealed class QemuDriverWorld : DriverWorld
         await copy.WaitForExitAsync();
     }
 
-    public override IReadOnlyList<string> Leftovers(IReadOnlyCollection<Guid> known)
-    {
-        var places = Pool.Hosts.Select(h => h.Folder + "/servers").Concat([Pool.Nest.Folder + "/servers", Pool.Nest.Folder + "/disposed", Pool.Nest.Folder + "/images/FINANCE"]).Where(Directory.Exists).ToArray();
-        return
-        [
-            .. places.SelectMany(Directory.GetDirectories).Where(d => Path.GetFileName(d).StartsWith('.')).Select(d => $"The folder {d} is left over."),
-            .. places.SelectMany(Directory.GetDirectories).Where(d => Guid.TryParse(Path.GetFileName(d), out var id) && !known.Contains(id)).Select(d => $"The folder {d} is nobody's."),
-            .. places.SelectMany(p => Directory.GetFiles(p, "*", SearchOption.AllDirectories)).Where(f => f.EndsWith(".next", StringComparison.Ordinal) || f.EndsWith(".partial", StringComparison.Ordinal)).Select(f => $"The file {f} is left over."),
-            // The balancer that the pool owns is no leftover while the pool is in use.
-            .. QemuLab.Processes(Path.GetDirectoryName(Pool.Path)!).Where(p => !p.Line.Contains("haproxy.cfg", StringComparison.Ordinal) && !known.Any(id => p.Line.Contains(id.ToString("D"), StringComparison.Ordinal))).Select(p => $"Process {p.Id} is left over: {p.Line.Replace('\0', ' ')}"),
-        ];
-    }
+    public override IReadOnlyList<string> Leftovers(IReadOnlyCollection<Guid> known) => QemuProcesses.Leftovers(Pool, known);
 
     public override ValueTask DisposeAsync() => _lab.DisposeAsync();
 }

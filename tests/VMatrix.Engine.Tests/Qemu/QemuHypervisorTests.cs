@@ -7,6 +7,7 @@ using System.Linq;
 using System.Net.Sockets;
 using System.Text.Json.Nodes;
 using System.Threading.Tasks;
+using VMatrix.Contract;
 using VMatrix.Drivers;
 using VMatrix.HAProxy;
 using VMatrix.Qemu;
@@ -53,7 +54,7 @@ public sealed class QemuHypervisorTests(QemuImage image)
 
         // Nobody is left behind when they hibernate at once.
         await Task.WhenAll(servers.Select(server => lab.Driver.SaveAsync(default, server, lab.Hosts[0], default)));
-        Assert.Empty(QemuLab.Processes(lab.Hosts[0].Folder!));
+        Assert.Empty(QemuProcesses.Find(lab.Hosts[0].Folder!));
     }
 
     [Fact]
@@ -92,7 +93,7 @@ public sealed class QemuHypervisorTests(QemuImage image)
         await using var lab = await image.LabAsync();
         var server = await lab.DormantAsync();
         await lab.StartAsync(server);
-        var process = QemuLab.ProcessOf(server);
+        var process = QemuProcesses.Of(server).Id;
         await SignalAsync("-STOP", process);
         var machine = await lab.MachineAsync(server);
         Assert.Equal((PowerState.Running, ServerHealth.Hung), (machine.Power, machine.Health));
@@ -125,7 +126,7 @@ public sealed class QemuHypervisorTests(QemuImage image)
         Assert.Equal((error, VMatrixErrorKind.Corrupt), (refused.Id, refused.Kind));
         Assert.Contains(state, refused.Message, StringComparison.Ordinal);
         Assert.Equal(PowerState.Saved, (await lab.MachineAsync(server)).Power);
-        Assert.Empty(QemuLab.Processes(folder));
+        Assert.Empty(QemuProcesses.Find(folder));
 
         await File.WriteAllBytesAsync(state, good);
         await File.WriteAllTextAsync(Path.Combine(folder, "guest.json"), guest);
@@ -313,7 +314,7 @@ public sealed class QemuHypervisorTests(QemuImage image)
         machine = await lab.UntilAsync(servers[1], m => m.Health == ServerHealth.Dead);
         Assert.Contains("powered itself off", machine.Problem, StringComparison.Ordinal);
         await lab.Driver.DiscardAsync(default, servers[1], lab.Hosts[0], default);
-        Assert.Empty(QemuLab.Processes(servers[1].ToString("D")));
+        Assert.Empty(QemuProcesses.Find(servers[1].ToString("D")));
     }
 
     [Fact]
@@ -369,7 +370,7 @@ public sealed class QemuHypervisorTests(QemuImage image)
         var missing = await Assert.ThrowsAsync<VMatrixException>(() => image.LabAsync(image.Image with { Kernel = "/nowhere/vmlinuz" }));
         Assert.Equal("ImageFileMissing", missing.Id);
         Assert.Contains("/nowhere/vmlinuz", missing.Message, StringComparison.Ordinal);
-        Assert.DoesNotContain(QemuLab.Processes(Path.Combine(image.Folder)), p => p.Line.Contains("nothing", StringComparison.Ordinal));
+        Assert.DoesNotContain(QemuProcesses.Find(Path.Combine(image.Folder)), p => p.Line.Contains("nothing", StringComparison.Ordinal));
     }
 
     [Fact]
@@ -493,7 +494,7 @@ public sealed class QemuHypervisorTests(QemuImage image)
 
     private static async Task KillAsync(Guid server)
     {
-        using var process = Process.GetProcessById(QemuLab.ProcessOf(server));
+        using var process = Process.GetProcessById(QemuProcesses.Of(server).Id);
         process.Kill();
         await process.WaitForExitAsync();
     }

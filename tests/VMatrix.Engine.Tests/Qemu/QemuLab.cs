@@ -7,6 +7,7 @@ using System.Net.Http;
 using System.Net.Sockets;
 using System.Threading;
 using System.Threading.Tasks;
+using VMatrix.Contract;
 using VMatrix.Drivers;
 using VMatrix.Qemu;
 using Xunit;
@@ -222,37 +223,12 @@ internal sealed class QemuLab : IAsyncDisposable, IHealthProbe
 
     public string FolderOf(Guid server, int host = 0) => Path.Combine(Hosts[host].Folder!, "servers", server.ToString("D"));
 
-    /// <summary>The process that runs a server.</summary>
-    public static int ProcessOf(Guid server) => Processes($"\0-uuid\0{server:D}\0").Single().Id;
-
     /// <summary>What the paths of a running server's sockets begin with.</summary>
     public static string SocketsOf(Guid server)
     {
-        var line = Processes($"\0-uuid\0{server:D}\0").Single().Line;
+        var line = QemuProcesses.Of(server).Line;
         var begin = line.IndexOf("\0unix:", StringComparison.Ordinal) + 6;
         return line[begin..line.IndexOf(".qmp", begin, StringComparison.Ordinal)];
-    }
-
-    /// <summary>The processes of this machine, but for this one, whose command line contains a text.</summary>
-    public static IEnumerable<(int Id, string Line)> Processes(string text)
-    {
-        foreach (var process in Directory.GetDirectories("/proc").Where(p => char.IsAsciiDigit(p[6])))
-        {
-            var (id, line) = (int.Parse(process[6..], System.Globalization.CultureInfo.InvariantCulture), "");
-            try
-            {
-                line = File.ReadAllText(process + "/cmdline");
-            }
-            catch (IOException)
-            {
-                continue;
-            }
-
-            if (id != Environment.ProcessId && line.Contains(text, StringComparison.Ordinal))
-            {
-                yield return (id, line);
-            }
-        }
     }
 
     public async ValueTask DisposeAsync()
