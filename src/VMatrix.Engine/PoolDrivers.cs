@@ -28,7 +28,7 @@ internal sealed record PoolDrivers(IHypervisor Hypervisor, IBalancer Balancer, I
             return new PoolDrivers(new SimulatedHypervisor(world), new SimulatedBalancer(world), new SimulatedHealthProbe(world));
         }
 
-IHealthProbe health = new HttpHealthProbe(clock);
+        IHealthProbe health = new HttpHealthProbe(clock);
         IHypervisor hypervisor = pool.Hypervisor switch
         {
 #if NET
@@ -41,8 +41,9 @@ IHealthProbe health = new HttpHealthProbe(clock);
         {
 #if NET
             "haproxy" => new HAProxy.HAProxyBalancer(pool, clock),
+            "script" => new Scripts.ScriptBalancer(pool, clock),
 #endif
-            _ => throw NotSupported("balancer", pool.Balancer.Kind, "haproxy, simulation"),
+            _ => throw NotSupported("balancer", pool.Balancer.Kind, "haproxy, script, simulation"),
         };
         return new PoolDrivers(hypervisor, balancer, health);
 

@@ -278,8 +278,11 @@ public sealed record NestSpec
 /// <summary>What sends requests to the servers in the Matrix.</summary>
 public sealed record BalancerSpec
 {
-    /// <summary>The driver: <c>haproxy</c>, or <c>simulation</c>.</summary>
+    /// <summary>The driver: <c>haproxy</c>, <c>nlb</c>, <c>script</c>, or <c>simulation</c>.</summary>
     public required string Kind { get; init; }
+
+    /// <summary>Full path of the script file that the kind <c>script</c> runs; null for other kinds.</summary>
+    public string? Script { get; init; }
 
     /// <summary>True when VMatrix starts and owns it; false to join one that runs already.</summary>
     public bool Own { get; init; } = true;

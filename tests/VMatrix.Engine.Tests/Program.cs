@@ -6,7 +6,7 @@ using VMatrix.Tests.Simulation;
 
 namespace VMatrix.Tests;
 
-/// <summary>The test assembly run as a program: the process that failpoint tests kill.</summary>
+/// <summary>The test assembly run as a program: the process that failpoint tests kill, and a script that balances.</summary>
 internal static class Program
 {
     private static async Task<int> Main(string[] args) => args is ["carry-out", var order]
@@ -16,5 +16,6 @@ internal static class Program
             "qemu" => new QemuVictimWorld(told.Folder),
             _ => throw new ArgumentException($"No driver {told.Driver}."),
         })
+        : args is ["balance", var folder, .. var told] ? await Scripts.ScriptBalancerContract.RunScriptAsync(folder, told)
         : 2;
 }

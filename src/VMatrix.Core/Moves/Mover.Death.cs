@@ -3,7 +3,6 @@ using System.Collections.Generic;
 using System.Diagnostics;
 using System.IO;
 using System.Linq;
-using System.Runtime.InteropServices;
 using System.Threading;
 using System.Threading.Tasks;
 
@@ -142,50 +141,5 @@ public sealed partial class Mover
         // What it wrote is not repeated here: it may hold secrets.
         if (process.ExitCode != 0)
             throw new VMatrixException("FenceFailed", VMatrixErrorKind.Failed, $"The fence script {script} of {host.Name} ended with {process.ExitCode}; it proved nothing.");
-    }
-}
-
-/// <summary>Files that are run must be written by nobody but their owner, who is this user or the system's.</summary>
-internal static class OwnedFile
-{
-    public static void Check(string path)
-    {
-        if (!File.Exists(path))
-            throw new VMatrixException("ScriptNotFound", VMatrixErrorKind.NotFound, $"The script {path} does not exist.");
-        if (!RuntimeInformation.IsOSPlatform(OSPlatform.Linux))
-            throw new VMatrixException("ScriptNotChecked", VMatrixErrorKind.NotSupported, $"The script {path} is not run: who may write it can be checked on Linux only so far.");
-        CheckOne(path);
-
-        // Who may write the folder may put another file in its place.
-        CheckOne(Path.GetDirectoryName(Path.GetFullPath(path))!);
-    }
-
-    private static void CheckOne(string path)
-    {
-        var stat = new byte[256];
-        if (NativeMethods.Statx(-100, path, 0, 0xfff, stat) != 0)
-            throw new VMatrixException("ScriptNotOwned", VMatrixErrorKind.Denied, $"The script is not run: {path} cannot be looked at.");
-
-        // struct statx has one layout on every processor: owner at byte 20, mode at byte 28.
-        var owner = BitConverter.ToUInt32(stat, 20);
-        var mode = BitConverter.ToUInt16(stat, 28);
-        var user = NativeMethods.Geteuid();
-        if (owner != 0 && owner != user)
-            throw new VMatrixException("ScriptNotOwned", VMatrixErrorKind.Denied, $"The script is not run: {path} belongs to user {owner}, not to user {user} or root. Make it your own with chown.");
-
-        // Group or others may write (022), unless it is a folder where each may remove only their own (01000).
-        if ((mode & 0x12) != 0 && (mode & 0x200) == 0)
-            throw new VMatrixException("ScriptNotOwned", VMatrixErrorKind.Denied, $"The script is not run: others than its owner may write {path}. Run chmod go-w {path}.");
-    }
-
-    private static class NativeMethods
-    {
-        [DllImport("libc", EntryPoint = "statx", SetLastError = true, CharSet = CharSet.Ansi, BestFitMapping = false, ThrowOnUnmappableChar = false)]
-        [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
-        public static extern int Statx(int folder, [MarshalAs(UnmanagedType.LPStr)] string path, int flags, uint mask, byte[] stat);
-
-        [DllImport("libc", EntryPoint = "geteuid")]
-        [DefaultDllImportSearchPaths(DllImportSearchPath.SafeDirectories)]
-        public static extern uint Geteuid();
     }
 }

@@ -49,7 +49,13 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
             Services = services,
             Nest = nest,
             Simulation = simulation,
-            Balancer = balancer with { Kind = string.IsNullOrEmpty(balancer.Kind) ? pool.Hypervisor == "simulation" ? "simulation" : "haproxy" : balancer.Kind },
+            Balancer = balancer with
+            {
+                Kind = string.IsNullOrEmpty(balancer.Kind) ? pool.Hypervisor == "simulation" ? "simulation" : "haproxy" : balancer.Kind,
+
+                // Only HAProxy is started unless told otherwise; what others bring is mostly there already.
+                Own = balancer.Own && (balancer.Kind is not ("script" or "nlb") || root["balancer"]?["own"] is not null),
+            },
         };
         BalancerFits(pool);
         OracleFits(pool);
@@ -77,7 +83,7 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
                 if (node[name] is not null && reading.Hypervisor.Length > 0 && reading.Hypervisor != "hyperv" && !(name == "credential" && reading.Hypervisor == "scvmm"))
                     Add(node, key, name, $"{key}.{name} has no meaning for {reading.Hypervisor}; remove it, or set hypervisor to hyperv.");
             if (host.FenceScript is not null)
-                Fence(node, key, host.FenceScript);
+                Script(node, key, "fence", host.FenceScript);
 
             var told = false;
             foreach (var name in Expand(node["name"]!, $"{key}.name", host.Name, all.Count))
@@ -160,17 +166,18 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
 
     private static string? Fill(string? text, string? number) => number is null ? text : text?.Replace("{n}", number);
 
-    private void Fence(PoolNode node, string key, string script)
+    /// <summary>A file that is run must be there, and nobody but its owner may write it.</summary>
+    private void Script(PoolNode node, string path, string key, string script)
     {
         if (!File.Exists(script))
         {
-            Add(node, key, "fence", $"{key}.fence names {script}, which does not exist; write the script, or remove the key.");
+            Add(node, path, key, $"{path}.{key} names {script}, which does not exist; write the script, or remove the key.");
             return;
         }
 
 #if NET
         if (!OperatingSystem.IsWindows() && (File.GetUnixFileMode(script) & (UnixFileMode.GroupWrite | UnixFileMode.OtherWrite)) != 0)
-            Add(node, key, "fence", $"{key}.fence names {script}, which others than its owner may write; take that right away with chmod go-w.");
+            Add(node, path, key, $"{path}.{key} names {script}, which others than its owner may write; take that right away with chmod go-w.");
 #endif
     }
 
@@ -440,6 +447,18 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
         var balancer = pool.Balancer;
         if (pool.Hypervisor == "simulation" && balancer.Kind != "simulation")
             Add(node ?? root, "balancer", "kind", $"balancer.kind is {balancer.Kind}, which cannot reach simulated servers; make it simulation, or remove the key.");
+        if (balancer.Script is { } script)
+        {
+            if (balancer.Kind != "script")
+                Add(node!, "balancer", "script", $"balancer.script has no meaning for {balancer.Kind}; remove it, or set kind: script.");
+            else if (reading.IsSound(node!, "script"))
+                Script(node!, "balancer", "script", script);
+        }
+        else if (balancer.Kind == "script")
+        {
+            reading.Add(node!, "balancer.script", "The key script is missing in balancer; with kind: script VMatrix must be told which file to run, such as script: balance.ps1.");
+        }
+
         if (balancer.Kind != "haproxy")
             return;
         if (balancer.Own && balancer.Socket is not null)
