@@ -254,6 +254,37 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     public Task<IReadOnlyList<PropertyBag>> DoAsync(string what, string[] properties, string command, CancellationToken cancellation, params (string, object?)[] parameters) =>
         RunAsync(what, properties, s_long, cancellation, Command(command, parameters));
 
+    /// <summary>Asks a command of a machine for properties; without a command, the machine itself.</summary>
+    public Task<IReadOnlyList<PropertyBag>> AskOfAsync(Guid machine, string what, string[] properties, string? command, CancellationToken cancellation, params (string, object?)[] parameters) =>
+        command is null ? RunAsync(what, properties, null, cancellation, Get(machine)) : RunAsync(what, properties, null, cancellation, Of(command, [.. parameters, ("VM", new ShellCall { Commands = [Get(machine)] })]));
+
+    /// <summary>Asks the host's own management classes for properties.</summary>
+    public Task<IReadOnlyList<PropertyBag>> AskClassAsync(string name, string? space, string[] properties, CancellationToken cancellation)
+    {
+        var parameters = new List<(string, object?)> { ("ClassName", name), ("Property", properties) };
+        if (space is not null)
+            parameters.Add(("Namespace", space));
+        parameters.Add(Credential is { } secret
+            ? ("CimSession", new ShellCall { Commands = [Of("CimCmdlets\\New-CimSession", ("ComputerName", Address), ("Credential", new ShellSecret(secret)))] })
+            : ("ComputerName", Address));
+        return RunAsync($"Asking for {name}", properties, null, cancellation, Of("CimCmdlets\\Get-CimInstance", [.. parameters]));
+    }
+
+    /// <summary>What a move to another host is told beside the destination: the other host's credential, and the folder for disks that are not shared.</summary>
+    public IReadOnlyList<(string, object?)> MoveParameters(HyperVHost to, string folder)
+    {
+        var parameters = new List<(string, object?)> { ("DestinationHost", to.Address) };
+        if (!SharesStorageWith(to))
+        {
+            parameters.Add(("IncludeStorage", true));
+            parameters.Add(("DestinationStoragePath", folder));
+        }
+
+        if (to.Credential is { } secret)
+            parameters.Add(("DestinationCredential", new ShellSecret(secret)));
+        return parameters;
+    }
+
     /// <summary>The first of what was written; null for nothing.</summary>
     public static PropertyBag? First(IReadOnlyList<PropertyBag> rows) => rows.Count > 0 ? rows[0] : null;
 

@@ -25,6 +25,7 @@ public sealed partial class HyperVHypervisor
             });
         }
 
+        found.AddRange(await new HyperVCompare(HostOf(machine.Host), HostOf(to), machine, _pool.HyperV).FindAsync(cancellation));
         return found;
     }
 }

@@ -27,6 +27,8 @@ namespace Microsoft.Management.Infrastructure
 
         public ushort? LoadPercentage { get; init; }
 
+        public uint[]? SecurityServicesRunning { get; init; }
+
         public DateTime? LocalDateTime { get; init; }
     }
 }
@@ -54,7 +56,7 @@ namespace VMatrix.Doubles
 
         private async Task GetCimInstanceAsync()
         {
-            var (name, _) = (Bound.Get<string>("ClassName")!, Bound.Has("Property"));
+            var (name, _, _) = (Bound.Get<string>("ClassName")!, Bound.Has("Property"), Bound.Has("Namespace"));
             await EachAsync(Computers(), async computer =>
             {
                 var host = await ReachAsync(computer, change: false);
@@ -65,6 +67,7 @@ namespace VMatrix.Doubles
                 {
                     "WIN32_PROCESSOR" => new CimInstance { PSComputerName = host.Name, Manufacturer = host.ProcessorFamily.Split('-')[0], Family = (ushort)(host.ProcessorFamily.Sum(letter => letter) & 0x7fff), Name = host.ProcessorFamily, LoadPercentage = 5 },
                     "WIN32_OPERATINGSYSTEM" => new CimInstance { PSComputerName = host.Name, Version = host.Build, BuildNumber = host.Build.Split('.')[^1], TotalVisibleMemorySize = (ulong)(host.MemoryBytes >> 10), FreePhysicalMemory = (ulong)((host.MemoryBytes - used) >> 10), LocalDateTime = (World.Clock.GetUtcNow() + host.ClockAhead).LocalDateTime },
+                    "WIN32_DEVICEGUARD" => new CimInstance { PSComputerName = host.Name, SecurityServicesRunning = host.CredentialGuard ? [1u, 2u] : [0u] },
                     _ => throw new NotDoubledException($@"CimCmdlets\Get-CimInstance {name}"),
                 });
             });

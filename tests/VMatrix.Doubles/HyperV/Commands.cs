@@ -61,6 +61,8 @@ public sealed partial class CommandCall
             ["Get-VMMemory"] = call => call.ListVMAsync((_, host, machine) => [new VMMemory { ComputerName = host.Name, VMId = machine.Id, VMName = machine.Name, Startup = machine.MemoryBytes, Minimum = machine.MinimumBytes, Maximum = machine.MaximumBytes, DynamicMemoryEnabled = machine.DynamicMemory }]),
             ["Get-VMProcessor"] = call => call.ListVMAsync((_, host, machine) => [new VMProcessor { ComputerName = host.Name, VMId = machine.Id, VMName = machine.Name, Count = machine.Cores }]),
             ["Get-VMIntegrationService"] = call => call.ListVMAsync((state, host, machine) => call.Integration(state, host, machine)),
+            ["Get-VMAssignableDevice"] = call => call.ListVMAsync((_, host, machine) => machine.Devices.Select(path => new VMAssignedDevice { ComputerName = host.Name, VMId = machine.Id, VMName = machine.Name, LocationPath = path })),
+            ["Get-VMGpuPartitionAdapter"] = call => call.ListVMAsync((_, _, _) => []),
             ["Get-VMReplication"] = call => call.ListVMAsync((_, host, machine) => machine.Replication == VMReplicationState.Disabled ? [] : [new VMReplication { ComputerName = host.Name, VMId = machine.Id, VMName = machine.Name, Name = machine.Name, State = machine.Replication, Mode = VMReplicationMode.Primary, Health = VMReplicationHealthState.Normal }]),
             ["Enable-VMResourceMetering"] = call => call.EachVMAsync((_, _, machine) => machine.Metering ? machine : machine with { Metering = true, MeteringSince = call.World.Clock.GetUtcNow() }),
             ["Disable-VMResourceMetering"] = call => call.EachVMAsync((_, _, machine) => machine with { Metering = false }),

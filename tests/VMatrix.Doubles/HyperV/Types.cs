@@ -362,6 +362,11 @@ namespace Microsoft.HyperV.PowerShell
         public int? DiskNumber { get; init; }
     }
 
+    public sealed class VMAssignedDevice : VMComponentObject
+    {
+        public string LocationPath { get; init; } = "";
+    }
+
     public sealed class DvdDrive : VMComponentObject
     {
         public string? Path { get; init; }

@@ -167,6 +167,9 @@ public sealed record MachineState
     /// <summary>The image file in its DVD drive; null for none.</summary>
     public string? Iso { get; init; }
 
+    /// <summary>Location paths of the host's devices that are assigned to it.</summary>
+    public IReadOnlyList<string> Devices { get; init; } = [];
+
     /// <summary>When its guest answers, while it runs.</summary>
     public DateTimeOffset ReadyAt { get; init; }
 
