@@ -127,7 +127,7 @@ public sealed partial class CommandCall(DoubleWorld world, BoundCommand bound, C
         while (!job.Done)
         {
             var left = job.Due - world.Clock.GetUtcNow();
-            await DelayAsync(left > TimeSpan.Zero ? left : TimeSpan.FromMilliseconds(1));
+            await DelayAsync(TimeSpan.FromMilliseconds(Math.Max(1, Math.Ceiling(left.TotalMilliseconds)))); // A timer counts whole ones.
             job = world.Read(state => state.Jobs.Get(job.Id.ToString())!);
         }
 

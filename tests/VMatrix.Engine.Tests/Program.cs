@@ -13,6 +13,7 @@ internal static class Program
         ? await Victim.RunAsync(order, told => told.Driver switch
         {
             "simulation" => new SimulatedDriverWorld(told.Folder),
+            "hyperv" => new HyperV.HyperVDriverWorld(told.Folder),
             "qemu" => new QemuVictimWorld(told.Folder),
             _ => throw new ArgumentException($"No driver {told.Driver}."),
         })

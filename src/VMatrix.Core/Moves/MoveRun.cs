@@ -308,6 +308,10 @@ internal sealed class MoveRun
                 break;
             case Act.Adopt:
                 await Call("Registering", c => hypervisor.AdoptAsync(_call, _move.MachineId!, AdoptedMark(), _from, c));
+
+                // Only now its driver knows whose port it answers on.
+                if (_ran)
+                    _address = One(await SeeAsync(cancellation)).Machine.Address ?? _address;
                 break;
             case Act.Release:
                 await Call("Unregistering", c => hypervisor.ReleaseAsync(_call, server, _from, c));

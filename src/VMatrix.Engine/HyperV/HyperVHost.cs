@@ -29,6 +29,9 @@ internal sealed record HyperVMachine
     /// <summary>A mark in its notes that does not count, for it was written on another machine.</summary>
     public ServerMark? Stale { get; init; }
 
+    /// <summary>True when it is not ours and lies in the nest, where it was let go.</summary>
+    public bool LiesInNest { get; init; }
+
     /// <summary>Why it is not ours although its notes hold a mark.</summary>
     public string? Foreign { get; init; }
 
@@ -51,8 +54,14 @@ internal sealed record HyperVMachine
         _ => PowerState.Running,
     };
 
-    /// <summary>True while a change is under way.</summary>
-    public bool IsChanging => State is "Starting" or "Stopping" or "Saving" or "Pausing" or "Resuming" or "Reset" or "FastSaving" or "ForceShutdown" or "ForceReboot"
+    /// <summary>Hyper-V's own words for what is done to it at this moment besides its state.</summary>
+    public IReadOnlyList<string> Doing { get; init; } = [];
+
+    /// <summary>True while it is moved to another host or its disks to another place.</summary>
+    public bool IsMoving => Doing.Any(word => word is "MigratingVirtualMachine" or "StorageMigrationPhaseOne" or "StorageMigrationPhaseTwo");
+
+    /// <summary>True while a change is under way that ends by itself before long.</summary>
+    public bool IsChanging => IsMoving || Doing.Contains("ExportingVirtualMachine") || State is "Starting" or "Stopping" or "Saving" or "Pausing" or "Resuming" or "Reset" or "FastSaving" or "ForceShutdown" or "ForceReboot"
         or "StartingCritical" or "StoppingCritical" or "SavingCritical" or "PausingCritical" or "ResumingCritical" or "ResetCritical";
 
     public bool IsCritical => State.EndsWith("Critical", StringComparison.Ordinal);
@@ -64,13 +73,16 @@ internal sealed record HyperVMachine
 }
 
 /// <summary>One host's commands. Machines are named by GUID and never by name; enumerations are compared by their own words, never by texts for people.</summary>
-internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, TimeProvider clock)
+internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, TimeProvider clock) : IDisposable
 {
     /// <summary>Exports, copies and moves of disks take what they take; the caller's own deadline ends them.</summary>
     private static readonly TimeSpan s_long = TimeSpan.FromDays(1);
     private static readonly TimeSpan s_factsAge = TimeSpan.FromMinutes(10);
-    private static readonly string[] s_listed = ["Id", "Name", "State", "Notes", "MemoryAssigned", "MemoryStartup", "ProcessorCount", "Version", "IsClustered"];
+    private static readonly string[] s_listed = ["Id", "Name", "State", "Notes", "MemoryAssigned", "MemoryStartup", "ProcessorCount", "Version", "IsClustered", "OperationalStatus"];
     private static readonly string[] s_one = [.. s_listed, "HardDrives.Path"];
+
+    /// <summary>Moves that this process asks of the host at once; more of them wait here rather than fail there.</summary>
+    private readonly SemaphoreSlim _moves = new(pool.Limits.MovesPerHost);
 
     private (string? Processor, string? Build)? _facts;
     private DateTimeOffset _factsAt;
@@ -107,18 +119,6 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
         if (machine is null)
             await CheckRightsAsync(cancellation);
         return machine;
-    }
-
-    /// <summary>The machine as soon as no change of its own is under way, such as one that outlived the call that began it.</summary>
-    public async Task<HyperVMachine?> SettledAsync(Guid id, CancellationToken cancellation)
-    {
-        while (true)
-        {
-            var machine = await FindAsync(id, cancellation);
-            if (machine is not { IsChanging: true })
-                return machine;
-            await clock.WaitAsync(TimeSpan.FromMilliseconds(250), cancellation);
-        }
     }
 
     /// <summary>Asks the host for itself, which fails without rights where a list of machines would be empty.</summary>
@@ -214,12 +214,13 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
             await RunAsync($"Connecting {machine.Who} to the switch '{name}'", [], null, cancellation, Get(machine.Id), Of("Hyper-V\\Get-VMNetworkAdapter"), Of("Hyper-V\\Connect-VMNetworkAdapter", ("SwitchName", name)));
     }
 
-    public Task MoveAsync(HyperVMachine machine, HyperVHost to, string folder, CancellationToken cancellation)
+    public async Task MoveAsync(HyperVMachine machine, HyperVHost to, string folder, CancellationToken cancellation)
     {
         if (machine.IsClustered)
         {
-            return RunAsync($"Moving {machine.Who} to {to.Spec.Name} by its cluster", [], s_long, cancellation, Of("FailoverClusters\\Move-ClusterVirtualMachineRole",
+            await RunAsync($"Moving {machine.Who} to {to.Spec.Name} by its cluster", [], s_long, cancellation, Of("FailoverClusters\\Move-ClusterVirtualMachineRole",
                 ("VMId", machine.Id), ("Node", to.Spec.Name), ("MigrationType", machine.Power is PowerState.Running ? "Live" : "Quick"), ("Cluster", Address)));
+            return;
         }
 
         var parameters = new List<(string, object?)> { ("DestinationHost", to.Address) };
@@ -231,7 +232,55 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
 
         if (to.Credential is { } secret)
             parameters.Add(("DestinationCredential", new ShellSecret(secret)));
-        return OnAsync(machine, $"Moving to {to.Spec.Name}", "Hyper-V\\Move-VM", cancellation, [.. parameters]);
+        await MoveByHostAsync(machine, to, parameters, cancellation);
+    }
+
+    private async Task<IReadOnlyList<PropertyBag>> MoveByHostAsync(HyperVMachine machine, HyperVHost to, List<(string, object?)> parameters, CancellationToken cancellation)
+    {
+        // One order for all, so that two who want the same two hosts do not wait for each other.
+        HyperVHost[] ends = [.. new[] { this, to }.OrderBy(end => end.Spec.Name, StringComparer.OrdinalIgnoreCase)];
+        await ends[0]._moves.WaitAsync(cancellation);
+        try
+        {
+            await ends[1]._moves.WaitAsync(cancellation);
+            try
+            {
+                return await OnAsync(machine, $"Moving to {to.Spec.Name}", "Hyper-V\\Move-VM", cancellation, [.. parameters]);
+            }
+            catch (VMatrixException e) when (e.Id == "HyperVFailed" && e.InnerException is ShellException { Code: 0 })
+            {
+                // That the limit of moves was reached is told in words only; the hosts' own counts tell it in every language.
+                foreach (var end in ends)
+                {
+                    if (await end.FindLimitReachedAsync(cancellation) is { } limit)
+                    {
+                        throw new VMatrixException("TooManyMigrations", VMatrixErrorKind.Busy,
+                            $"{machine.Who} was not moved to {to.Spec.Name}: as many moves run on {end.Spec.Name} as it allows ({limit}). Wait for one to end, lower limits.movesPerHost in the pool file, or raise it: Set-VMHost -ComputerName {end.Address} -MaximumVirtualMachineMigrations {limit + 2}.", e) { IsTransient = true };
+                    }
+                }
+
+                // A move that fails leaves the machine where it was, so that it may be tried again.
+                throw new VMatrixException(e.Id, e.Kind, e.Message + " Compare-VMatrixServer tells what stands in its way.", e) { IsTransient = true };
+            }
+            finally
+            {
+                ends[1]._moves.Release();
+            }
+        }
+        finally
+        {
+            ends[0]._moves.Release();
+        }
+    }
+
+    /// <summary>The most moves that the host allows, when as many run; else null.</summary>
+    private async Task<long?> FindLimitReachedAsync(CancellationToken cancellation)
+    {
+        var rows = await RunAsync("Asking for its limits", ["MaximumVirtualMachineMigrations", "MaximumStorageMigrations"], null, cancellation, Command("Hyper-V\\Get-VMHost"));
+        if (rows.Count == 0)
+            return null;
+        var most = Math.Min(Number(rows[0], "MaximumVirtualMachineMigrations"), Number(rows[0], "MaximumStorageMigrations"));
+        return (await ListAsync(cancellation)).Count(m => m.IsMoving) >= most ? most : null;
     }
 
     /// <summary>How far the host's cluster balances by itself, as a sentence; null when it does not, or there is none.</summary>
@@ -296,9 +345,9 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     public string Reach(string path) =>
         path.Length > 2 && path[1] == ':' ? $@"\\{Address}\{path[0]}$\{path.Substring(3)}" : path;
 
-    public string? ToAddress(ServerMark mark, int port, string? found) => (pool.HyperV.Address, found) switch
+    public string? ToAddress(string name, int port, string? found) => (pool.HyperV.Address, found) switch
     {
-        (AddressSource.Dhcp, _) => $"{mark.Name}:{port}",
+        (AddressSource.Dhcp, _) => $"{name}:{port}",
         (_, null) => null,
         _ => found!.IndexOfAny([':']) >= 0 ? $"[{found}]:{port}" : $"{found}:{port}",
     };
@@ -317,6 +366,9 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
 
         return second;
     }
+
+    /// <inheritdoc/>
+    public void Dispose() => _moves.Dispose();
 
     private async Task<HyperVMachine?> TryFindAsync(Guid id, CancellationToken cancellation)
     {
@@ -377,6 +429,7 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
         var id = ToGuid(row, "Id");
         var notes = Text(row, "Notes") ?? "";
         var (ours, problem) = HyperVNotes.Read(notes);
+        var counts = ours is { Released: false } && ours.Mark.MachineId == id.ToString("D");
         var isRunning = Text(row, "State") is "Running" or "RunningCritical" or "Paused" or "PausedCritical";
         return new HyperVMachine
         {
@@ -385,14 +438,17 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
             Name = Text(row, "Name") ?? "",
             State = Text(row, "State") ?? "",
             Notes = notes,
-            Ours = ours is not null && ours.Mark.MachineId == id.ToString("D") ? ours : null,
-            Stale = ours is not null && ours.Mark.MachineId != id.ToString("D") ? ours.Mark : null,
+            Ours = counts ? ours : null,
+            Stale = counts ? null : ours?.Mark,
+            LiesInNest = ours is { Released: true, Place: HyperVPlace.Nest } && ours.Mark.MachineId == id.ToString("D") && !isRunning,
             Foreign = problem is not null ? $"{Text(row, "Name")} ({id}) on {host.Name} is left alone: {problem}."
+                : ours is { Released: true } ? null
                 : ours is not null && ours.Mark.MachineId != id.ToString("D") ? $"{Text(row, "Name")} ({id}) on {host.Name} carries the mark of {ours.Mark.Name} ({ours.Mark.ServerId}), which was written on machine {ours.Mark.MachineId}: a clone or an import, left alone until it is registered."
                 : null,
             MemoryBytes = isRunning && Number(row, "MemoryAssigned") is > 0 and var assigned ? assigned : Number(row, "MemoryStartup"),
             Cores = (int)Math.Max(1, Number(row, "ProcessorCount")),
             Version = Text(row, "Version"),
+            Doing = [.. Texts(row, "OperationalStatus")],
             IsClustered = row.TryGetValue("IsClustered", out var clustered) && clustered is true,
             Disks = [.. Texts(row, "HardDrives.Path")],
         };

@@ -68,7 +68,7 @@ public sealed partial class HyperVHypervisor : IHypervisor
         return new HostReport
         {
             Host = host.Name,
-            Machines = [.. machines.Where(m => m.Ours is null || m.Place == HyperVPlace.Host).Select(m => Show(on, m, addresses))],
+            Machines = [.. machines.Where(m => m.Ours is null ? !m.LiesInNest : m.Place == HyperVPlace.Host).Select(m => Show(on, m, addresses))],
             Problem = machines.Any(m => m.IsClustered) ? await OwnBalancingAsync(on, cancellation) : null,
         };
     }
@@ -87,7 +87,7 @@ public sealed partial class HyperVHypervisor : IHypervisor
 
         return GuardFiles(() => new NestReport
         {
-            Dormant = [.. machines.Where(m => m.Ours is not null && m.Place == HyperVPlace.Nest).Select(m => Show(HostOf(m.Host), m, null))],
+            Dormant = [.. machines.Where(m => m.Ours is null ? m.LiesInNest : m.Place == HyperVPlace.Nest).Select(m => Show(HostOf(m.Host), m, null))],
             Disposed = [.. machines.Where(m => m.Ours is not null && m.Place == HyperVPlace.Disposed).Select(m => Show(HostOf(m.Host), m, null))],
             Images = _nest.Current(_pool),
             Problems = problems,
@@ -105,7 +105,7 @@ public sealed partial class HyperVHypervisor : IHypervisor
             Mark = ours?.Mark,
             StaleMark = machine.Stale,
             Power = machine.Power,
-            Address = ours is not null && machine.Power == PowerState.Running ? on.ToAddress(ours.Mark, PortOf(ours.Mark), addresses is null ? null : HyperVHost.PickAddress(addresses[machine.Id])) : null,
+            Address = machine.Power == PowerState.Running ? on.ToAddress(ours?.Mark.Name ?? machine.Name, PortOf(ours?.Mark ?? machine.Stale), addresses is null ? null : HyperVHost.PickAddress(addresses[machine.Id])) : null,
             MemoryBytes = machine.MemoryBytes,
             Cores = machine.Cores,
             Health = died ? ServerHealth.Dead : ServerHealth.Unknown,
@@ -117,7 +117,8 @@ public sealed partial class HyperVHypervisor : IHypervisor
         };
     }
 
-    private int PortOf(ServerMark mark) => _pool.Services.FirstOrDefault(s => string.Equals(s.Name, mark.Service, StringComparison.OrdinalIgnoreCase))?.Port ?? 80;
+    // A machine of nobody's answers where most do, as far as anybody knows; registered, it answers where its service does.
+    private int PortOf(ServerMark? mark) => (_pool.Services.FirstOrDefault(s => string.Equals(s.Name, mark?.Service, StringComparison.OrdinalIgnoreCase)) ?? _pool.Services[0]).Port;
 
     private async Task<string?> OwnBalancingAsync(HyperVHost on, CancellationToken cancellation)
     {
@@ -175,18 +176,56 @@ public sealed partial class HyperVHypervisor : IHypervisor
     private async Task MakeImageAsync(HyperVHost on, ServiceSpec service, string from, HyperVImage image, CancellationToken cancellation)
     {
         var making = _nest.Making(service.Name);
-        Directory.CreateDirectory(making);
+        Task copying = on.DoAsync($"Copying {from} into the nest", [], "Hyper-V\\Convert-VHD", CancellationToken.None, ("Path", from), ("DestinationPath", HyperVHost.Join(making, "disk.vhdx")), ("VHDType", "Dynamic"));
         try
         {
-            await on.DoAsync($"Copying {from} into the nest", [], "Hyper-V\\Convert-VHD", cancellation, ("Path", from), ("DestinationPath", HyperVHost.Join(making, "disk.vhdx")), ("VHDType", "Dynamic"));
+            await OrLeaveAsync(copying, making, cancellation);
             if (image.Published is { } published)
                 image = image with { Published = published with { Bytes = new FileInfo(Path.Combine(making, "disk.vhdx")).Length } };
             _nest.Finish(service.Name, making, image);
         }
-        catch (Exception)
+        catch (Exception) when (copying.IsCompleted)
         {
             HyperVNest.Delete(making);
             throw;
+        }
+    }
+
+    // A host goes on with what nobody waits for any more. What it makes of it is cleared away when it is done.
+    private static async Task OrLeaveAsync(Task work, string making, CancellationToken cancellation)
+    {
+        var left = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
+        using (cancellation.Register(() => left.TrySetResult(true)))
+        {
+            if (await Task.WhenAny(work, left.Task) == work)
+            {
+                await work;
+                return;
+            }
+        }
+
+        _ = ClearAsync();
+        cancellation.ThrowIfCancellationRequested();
+
+        async Task ClearAsync()
+        {
+            try
+            {
+                await work;
+            }
+            catch (Exception e) when (e is VMatrixException or OperationCanceledException)
+            {
+                // It is cleared away all the same.
+            }
+
+            try
+            {
+                HyperVNest.Delete(making);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                // The next image of this service clears what is left.
+            }
         }
     }
 
@@ -209,7 +248,6 @@ public sealed partial class HyperVHypervisor : IHypervisor
             return published;
         var machine = await RequireAsync(server, on, on is null ? HyperVPlace.Nest : HyperVPlace.Host, cancellation);
         var host = HostOf(machine.Host);
-        machine = await host.SettledAsync(machine.Id, cancellation) ?? throw NotFound(server);
         if (machine.Power is PowerState.Saved or PowerState.Paused)
             throw new VMatrixException("ServerAsleep", VMatrixErrorKind.InvalidState, $"No image is made from {machine.Who}: it is {machine.Power}, and its memory holds what its disk lacks. Wake it in the Chamber first.");
         if (machine.Disks.Count == 0)
@@ -217,11 +255,11 @@ public sealed partial class HyperVHypervisor : IHypervisor
 
         // An export takes the disks of a running machine as they are at one moment, and lets it run.
         var export = _nest.Making(service.Name);
-        Directory.CreateDirectory(export);
+        (string, object?)[] live = machine.Power == PowerState.Running ? [("CaptureLiveState", "CaptureCrashConsistentState")] : [];
+        Task exporting = host.OnAsync(machine, "Exporting", "Hyper-V\\Export-VM", CancellationToken.None, [("Path", export), .. live]);
         try
         {
-            (string, object?)[] live = machine.Power == PowerState.Running ? [("CaptureLiveState", "CaptureCrashConsistentState")] : [];
-            await host.OnAsync(machine, "Exporting", "Hyper-V\\Export-VM", cancellation, [("Path", export), .. live]);
+            await OrLeaveAsync(exporting, export, cancellation);
             var name = FileName(machine.Disks[0]);
             var leaf = Directory.EnumerateFiles(export, "*", SearchOption.AllDirectories).FirstOrDefault(file => string.Equals(FileName(file), name, StringComparison.OrdinalIgnoreCase))
                 ?? throw new VMatrixException("HyperVFailed", VMatrixErrorKind.Failed, $"The export of {machine.Who} to {export} lacks its disk {name}.");
@@ -230,7 +268,8 @@ public sealed partial class HyperVHypervisor : IHypervisor
         }
         finally
         {
-            HyperVNest.Delete(export);
+            if (exporting.IsCompleted)
+                HyperVNest.Delete(export);
         }
 
         return _nest.Find(service.Name, version)!.Published!;
@@ -408,7 +447,7 @@ public sealed partial class HyperVHypervisor : IHypervisor
     {
         var from = HostOf(machine.Host);
         await from.MoveAsync(machine, to, await to.FolderAsync(machine.Ours!.Mark.ServerId, cancellation), cancellation);
-        var moved = await to.SettledAsync(machine.Id, cancellation)
+        var moved = await to.FindAsync(machine.Id, cancellation)
             ?? throw new VMatrixException("MoveNotDone", VMatrixErrorKind.Failed, $"{machine.Who} was reported as moved to {to.Spec.Name} and is not there. Look for it on {machine.Host.Name}.") { IsTransient = true };
         _seen[machine.Ours.Mark.ServerId] = (to.Spec.Name, machine.Id);
 
@@ -469,7 +508,7 @@ public sealed partial class HyperVHypervisor : IHypervisor
     {
         // Everywhere is looked at: its id must be no other machine's.
         var (machines, lost) = await ListAllAsync(cancellation);
-        var machine = machines.FirstOrDefault(m => string.Equals(m.Id.ToString("D"), machineId, StringComparison.OrdinalIgnoreCase) && (on is null ? m.Ours is null || m.Place == HyperVPlace.Nest : IsOn(m, on)));
+        var machine = machines.FirstOrDefault(m => string.Equals(m.Id.ToString("D"), machineId, StringComparison.OrdinalIgnoreCase) && (on is null ? m.LiesInNest || m is { Ours: not null, Place: HyperVPlace.Nest } : IsOn(m, on)));
         if (machine is null)
         {
             throw lost.Count > 0 ? lost[0]
@@ -493,7 +532,8 @@ public sealed partial class HyperVHypervisor : IHypervisor
             return true;
         if (on is null ? machine.Place == HyperVPlace.Host : machine.Place != HyperVPlace.Host || !IsOn(machine, on))
             throw Elsewhere(machine, on?.Name ?? "the nest");
-        await HostOf(machine.Host).OnAsync(machine, "Letting go of", "Hyper-V\\Set-VM", cancellation, ("Notes", HyperVNotes.Remove(machine.Notes)));
+        var notes = machine.Place == HyperVPlace.Nest ? HyperVNotes.Write(machine.Notes, machine.Ours! with { Released = true }) : HyperVNotes.Remove(machine.Notes);
+        await HostOf(machine.Host).OnAsync(machine, "Letting go of", "Hyper-V\\Set-VM", cancellation, ("Notes", notes));
         GuardFiles(() =>
         {
             _nest.RemoveTrace(server);
@@ -510,7 +550,6 @@ public sealed partial class HyperVHypervisor : IHypervisor
     {
         var machine = await RequireAsync(server, on, HyperVPlace.Host, cancellation);
         var host = HostOf(on);
-        machine = await host.SettledAsync(machine.Id, cancellation) ?? throw NotFound(server);
         if (machine.Power != PowerState.Running)
         {
             await RefuseSecondLifeAsync(machine, cancellation);
@@ -524,7 +563,7 @@ public sealed partial class HyperVHypervisor : IHypervisor
                 await host.OnAsync(machine, "Resuming", "Hyper-V\\Resume-VM", cancellation);
             else
                 await StartMachineAsync(host, machine, cancellation);
-            machine = await host.SettledAsync(machine.Id, cancellation) ?? throw NotFound(server);
+            machine = await FindSettledAsync(server, on, cancellation);
         }
 
         return await AddressAsync(host, machine, service, cancellation);
@@ -539,7 +578,7 @@ public sealed partial class HyperVHypervisor : IHypervisor
         catch (VMatrixException e) when (machine.Power == PowerState.Saved && !e.IsTransient && e.Kind is VMatrixErrorKind.Failed or VMatrixErrorKind.Corrupt or VMatrixErrorKind.NotSupported
             && e.InnerException is ShellException && _pool.HyperV.ResumeFailure == ResumeFailure.Boot)
         {
-            machine = await host.SettledAsync(machine.Id, cancellation) ?? throw NotFound(machine.Ours!.Mark.ServerId);
+            machine = await FindSettledAsync(machine.Ours!.Mark.ServerId, machine.Host, cancellation);
             if (machine.Power == PowerState.Saved)
             {
                 await GiveUpMemoryAsync(host, machine, e.Message, cancellation);
@@ -574,7 +613,7 @@ public sealed partial class HyperVHypervisor : IHypervisor
         var told = $"Its memory was given up on {host.Spec.Name}, and it was booted from its disk: {obstacle}.";
         await host.WriteNotesAsync(machine, machine.Ours! with { Ran = true, Saved = null, Told = told }, null, cancellation);
         await host.OnAsync(machine, "Giving up the memory of", "Hyper-V\\Remove-VMSavedState", cancellation);
-        return await host.SettledAsync(machine.Id, cancellation) ?? throw NotFound(machine.Ours!.Mark.ServerId);
+        return await FindSettledAsync(machine.Ours!.Mark.ServerId, machine.Host, cancellation);
     }
 
     // The disk's lock keeps two copies of one disk from running; copies with disks of their own are kept apart here.
@@ -601,7 +640,7 @@ public sealed partial class HyperVHypervisor : IHypervisor
         while (true)
         {
             var found = _pool.HyperV.Address == AddressSource.Adapter ? await host.FindAddressAsync(machine, cancellation) : null;
-            if (host.ToAddress(machine.Ours!.Mark, service.Port, found) is { } address)
+            if (host.ToAddress(machine.Ours!.Mark.Name, service.Port, found) is { } address)
                 return address;
             if (_clock.GetUtcNow() >= until)
             {
@@ -618,7 +657,6 @@ public sealed partial class HyperVHypervisor : IHypervisor
     {
         var machine = await RequireAsync(server, on, HyperVPlace.Host, cancellation);
         var host = HostOf(on);
-        machine = await host.SettledAsync(machine.Id, cancellation) ?? throw NotFound(server);
         if (machine.Power == PowerState.Saved)
             return true;
         if (machine.Power == PowerState.Off)
@@ -626,9 +664,9 @@ public sealed partial class HyperVHypervisor : IHypervisor
         var (processor, build) = await host.FactsAsync(cancellation);
         await host.WriteNotesAsync(machine, machine.Ours! with { Saved = new SavedFacts(processor, machine.Version, build, _clock.GetUtcNow()), Told = null }, null, cancellation);
         await host.OnAsync(machine, "Saving", "Hyper-V\\Save-VM", cancellation);
-        var after = await host.SettledAsync(machine.Id, cancellation);
-        if (after?.Power != PowerState.Saved)
-            throw new VMatrixException("SaveFailed", VMatrixErrorKind.Failed, $"{machine.Who} was reported as saved on {on.Name} and is {after?.State ?? "gone"}.") { IsTransient = true };
+        var after = await FindSettledAsync(server, on, cancellation);
+        if (after.Power != PowerState.Saved)
+            throw new VMatrixException("SaveFailed", VMatrixErrorKind.Failed, $"{machine.Who} was reported as saved on {on.Name} and is {after.State}.") { IsTransient = true };
         return true;
     }, cancellation);
 
@@ -641,7 +679,7 @@ public sealed partial class HyperVHypervisor : IHypervisor
             await host.OnAsync(machine, "Stopping", "Hyper-V\\Stop-VM", cancellation, ("TurnOff", true), ("Force", true));
         else if (machine.Power == PowerState.Saved)
             await host.OnAsync(machine, "Giving up the memory of", "Hyper-V\\Remove-VMSavedState", cancellation);
-        machine = await host.SettledAsync(machine.Id, cancellation) ?? throw NotFound(server);
+        machine = await FindSettledAsync(server, on, cancellation);
         if (machine.Power != PowerState.Off)
             throw new VMatrixException("StopFailed", VMatrixErrorKind.Failed, $"{machine.Who} was reported as stopped on {on.Name} and is {machine.State}.") { IsTransient = true };
         if (machine.Ours is { Ran: true } or { Saved: not null })
@@ -730,15 +768,23 @@ public sealed partial class HyperVHypervisor : IHypervisor
         return copies.FirstOrDefault() is { } found ? await HostOf(found.Host).FindAsync(found.Id, cancellation) : null;
     }
 
+    /// <summary>A server as soon as nothing is done to it any more, such as what outlived the call that began it.</summary>
     private async Task<HyperVMachine> FindSettledAsync(Guid server, HostSpec? first, CancellationToken cancellation)
     {
-        var machine = await LocateAsync(server, first, cancellation) ?? throw NotFound(server);
-        return machine.IsChanging ? await HostOf(machine.Host).SettledAsync(machine.Id, cancellation) ?? throw NotFound(server) : machine;
+        var wait = TimeSpan.FromMilliseconds(20);
+        while (true)
+        {
+            var machine = await LocateAsync(server, first, cancellation) ?? throw NotFound(server);
+            if (!machine.IsChanging)
+                return machine;
+            await _clock.WaitAsync(wait, cancellation);
+            wait = wait < TimeSpan.FromSeconds(1) ? wait + wait : wait;
+        }
     }
 
     private async Task<HyperVMachine> RequireAsync(Guid server, HostSpec? on, HyperVPlace place, CancellationToken cancellation)
     {
-        var machine = await LocateAsync(server, on, cancellation) ?? throw NotFound(server);
+        var machine = await FindSettledAsync(server, on, cancellation);
         return machine.Place == place && (on is null || IsOn(machine, on)) ? machine : throw Elsewhere(machine, on?.Name ?? "the nest");
     }
 
@@ -814,6 +860,8 @@ public sealed partial class HyperVHypervisor : IHypervisor
     public ValueTask DisposeAsync()
     {
         _prepare.Dispose();
+        foreach (var host in _hosts.Values)
+            host.Dispose();
         return _shell.DisposeAsync();
     }
 }

@@ -45,8 +45,17 @@ internal sealed class HyperVNest(string folder, TimeProvider clock)
     /// <summary>A version's disk, which new servers lean on and nobody writes.</summary>
     public string Disk(string service, string version) => Path.Combine(VersionFolder(service, version), "disk.vhdx");
 
-    /// <summary>A folder in which a version is made; it becomes the version whole.</summary>
-    public string Making(string service) => Path.Combine(Images(service), ".making-" + Guid.NewGuid().ToString("N"));
+    /// <summary>A new folder in which a version is made; it becomes the version whole. Clears those that a process has left which ended in the middle, a day ago or more.</summary>
+    public string Making(string service)
+    {
+        Directory.CreateDirectory(Images(service));
+        foreach (var left in Directory.EnumerateDirectories(Images(service), ".making-*"))
+            if (clock.GetUtcNow() - Directory.GetLastWriteTimeUtc(left) > TimeSpan.FromDays(1))
+                Delete(left);
+        var making = Path.Combine(Images(service), ".making-" + Guid.NewGuid().ToString("N"));
+        Directory.CreateDirectory(making);
+        return making;
+    }
 
     public bool Has(string service, string version) => s_version.IsMatch(version) && File.Exists(Path.Combine(VersionFolder(service, version), "image.json"));
 

@@ -1,6 +1,5 @@
 using System;
 using System.Text.Json;
-using System.Text.Json.Serialization;
 using VMatrix.Drivers;
 using VMatrix.Moves;
 
@@ -33,6 +32,9 @@ internal sealed record HyperVMark
 
     public SavedFacts? Saved { get; init; }
 
+    /// <summary>True for a machine that was let go while it slept in the nest: the line no longer counts, and says only that it lies there.</summary>
+    public bool Released { get; init; }
+
     /// <summary>What is to be told of it, such as a memory that was given up; null for nothing.</summary>
     public string? Told { get; init; }
 }
@@ -41,8 +43,6 @@ internal sealed record HyperVMark
 internal static class HyperVNotes
 {
     private const string Begin = "VMatrix:{";
-
-    private static readonly JsonSerializerOptions s_json = new(StateFiles.Json) { DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingDefault };
 
     /// <summary>Our line of the notes; null when there is none, and a problem when it cannot be read.</summary>
     public static (HyperVMark? Mark, string? Problem) Read(string? notes)
@@ -53,7 +53,7 @@ internal static class HyperVNotes
             return (null, "its notes hold two lines of VMatrix; remove the one that is wrong");
         try
         {
-            return (JsonSerializer.Deserialize<HyperVMark>(notes.Substring(line.Start + Begin.Length - 1, line.End - line.Start - Begin.Length + 1), s_json), null);
+            return (JsonSerializer.Deserialize<HyperVMark>(notes.Substring(line.Start + Begin.Length - 1, line.End - line.Start - Begin.Length + 1), StateFiles.Json), null);
         }
         catch (JsonException e)
         {
@@ -65,7 +65,7 @@ internal static class HyperVNotes
     public static string Write(string? notes, HyperVMark mark)
     {
         notes ??= "";
-        var text = "VMatrix:" + JsonSerializer.Serialize(mark, s_json);
+        var text = "VMatrix:" + JsonSerializer.Serialize(mark, StateFiles.Json);
         if (Find(notes, 0) is { } line)
             return notes.Remove(line.Start, line.End - line.Start).Insert(line.Start, text);
 
