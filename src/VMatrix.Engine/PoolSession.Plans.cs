@@ -166,7 +166,7 @@ public sealed partial class PoolSession
         var now = _clock.GetUtcNow();
         if (waiting.Count > 0 && Waits(waiting, now))
             waiting = [];
-        if (go.Length == 0 && waiting.Count == 0)
+        if (go.Length == 0 && waiting.Count == 0 && plan.Hosts.Count == 0)
         {
             if (now - _emptyStored < s_memoryEvery)
                 return (plan, go);

@@ -3,6 +3,7 @@ using System.Collections.Generic;
 using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
+using VMatrix.Drivers;
 using VMatrix.Moves;
 using VMatrix.Planning;
 
@@ -20,6 +21,7 @@ public sealed partial class PoolSession
     private readonly Sensor _sensor;
     private readonly Dictionary<string, TimeSpan> _wakeTime = new(StringComparer.OrdinalIgnoreCase);
     private readonly List<Move> _underWay = [];
+    private TimeSpan? _hostWakeTime;
     private PlannerMemory? _memory;
     private readonly Dictionary<string, IReadOnlyList<ServerState>> _lastSeen = new(StringComparer.OrdinalIgnoreCase);
     private readonly Dictionary<string, DateTimeOffset> _fenced = new(StringComparer.OrdinalIgnoreCase);
@@ -44,6 +46,7 @@ public sealed partial class PoolSession
         LastLook = Look(seen, await measuring, health);
         var now = _clock.GetLocalNow();
         var suspended = SuspendedHosts(now);
+        HostAction[] powered = Spec.Oracle.PowerDown && _state is not null ? [.. _state.ReadHostClaims().Select(c => c.Action)] : [];
         var (servers, dead) = await AddLostAsync(seen, seen.ToStates(Spec, claims.Concat(Claims()), health.ToDictionary(h => h.Key, h => h.Value.Health)), fence, cancellation);
         var input = new PlannerInput
         {
@@ -57,7 +60,8 @@ public sealed partial class PoolSession
                     Reachable = seen.IsReachable(h.Name),
                     Suspended = suspended.ContainsKey(h.Name),
                     ProvenDead = dead.Contains(h.Name),
-                    PoweredDown = seen.IsPoweredDown(h.Name),
+                    PoweredDown = seen.IsPoweredDown(h.Name) || powered.Any(c => c.Kind is HostActionKind.PowerDown && c.Host == h.Name),
+                    Waking = powered.Any(c => c.Kind is HostActionKind.Wake && c.Host == h.Name),
                     ForeignMemoryBytes = seen.ForeignBytes(h.Name),
                 }),
             ],
@@ -68,6 +72,8 @@ public sealed partial class PoolSession
             Images = seen.Images,
             Pinned = _state?.Overrides.ReadServices(now).ToDictionary(o => o.Service, o => o.Servers, StringComparer.OrdinalIgnoreCase) ?? [],
             LiveMigration = _drivers.Hypervisor.Traits.LiveMigration,
+            HostPower = _drivers.Hypervisor is IHostPower && _drivers.Hypervisor.Traits.HostPower,
+            HostWakeTime = _hostWakeTime,
             Seed = ++_seed,
         };
         var output = Planner.Plan(_trial?.Rule?.Invoke(input) ?? input);
@@ -107,7 +113,10 @@ public sealed partial class PoolSession
         using var decider = _state.Decide("Invoke-VMatrixSwitch");
         var context = Context("Invoke-VMatrixSwitch", decider, approved ? record.ApprovedBy : null);
         await PrepareAsync(mover, context, progress, cancellation);
-        return await CarryOutPlanAsync(mover, stored, moves, context, progress, cancellation);
+        var hosts = CarryOutHostsAsync(mover, stored, context, cancellation);
+        var records = await CarryOutPlanAsync(mover, stored, moves, context, progress, cancellation);
+        await hosts;
+        return records;
     }
 
     /// <summary>Switches again and again as the pool's decider until cancelled. Ends when every open move has come to a whole state; the servers keep running.</summary>
@@ -127,7 +136,7 @@ public sealed partial class PoolSession
         {
             await PrepareAsync(mover, context, progress, cancellation);
             string? incarnation = null;
-            var recovery = Task.CompletedTask;
+            Task recovery = Task.CompletedTask, hostRecovery = Task.CompletedTask;
             while (true)
             {
                 decider.Check();
@@ -140,8 +149,12 @@ public sealed partial class PoolSession
                 // What a hand left when it was killed, and what waits for a host, is taken up beside the plan.
                 if (recovery.IsCompleted && _state.ReadOpenMoves().Any(m => m.Status is MoveStatus.Interrupted or MoveStatus.Failed))
                     open.Add(recovery = mover.RecoverAsync(context, progress, cancellation));
+                if (hostRecovery.IsCompleted && _state.ReadHostClaims().Any(_state.IsFree))
+                    open.Add(hostRecovery = mover.RecoverHostsAsync(context, _trial?.Hosts, cancellation));
                 if (moves.Count > 0)
                     open.Add(CarryOutPlanAsync(mover, plan, moves, context, progress, cancellation));
+                if (plan.Hosts.Count > 0)
+                    open.Add(CarryOutHostsAsync(mover, plan, context, cancellation));
                 await tick;
                 foreach (var ended in open.Where(t => t.IsCompleted).ToArray())
                 {
@@ -202,6 +215,18 @@ public sealed partial class PoolSession
         await _drivers.Balancer.EnsureAsync(cancellation);
         _ = await mover.RecoverAsync(context, progress, cancellation);
         _ = await mover.MendAsync(context, progress, cancellation);
+    }
+
+    /// <summary>Powers hosts down and wakes them as a plan wishes, where the Oracle may act by itself.</summary>
+    private async Task CarryOutHostsAsync(Mover mover, Plan plan, MoveContext context, CancellationToken cancellation)
+    {
+        if (Spec.Oracle.Mode is not OracleMode.Automatic)
+            return;
+        foreach (var record in await mover.CarryOutAsync(plan.Hosts, context with { PlanId = plan.Id }, _trial?.Hosts, cancellation))
+        {
+            if (record.Action.Kind is HostActionKind.Wake && record.Status is MoveStatus.Done && record.EndedAt - record.StartedAt is { } took)
+                _hostWakeTime = _hostWakeTime is { } known ? known + TimeSpan.FromTicks((took - known).Ticks / 8) : took;
+        }
     }
 
     /// <summary>Gives a balancer that went away and came back its servers again.</summary>

@@ -94,6 +94,7 @@ public sealed partial class PoolSession : IAsyncDisposable
             {
                 Spec = host,
                 Reachable = seen.IsReachable(host.Name),
+                PoweredDown = seen.IsPoweredDown(host.Name),
                 Suspended = suspended.ContainsKey(host.Name),
                 SuspendedBy = suspended.TryGetValue(host.Name, out var o) ? Signed(o.By, o.At, o.Until) : null,
                 Servers = running[host.Name].Count(),
@@ -207,5 +208,7 @@ public sealed partial class PoolSession : IAsyncDisposable
     /// <summary>A session whose pool is a simulated one that goes away with it: nothing of it need be found again.</summary>
     /// <param name="Seed">Seeds what is left to chance.</param>
     /// <param name="Rule">Changes what the planner is told before each plan, such as counts that another rule pins; null for nothing.</param>
-    internal sealed record Trial(int Seed, Func<PlannerInput, PlannerInput>? Rule);
+    /// <param name="Hosts">Told what becomes of hosts that are powered down and woken; null for nobody.</param>
+    internal sealed record Trial(int Seed, Func<PlannerInput, PlannerInput>? Rule, IProgress<HostActionRecord>? Hosts = null);
+
 }

@@ -150,6 +150,57 @@ public sealed record ServiceDecision
     public required string Reason { get; init; }
 }
 
+/// <summary>What is done with the power of a host.</summary>
+public enum HostActionKind
+{
+    /// <summary>Powers an idle host down.</summary>
+    PowerDown,
+
+    /// <summary>Powers a host up that was powered down.</summary>
+    Wake,
+}
+
+/// <summary>A host to be powered down or woken, and why: part of a plan, carried out beside its moves.</summary>
+public sealed record HostAction
+{
+    /// <summary>The action's id.</summary>
+    public required Guid Id { get; init; }
+
+    /// <summary>What it does.</summary>
+    public required HostActionKind Kind { get; init; }
+
+    /// <summary>The host.</summary>
+    public required string Host { get; init; }
+
+    /// <summary>Why, in words and numbers.</summary>
+    public required string Reason { get; init; }
+}
+
+/// <summary>What became of a host's action.</summary>
+public sealed record HostActionRecord
+{
+    /// <summary>The action.</summary>
+    public required HostAction Action { get; init; }
+
+    /// <summary>The plan it belongs to.</summary>
+    public Guid? PlanId { get; init; }
+
+    /// <summary>How far it has come.</summary>
+    public required MoveStatus Status { get; init; }
+
+    /// <summary>Who carries it out, as <c>name (process N on MACHINE)</c>.</summary>
+    public required string By { get; init; }
+
+    /// <summary>When it began.</summary>
+    public required DateTimeOffset StartedAt { get; init; }
+
+    /// <summary>When it ended; null while it is open.</summary>
+    public DateTimeOffset? EndedAt { get; init; }
+
+    /// <summary>What went wrong; null when nothing did.</summary>
+    public string? Error { get; init; }
+}
+
 /// <summary>An ordered list of moves, each with its reason, and what was refused. A value: carried out exactly as it is, by its id.</summary>
 public sealed record Plan
 {
@@ -167,6 +218,9 @@ public sealed record Plan
 
     /// <summary>The moves, in order.</summary>
     public required IReadOnlyList<Move> Moves { get; init; }
+
+    /// <summary>Hosts to be powered down or woken beside the moves; none of the moves waits for them.</summary>
+    public IReadOnlyList<HostAction> Hosts { get; init; } = [];
 
     /// <summary>What was considered and refused.</summary>
     public IReadOnlyList<RefusedMove> Refused { get; init; } = [];

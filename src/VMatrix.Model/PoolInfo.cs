@@ -87,6 +87,9 @@ public sealed record HostInfo
     /// <summary>True when it answers.</summary>
     public bool Reachable { get; init; }
 
+    /// <summary>True while it is powered down.</summary>
+    public bool PoweredDown { get; init; }
+
     /// <summary>True while it is suspended: nothing is placed on it.</summary>
     public bool Suspended { get; init; }
 

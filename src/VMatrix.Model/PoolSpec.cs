@@ -347,6 +347,15 @@ public sealed record OracleSpec
 
     /// <summary>True to power idle hosts down and wake them ahead of need.</summary>
     public bool PowerDown { get; init; }
+
+    /// <summary>A host is powered down once it was idle for this long: the break-even time, in which an idle host costs as much as powering it down and waking it.</summary>
+    public TimeSpan PowerDownAfter { get; init; } = TimeSpan.FromMinutes(10);
+
+    /// <summary>Idle matrix hosts that stay powered up for what no forecast sees, beside <see cref="ReserveHosts"/>.</summary>
+    public int IdleHosts { get; init; } = 1;
+
+    /// <summary>Time from waking a host until servers can be woken on it, until it was measured: hosts are woken so far ahead of the forecast.</summary>
+    public TimeSpan HostWakeTime { get; init; } = TimeSpan.FromMinutes(3);
 }
 
 /// <summary>What may go on at once, and for how long.</summary>

@@ -68,6 +68,9 @@ public sealed record SimulatedRule
     /// <summary>The share of the possible gain that it took: 0 is the best fixed split in hindsight, 1 the cheapest schedule that knows the future; NaN when that is not known.</summary>
     public required double Closed { get; init; }
 
+    /// <summary>Matrix hosts that were powered up on average.</summary>
+    public required double MeanHosts { get; init; }
+
     /// <summary>What became of each service, in the pool file's order.</summary>
     public required IReadOnlyList<SimulatedService> Services { get; init; }
 }

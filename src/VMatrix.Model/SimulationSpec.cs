@@ -15,6 +15,9 @@ public sealed record SimulationSpec
     /// <summary>Time from a wake to the first passed health check.</summary>
     public TimeSpan WakeTime { get; init; } = TimeSpan.FromMilliseconds(300);
 
+    /// <summary>Time from waking a host that was powered down until it answers.</summary>
+    public TimeSpan HostWakeTime { get; init; } = TimeSpan.FromMinutes(1);
+
     /// <summary>Bytes per second of copies between hosts and nest, and of saved memory.</summary>
     public long Bandwidth { get; init; } = 1L << 30;
 

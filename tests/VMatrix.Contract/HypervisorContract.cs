@@ -313,6 +313,30 @@ public abstract class HypervisorContract
     });
 
     [Fact]
+    public Task A_host_goes_down_only_when_nothing_runs_on_it_and_keeps_what_lies_there() => RunAsync(async stand =>
+    {
+        Assert.Equal(stand.Driver.Traits.HostPower, stand.Driver is IHostPower);
+        if (stand.Driver is not IHostPower power)
+            return;
+        await stand.BringToAsync(Standing.Running);
+        Assert.Equal("HostInUse", (await Assert.ThrowsAsync<VMatrixException>(() => power.PowerDownAsync(default, stand.Host, default))).Id);
+        await stand.Driver.SaveAsync(default, stand.Server, stand.Host, default);
+        for (int twice = 0; twice < 2; twice++)
+        {
+            await power.PowerDownAsync(default, stand.Host, default);
+            Assert.True((await stand.Driver.ReadHostAsync(stand.Host, default)).PoweredDown);
+        }
+
+        await Assert.ThrowsAsync<VMatrixException>(() => stand.Driver.StartAsync(default, stand.Server, stand.Service, stand.Host, default));
+        await power.WakeHostAsync(default, stand.Host, default);
+        await power.WakeHostAsync(default, stand.Host, default);
+        while ((await stand.Driver.ReadHostAsync(stand.Host, default)).PoweredDown)
+            await Task.Delay(TimeSpan.FromSeconds(1), stand.World.Clock);
+        await stand.ExpectAsync(Standing.SavedOnHost);
+        await stand.AnswersAsync(await stand.Driver.StartAsync(default, stand.Server, stand.Service, stand.Host, default));
+    });
+
+    [Fact]
     public Task A_machine_that_hangs_fails_its_health_check_and_can_be_stopped() => RunAsync(async stand =>
     {
         await stand.BringToAsync(Standing.Running);

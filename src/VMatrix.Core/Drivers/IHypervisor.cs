@@ -115,6 +115,16 @@ public interface IHypervisor : IAsyncDisposable
     Task<bool> ProveStoppedAsync(Guid server, HostSpec on, CancellationToken cancellation);
 }
 
+/// <summary>Powers hosts down and up: what a hypervisor driver also is where <see cref="HypervisorTraits.HostPower"/>. Both calls are safe to repeat.</summary>
+public interface IHostPower
+{
+    /// <summary>Powers a host down that runs nothing, and returns when it is down (<see cref="HostReport.PoweredDown"/>). Refuses while anything runs on it (<c>HostInUse</c>).</summary>
+    Task PowerDownAsync(DriverCall call, HostSpec host, CancellationToken cancellation);
+
+    /// <summary>Begins to power a host up; it need not answer yet. No error when it is up.</summary>
+    Task WakeHostAsync(DriverCall call, HostSpec host, CancellationToken cancellation);
+}
+
 /// <summary>What a hypervisor driver can do.</summary>
 public sealed record HypervisorTraits
 {
@@ -127,7 +137,7 @@ public sealed record HypervisorTraits
     /// <summary>True when hosts reach each other's disks, so that a server of a dead host can be carried to another and started there. False means that a dead host's servers wait for it, and new ones take their place.</summary>
     public bool SharedDisks { get; init; }
 
-    /// <summary>True when hosts can be powered down and woken.</summary>
+    /// <summary>True when hosts can be powered down and woken: the driver is an <see cref="IHostPower"/>.</summary>
     public bool HostPower { get; init; }
 }
 

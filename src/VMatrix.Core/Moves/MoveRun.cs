@@ -64,6 +64,8 @@ internal sealed class MoveRun
         var stays = _move.Kind is MoveKind.Relocate or MoveKind.Publish or MoveKind.Register or MoveKind.Unregister && _move.FromHost == _move.ToHost;
         if (_to is not null && !stays && overrides.FirstOrDefault(o => o.Host == _to.Name) is { } suspended)
             return $"{_to.Name} is suspended by {suspended.By} since {suspended.At.ToString("u", CultureInfo.InvariantCulture)}.";
+        if (_to is not null && _mover.State.ReadHostClaim(_to.Name) is { Action.Kind: HostActionKind.PowerDown } down)
+            return $"{_to.Name} is being powered down by {down.By}.";
 
         IReadOnlyList<Sighting> seen;
         try

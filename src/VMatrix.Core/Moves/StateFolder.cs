@@ -16,7 +16,7 @@ namespace VMatrix.Moves;
 /// The pool's state folder: its random id, the decider's lock and epoch, open moves and claims (one small flushed file each), overrides, plans.
 /// Who is alive is told by locks that the operating system ends with a process, never by what a file says.
 /// </summary>
-public sealed class StateFolder : IDisposable
+public sealed partial class StateFolder : IDisposable
 {
     private readonly string _identity;
     private readonly string _claimsLock;

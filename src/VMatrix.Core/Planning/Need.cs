@@ -50,7 +50,7 @@ internal static class Need
     }
 
     public static ServiceNeed Of(
-        ServiceSpec service, PoolSpec pool, IReadOnlyList<ServiceLoad>? samples, int has, TimeSpan? wakeTime, ServiceMemory memory, DateTimeOffset now)
+        ServiceSpec service, PoolSpec pool, IReadOnlyList<ServiceLoad>? samples, int has, TimeSpan? wakeTime, ServiceMemory memory, DateTimeOffset now, TimeSpan hostLead = default)
     {
         var oracle = pool.Oracle;
         var last = samples is { Count: > 0 } ? samples[samples.Count - 1] : null;
@@ -89,7 +89,7 @@ internal static class Need
 
         var grain = Grain(oracle);
         double unit = capacity * oracle.TargetUse;
-        var forecaster = Feed(memory, samples, spacing, unit, oracle, grain, wakeTime ?? grain);
+        var forecaster = Feed(memory, samples, spacing, unit, oracle, grain, (wakeTime ?? grain) + hostLead);
         // The shares used of each server: near, from the last seconds; far, from the minutes, as far as there were enough of them.
         double believe = forecaster is null ? 0 : forecaster.Seen / (forecaster.Seen + s_settings.Prior);
         double[] far = new double[(int)Math.Min(service.Most, 32 + 4 * Math.Max(has, demand.Mean / unit)) + 1];

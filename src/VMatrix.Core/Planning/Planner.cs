@@ -15,7 +15,9 @@ public static partial class Planner
     {
         using var draft = new Draft(input);
         Draft last = LookAhead(draft);
+        var hosts = input.Pool.Oracle.PowerDown ? draft.DecideHosts(last) : null;
         var output = draft.Finish(last);
+        output = hosts?.AddTo(output) ?? output;
         if (!ReferenceEquals(last, draft))
             last.Dispose();
         return output;
@@ -380,7 +382,7 @@ public static partial class Planner
             var spec = service.Spec;
             int live = service.Live.Count, broken = service.Broken.Count, has = live + broken;
             _input.Loads.TryGetValue(spec.Name, out var samples);
-            var need = _before is not null ? _before._byName[spec.Name].Need : Need.Of(spec, _input.Pool, samples, live, _input.WakeTime.TryGetValue(spec.Name, out var wake) ? wake : null, service.Memory, Now);
+            var need = _before is not null ? _before._byName[spec.Name].Need : Need.Of(spec, _input.Pool, samples, live, _input.WakeTime.TryGetValue(spec.Name, out var wake) ? wake : null, service.Memory, Now, Oracle.PowerDown && _input.HostPower ? HostLead : TimeSpan.Zero);
             var (fits, perHost) = _state.Room(_state.ServiceIndex[spec.Name]);
             // What lives is not taken away for want of a host that may take it: it stays, and the rules that cannot hold are told.
             int ceiling = Math.Min(spec.Most, Math.Max(live - service.Leaving, (int)Math.Min(int.MaxValue, (long)fits + service.Outside)));

@@ -37,6 +37,12 @@ public sealed record PlannerInput
     /// <summary>True when the driver can move a running server without stopping it.</summary>
     public bool LiveMigration { get; init; }
 
+    /// <summary>True when the driver can power hosts down and wake them.</summary>
+    public bool HostPower { get; init; }
+
+    /// <summary>What waking a host takes, as measured; null when it never was.</summary>
+    public TimeSpan? HostWakeTime { get; init; }
+
     /// <summary>Seed for the ids of moves and new servers, so that the same input makes the same plan to the byte.</summary>
     public int Seed { get; init; }
 }
@@ -58,6 +64,9 @@ public sealed record HostState
 
     /// <summary>True while powered down.</summary>
     public bool PoweredDown { get; init; }
+
+    /// <summary>True while it is on its way up: it counts as powered down until it answers.</summary>
+    public bool Waking { get; init; }
 
     /// <summary>Bytes of memory that foreign machines hold.</summary>
     public long ForeignMemoryBytes { get; init; }
@@ -111,6 +120,9 @@ public sealed record PlannerMemory
 
     /// <summary>Licences that are assigned to hosts, whether in use or not.</summary>
     public IReadOnlyList<LicenceSeat> Seats { get; init; } = [];
+
+    /// <summary>By host, since when it is idle; kept where idle hosts are powered down.</summary>
+    public IReadOnlyDictionary<string, DateTimeOffset> IdleSince { get; init; } = new Dictionary<string, DateTimeOffset>();
 }
 
 /// <summary>A licence that the planner assigned to a host.</summary>

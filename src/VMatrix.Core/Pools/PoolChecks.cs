@@ -474,6 +474,8 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
         if (pool.Oracle.StaleAfter < pool.Oracle.Interval && reading.IsSound(node, "staleAfter", "interval"))
             Add(node, "oracle", node["staleAfter"] is null ? "interval" : "staleAfter", $"oracle.staleAfter is shorter than oracle.interval, so that every sample would be stale; make staleAfter at least as long.");
         var matrix = pool.Hosts.Count(h => h.Role == HostRole.Matrix);
+        if (pool.Oracle.PowerDown && pool.Hypervisor == "qemu")
+            Add(node, "oracle", "powerDown", "oracle.powerDown is true, but the hypervisor 'qemu' cannot power hosts down: they are folders of this machine; remove the key.");
         if (_hostsAreSound && pool.Oracle.ReserveHosts >= matrix && matrix > 0)
             Add(node, "oracle", "reserveHosts", $"oracle.reserveHosts is {pool.Oracle.ReserveHosts}, but the pool has {matrix} matrix {(matrix == 1 ? "host" : "hosts")}, of which at least one must carry load; make it smaller.");
     }

@@ -139,6 +139,9 @@ internal static class PoolTable
         new("activationCost", nameof(OracleSpec.ActivationCost), new Number(0, 1_000_000), "Cost of one activation, in the same unit."),
         new("balanceGap", nameof(OracleSpec.BalanceGap), new Share(above: true), "Load balancing between hosts: the gap of memory use above which servers are moved.") { Otherwise = "off", Example = "10%" },
         new("powerDown", nameof(OracleSpec.PowerDown), new Flag(), "True to power idle hosts down and wake them ahead of need."),
+        new("powerDownAfter", nameof(OracleSpec.PowerDownAfter), new Duration("0s", "7d"), "A host is powered down once it was idle for this long: the time in which idling costs as much as a power-down and a wake."),
+        new("idleHosts", nameof(OracleSpec.IdleHosts), new Whole(0, 100_000), "Idle matrix hosts that stay powered up, beside those of reserveHosts."),
+        new("hostWakeTime", nameof(OracleSpec.HostWakeTime), new Duration("0s", "1d"), "Time that a host takes to wake, until it was measured: hosts are woken so far ahead of the forecast."),
     ]);
 
     public static PoolSection Limits { get; } = new("limits", typeof(LimitSpec), "What may go on at once, and for how long.",
@@ -164,6 +167,7 @@ internal static class PoolTable
         new("seed", nameof(SimulationSpec.Seed), new Whole(0, int.MaxValue), "Seed of everything that is left to chance."),
         new("bootTime", nameof(SimulationSpec.BootTime), new Duration("0s", "1d"), "Time from a cold start to the first passed health check.") { Also = ["boot"] },
         new("wakeTime", nameof(SimulationSpec.WakeTime), new Duration("0s", "1d"), "Time from a wake to the first passed health check.") { Also = ["wake"] },
+        new("hostWakeTime", nameof(SimulationSpec.HostWakeTime), new Duration("0s", "1d"), "Time from waking a host that was powered down until it answers."),
         new("bandwidth", nameof(SimulationSpec.Bandwidth), new Size(1 << 10, TiB), "What copies between hosts and nest, and of saved memory, move in a second."),
         new("disk", nameof(SimulationSpec.DiskBytes), new Size(0, 64 * TiB), "Size of each server's own disk, copied when it changes place."),
         new("capacity", nameof(SimulationSpec.Capacity), new Rate(), "Requests per second that a server carries whose service states no capacity."),

@@ -45,9 +45,10 @@ public static class PoolSimulation
         var played = new List<SimulatedRule>();
         foreach (string rule in rules)
         {
-            var services = new Play(pool, trace, rule, rule == SimulationOptions.Static ? split : null, compared, done => progress?.Report((rule, (played.Count + done) / rules.Length)), cancellation).Run();
+            var play = new Play(pool, trace, rule, rule == SimulationOptions.Static ? split : null, compared, done => progress?.Report((rule, (played.Count + done) / rules.Length)), cancellation);
+            var services = play.Run();
             double cost = compared.CostOf(services), closed = fixedCost - bound > 1e-9 ? (fixedCost - cost) / (fixedCost - bound) : double.NaN;
-            played.Add(new SimulatedRule { Rule = rule, Cost = cost, Closed = closed, Services = [.. services.Select(s => s with { Closed = closed })] });
+            played.Add(new SimulatedRule { Rule = rule, Cost = cost, Closed = closed, MeanHosts = play.MeanHosts, Services = [.. services.Select(s => s with { Closed = closed })] });
         }
 
         return new SimulationResult
@@ -134,6 +135,9 @@ public static class PoolSimulation
         private readonly List<DateTimeOffset> _recentAt = [];
         private readonly Sum[] _sums;
         private int[]? _pins;
+        private double _hostSeconds;
+
+        public double MeanHosts => Math.Round(_hostSeconds / (_trace.To - _trace.From).TotalSeconds, 3);
 
         public Play(PoolSpec pool, DemandTrace trace, string rule, int[]? split, ComparedRules compared, Action<double> progress, CancellationToken cancellation)
         {
@@ -192,6 +196,7 @@ public static class PoolSimulation
                 var now = Look();
                 int[] live = _world.CountLive();
                 double seconds = (_trace.Start(row + 1) - _trace.Start(row)).TotalSeconds;
+                _hostSeconds += seconds * _pool.Hosts.Count(h => h.Role is HostRole.Matrix && _world.GetHost(h.Name) is HostCondition.Up);
                 for (int s = 0; s < _sums.Length; s++)
                     _sums[s].Add(row, _trace.Start(row), seconds, before[s], now[s], live[s], _pool.Services[s].Capacity ?? _pool.Simulation.Capacity);
                 before = now;

@@ -9,13 +9,14 @@ using VMatrix.Drivers;
 namespace VMatrix.Simulation;
 
 /// <summary>Drives simulated machines. Every changing call is checked and begun in one change of the world, lets its time pass, and makes its effect in a second one.</summary>
-public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor
+public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor, IHostPower
 {
     private static readonly TimeSpan s_unreachableAfter = TimeSpan.FromMilliseconds(500);
+    private static readonly TimeSpan s_shutDown = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan s_smallChange = TimeSpan.FromMilliseconds(1);
 
     /// <inheritdoc/>
-    public HypervisorTraits Traits { get; } = new() { Name = "simulation", LiveMigration = true, SharedDisks = world.Settings.SharedDisks };
+    public HypervisorTraits Traits { get; } = new() { Name = "simulation", LiveMigration = true, SharedDisks = world.Settings.SharedDisks, HostPower = true };
 
     /// <inheritdoc/>
     public async Task<HostReport> ReadHostAsync(HostSpec host, CancellationToken cancellation)
@@ -349,7 +350,42 @@ public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor
     }
 
     /// <inheritdoc/>
+    public Task PowerDownAsync(DriverCall call, HostSpec host, CancellationToken cancellation) =>
+        ActAsync("PowerDown", call, null, [], state =>
+        {
+            RefuseInUse(state, host.Name);
+            if (world.EffectiveCondition(state, host.Name) is HostCondition.PoweredDown && !(state.Hosts[host.Name].UpAt > world.Clock.GetUtcNow()))
+                return Step.Done(true);
+            return new Step<bool>(s_shutDown, then =>
+            {
+                RefuseInUse(then, host.Name);
+                then.Put(new WorldHost(host.Name, HostCondition.PoweredDown, world.Clock.GetUtcNow(), ByPoolFile: false));
+                return true;
+            });
+        }, cancellation);
+
+    /// <inheritdoc/>
+    public Task WakeHostAsync(DriverCall call, HostSpec host, CancellationToken cancellation) =>
+        ActAsync("WakeHost", call, null, [], state => state.Condition(host.Name) is HostCondition.PoweredDown
+            ? new Step<bool>(s_smallChange, then =>
+            {
+                var now = world.Clock.GetUtcNow();
+                if (then.Condition(host.Name) is HostCondition.PoweredDown)
+                    then.Put(new WorldHost(host.Name, HostCondition.Up, now, ByPoolFile: false) { UpAt = now + world.Settings.HostWakeTime });
+                return true;
+            })
+            : Step.Done(true), cancellation);
+
+    /// <inheritdoc/>
     public ValueTask DisposeAsync() => default;
+
+    private void RefuseInUse(WorldState state, string host)
+    {
+        if (state.At(host).FirstOrDefault(machine => machine.Power is PowerState.Running or PowerState.Paused) is { } machine)
+            throw new VMatrixException("HostInUse", VMatrixErrorKind.InvalidState, $"{host} cannot be powered down: {machine.Name} runs on it.");
+        if (world.EffectiveCondition(state, host) is HostCondition.Dead or HostCondition.CutOff or HostCondition.HalfDead)
+            throw Unreachable(host);
+    }
 
     /// <summary>The version of an image: the same settings give the same version.</summary>
     internal static string ImageVersion(ImageSpec image)

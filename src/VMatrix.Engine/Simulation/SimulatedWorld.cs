@@ -280,7 +280,7 @@ public sealed class SimulatedWorld
     /// <summary>The condition that counts: the pool file's word before what was set since.</summary>
     internal HostCondition EffectiveCondition(WorldState state, string host) =>
         ByPoolFile(host) is var said and not HostCondition.Up ? said
-        : state.Hosts.TryGetValue(host, out var known) && !known.ByPoolFile ? known.Condition
+        : state.Hosts.TryGetValue(host, out var known) && !known.ByPoolFile ? (known.UpAt > Clock.GetUtcNow() ? HostCondition.PoweredDown : known.Condition)
         : HostCondition.Up;
 
     /// <summary>Null when the machine answers its health check at a moment, else why not.</summary>

@@ -91,7 +91,7 @@ internal sealed class SimulationPage
             }
         }
 
-        Line("</tbody></table></div>");
+        Line($"</tbody></table></div><p>Matrix hosts powered up on average: {Text(string.Join(", ", _result.Rules.Select(rule => $"{Number(rule.MeanHosts)} ({rule.Rule})")))}.</p>");
     }
 
     private void Legend()

@@ -41,7 +41,11 @@ internal sealed record WorldMachine
     public string? Problem { get; init; }
 }
 
-internal sealed record WorldHost(string Name, HostCondition Condition, DateTimeOffset Since, bool ByPoolFile);
+internal sealed record WorldHost(string Name, HostCondition Condition, DateTimeOffset Since, bool ByPoolFile)
+{
+    /// <summary>When it answers again after it was woken.</summary>
+    public DateTimeOffset UpAt { get; init; }
+}
 
 /// <summary>What the simulated balancer counted of a service up to a moment. Sums per member are kept once for all members, so that a change touches one record.</summary>
 internal sealed record WorldService

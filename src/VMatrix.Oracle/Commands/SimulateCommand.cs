@@ -87,6 +87,7 @@ internal static class SimulateCommand
         }
 
         AnsiConsole.Console.Write(table);
+        AnsiConsole.Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"Matrix hosts powered up on average: {string.Join(", ", result.Rules.Select(rule => string.Create(CultureInfo.InvariantCulture, $"{rule.MeanHosts:0.0} ({rule.Rule})")))}."));
         AnsiConsole.Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{minutes:N0} minutes simulated in {watch.Elapsed.TotalSeconds:0.0} s: {minutes / watch.Elapsed.TotalSeconds:N0} a second, one switch each {result.Interval.TotalSeconds:0.#} s."));
         return ExitCode.Done;
     }

@@ -212,6 +212,7 @@ public sealed class PoolFileTests : IDisposable
         { "services:", "balancer: { kind: script }\nservices:", 12, 11, "balancer.script", "script is missing" },
         { "services:", "balancer: { kind: script, script: none.ps1 }\nservices:", 12, 35, "balancer.script", "does not exist" },
         { "services:", "balancer: { script: none.ps1 }\nservices:", 12, 21, "balancer.script", "no meaning for haproxy" },
+        { "services:", "oracle: { powerDown: true }\nservices:", 12, 22, "oracle.powerDown", "the hypervisor 'qemu' cannot power hosts down" },
         { "services:", "oracle: { reserveHosts: 2 }\nservices:", 12, 25, "oracle.reserveHosts", "the pool has 2 matrix hosts" },
         { "services:", "oracle: { interval: 1m }\nservices:", 12, 21, "oracle.interval", "every sample would be stale" },
         { "services:", "oracle: { targetUse: 170% }\nservices:", 12, 22, "oracle.targetUse", "a share" },

@@ -54,7 +54,7 @@ public sealed class SimulationPageTests : IDisposable
         return new SimulationResult
         {
             Pool = "trial", Trace = "trace.csv", From = from, To = from.AddMinutes(rows), Interval = TimeSpan.FromSeconds(5), Seed = 1, StaticCost = 1, BoundCost = double.NaN,
-            Rules = [.. new[] { "switching", "threshold" }.Select(rule => new SimulatedRule { Rule = rule, Cost = 1, Closed = double.NaN, Services = [Service(rule, "<A> & B", 7), Service(rule, "SPORTS", 5)] })],
+            Rules = [.. new[] { "switching", "threshold" }.Select(rule => new SimulatedRule { Rule = rule, Cost = 1, Closed = double.NaN, MeanHosts = 3, Services = [Service(rule, "<A> & B", 7), Service(rule, "SPORTS", 5)] })],
         };
     }
 }
