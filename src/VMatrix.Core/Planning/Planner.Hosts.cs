@@ -21,13 +21,12 @@ public static partial class Planner
     {
         public PlannerOutput AddTo(PlannerOutput output)
         {
-            const string Nothing = "Nothing to do";
             var plan = output.Plan;
             string summary = plan.Summary;
             if (Actions.Count > 0)
             {
-                string done = string.Join(", ", Actions.Take(6).Select(a => (a.Kind is HostActionKind.Wake ? "wake host " : "power down host ") + a.Host)) + (Actions.Count > 6 ? $" and {Actions.Count - 6} more" : "");
-                summary = char.ToUpperInvariant(done[0]) + done.Substring(1) + ". " + (summary.StartsWith(Nothing, StringComparison.Ordinal) ? "No moves" + summary.Substring(Nothing.Length) : summary);
+                string hosts = string.Join(", ", Actions.Take(6).Select(a => (a.Kind is HostActionKind.Wake ? "wake " : "power down ") + a.Host));
+                summary = $"Hosts: {hosts}{(Actions.Count > 6 ? $" and {Actions.Count - 6} more" : "")}. Servers: {summary}";
             }
 
             return new PlannerOutput(plan with { Hosts = Actions, Refused = [.. plan.Refused, .. Refused], Summary = summary }, output.Memory with { IdleSince = IdleSince });
@@ -40,7 +39,7 @@ public static partial class Planner
 
         /// <summary>Decides about the power of hosts.</summary>
         /// <param name="last">The pool as it will be when this plan was carried out.</param>
-        public HostDecision DecideHosts(Draft last)
+        private HostDecision DecideHosts(Draft last)
         {
             if (!_input.HostPower)
             {

@@ -15,9 +15,7 @@ public static partial class Planner
     {
         using var draft = new Draft(input);
         Draft last = LookAhead(draft);
-        var hosts = input.Pool.Oracle.PowerDown ? draft.DecideHosts(last) : null;
         var output = draft.Finish(last);
-        output = hosts?.AddTo(output) ?? output;
         if (!ReferenceEquals(last, draft))
             last.Dispose();
         return output;
@@ -159,6 +157,7 @@ public static partial class Planner
         /// <param name="last">The look ahead that found nothing more, or this.</param>
         public PlannerOutput Finish(Draft last)
         {
+            var hosts = Oracle.PowerDown ? DecideHosts(last) : null;
             for (int s = 0; s < _services.Count; s++)
                 _services[s].Claim.Granted = last._services[s].Claim.Granted;
             var seats = last._state.Seats();
@@ -176,7 +175,8 @@ public static partial class Planner
                 Decisions = _services.Select(Decide).ToArray(),
                 Summary = Summarise(),
             };
-            return new PlannerOutput(plan, Written(seats));
+            var output = new PlannerOutput(plan, Written(seats));
+            return hosts?.AddTo(output) ?? output;
         }
 
         private PlannerMemory Written(IReadOnlyList<LicenceSeat> seats)

@@ -99,7 +99,7 @@ public sealed class HostPowerTests
         var wake = Assert.Single(pool.Actions).Action;
         Assert.Equal((HostActionKind.Wake, "host3"), (wake.Kind, wake.Host));
         Assert.Contains("FINANCE needs 2 servers in 120 s and has room for 1", wake.Reason, StringComparison.Ordinal);
-        Assert.StartsWith("Wake host host3. ", plan!.Summary, StringComparison.Ordinal);
+        Assert.StartsWith("Hosts: wake host3. Servers: ", plan!.Summary, StringComparison.Ordinal);
         // It is asked once, and used when it is there.
         for (int i = 0; i < 13; i++)
             pool.Step(("FINANCE", 14), ("SPORTS", 5));
