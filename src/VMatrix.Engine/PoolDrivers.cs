@@ -35,7 +35,8 @@ internal sealed record PoolDrivers(IHypervisor Hypervisor, IBalancer Balancer, I
             "qemu" => new Qemu.QemuHypervisor(pool, health, clock),
 #endif
             "hyperv" => new HyperV.HyperVHypervisor(pool, (shells ?? ChildShells.Here).Open(pool.HyperV.CallsAtOnce), clock),
-            _ => throw NotSupported("hypervisor", pool.Hypervisor, "hyperv, qemu, simulation"),
+            "scvmm" => new Scvmm.ScvmmHypervisor(pool, (shells ?? ChildShells.Here).Open(pool.Scvmm.CallsAtOnce), clock),
+            _ => throw NotSupported("hypervisor", pool.Hypervisor, "hyperv, qemu, scvmm, simulation"),
         };
         IBalancer balancer = pool.Balancer.Kind switch
         {

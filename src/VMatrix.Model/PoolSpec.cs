@@ -77,6 +77,9 @@ public sealed record PoolSpec
 
     /// <summary>How Hyper-V hosts are reached and how their machines are kept; used by the <c>hyperv</c> driver only.</summary>
     public HyperVSpec HyperV { get; init; } = new();
+
+    /// <summary>How SCVMM is reached and where it keeps machines; used by the <c>scvmm</c> driver only.</summary>
+    public ScvmmSpec Scvmm { get; init; } = new();
 }
 
 /// <summary>A real machine that runs virtual machines.</summary>

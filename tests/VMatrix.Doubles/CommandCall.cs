@@ -22,6 +22,7 @@ public sealed partial class CommandCall(DoubleWorld world, BoundCommand bound, C
         AddHyperV(s_commands);
         AddClusters(s_commands);
         AddCim(s_commands);
+        AddScvmm(s_commands);
     }
 
     /// <summary>The commands that the double carries out, with their modules.</summary>

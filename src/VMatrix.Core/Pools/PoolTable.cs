@@ -194,6 +194,17 @@ internal static class PoolTable
         new("machineGeneration", nameof(HyperVSpec.MachineGeneration), new Whole(1, 2), "The Hyper-V generation of new machines."),
     ]);
 
+    public static PoolSection Scvmm { get; } = new("scvmm", typeof(ScvmmSpec), "How SCVMM is reached and where it keeps machines.",
+    [
+        new("server", nameof(ScvmmSpec.Server), Text.Line, "The VMM management server.") { Otherwise = "none; scvmm asks for it", Example = "vmm1.example.com" },
+        new("credential", nameof(ScvmmSpec.Credential), Text.Line, "The name of the secret that the server is reached with, never the secret itself; as in hyperv.") { Otherwise = "the account that VMatrix runs as", Example = "vmm-operator" },
+        new("library", nameof(ScvmmSpec.Library), Text.Line, "The library server that is the nest.") { Otherwise = "none; scvmm asks for it", Example = "library1.example.com" },
+        new("share", nameof(ScvmmSpec.Share), Text.Line, "The folder on a library share that dormant servers and images are stored in.") { Otherwise = "none; scvmm asks for it", Example = "\\\\library1\\MSSCVMMLibrary\\VMatrix" },
+        new("path", nameof(ScvmmSpec.Path), Text.Line, "The folder on hosts that machines are placed in.") { Otherwise = "each host's own default", Example = "D:\\VMs" },
+        new("callsAtOnce", nameof(ScvmmSpec.CallsAtOnce), new Whole(1, 64), "Most commands that run at once."),
+        new("machineGeneration", nameof(ScvmmSpec.MachineGeneration), new Whole(1, 2), "The Hyper-V generation of new machines."),
+    ]);
+
     public static PoolSection Pool { get; } = new("pool", typeof(PoolSpec), "Hosts, services, a nest and a balancer that belong together. Paths are relative to the file's own folder.",
     [
         new("pool", nameof(PoolSpec.Name), Text.Name, "The pool's name.") { Required = true, Also = ["name"], Example = "demo" },
@@ -208,5 +219,6 @@ internal static class PoolTable
         new("limits", nameof(PoolSpec.Limits), Limits, "What may go on at once, and for how long."),
         new("simulation", nameof(PoolSpec.Simulation), Simulation, "How simulated hosts, servers and loads behave; used by the simulation drivers only."),
         new("hyperv", nameof(PoolSpec.HyperV), HyperV, "How Hyper-V hosts are reached and how their machines are kept; used by the hyperv driver only."),
+        new("scvmm", nameof(PoolSpec.Scvmm), Scvmm, "How SCVMM is reached and where it keeps machines; used by the scvmm driver only."),
     ]);
 }

@@ -24,15 +24,15 @@ public sealed partial class DoubleWorld
             {
                 ended = job with { Done = true, Error = error.Message, ErrorId = error.Id, More = new Dictionary<string, string>(job.More) { ["code"] = error.Code.ToString(CultureInfo.InvariantCulture) } };
                 foreach (var machine in state.Machines.Values.Where(machine => machine.Job == job.Id).ToArray())
-                    state.Put(machine with { Job = null, State = machine.State == VMState.Saving ? VMState.Running : machine.State == VMState.Starting ? VMState.Off : machine.State });
+                    state.Put(machine with { Job = null, State = machine.State == VMState.Saving ? VMState.Running : machine.State == VMState.Starting ? job.More.ContainsKey("saved") ? VMState.Saved : VMState.Off : machine.State });
             }
 
             state.Put(ended);
         }
 
-        if (state.Jobs.Values.Count > 500)
+        if (state.Jobs.Values.Count > 64)
         {
-            foreach (var old in state.Jobs.Values.Where(job => job.Done && job.Due < Now - TimeSpan.FromMinutes(10)).ToArray())
+            foreach (var old in state.Jobs.Values.Where(job => job.Done && job.Due < Now - TimeSpan.FromMinutes(1)).ToArray())
                 state.Jobs.Remove(old.Id.ToString());
         }
     }
@@ -55,6 +55,10 @@ public sealed partial class DoubleWorld
                 break;
             case "stop":
                 state.Put(PoweredOff(machine!));
+                break;
+            case "move" when job.More.ContainsKey("vmm") && state.Set.LyingMoves > 0:
+                state.Settings.Put("world", state.Set with { LyingMoves = state.Set.LyingMoves - 1 });
+                state.Put(machine! with { Job = null });
                 break;
             case "move":
                 Moved(state, job, host!, machine!);
@@ -79,7 +83,8 @@ public sealed partial class DoubleWorld
                 break;
         }
 
-        ManagedEffect(state, job);
+        if (job.Kind == "vmm-new")
+            Stored(state, job, host!, machine!);
     }
 
     private void Moved(WorldState state, JobState job, HostState host, MachineState machine)
@@ -248,5 +253,27 @@ public sealed partial class DoubleWorld
         });
     }
 
-    partial void ManagedEffect(WorldState state, JobState job);
+    // A machine that SCVMM makes is there from the beginning and has its disks at the end.
+    private void Stored(WorldState state, JobState job, HostState library, MachineState machine)
+    {
+        var disks = new List<DiskState>();
+        if (job.More.TryGetValue("disk", out var disk))
+        {
+            disks.Add(Copy(library, disk));
+        }
+        else
+        {
+            var source = state.Machine(job.More["sourceHost"], Guid.Parse(job.More["source"])) ?? throw new DoubleError("801", "ObjectNotFound", 0, "VMM cannot find VM object.");
+            disks.AddRange(source.Disks.Select(each => Copy(state.Host(source.Host)!, each.Path)));
+        }
+
+        state.Put(machine with { Disks = disks, Job = null });
+
+        DiskState Copy(HostState from, string path)
+        {
+            var to = DiskFiles.Join(machine.Path, DiskFiles.NameOf(path));
+            Files.Write(library, to, Files.Read(from, path) with { Id = Guid.NewGuid() });
+            return new DiskState(to);
+        }
+    }
 }

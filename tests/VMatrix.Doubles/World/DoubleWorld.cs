@@ -40,7 +40,8 @@ public sealed partial class DoubleWorld
     private DateTimeOffset Now => Clock.GetUtcNow();
 
     /// <summary>Looks at the world as it is now.</summary>
-    public T Read<T>(Func<WorldState, T> read) => Change(read);
+    public T Read<T>(Func<WorldState, T> read) =>
+        WorldFile.Open(Folder).TryRead(state => state.Jobs.Values.Any(job => !job.Done && job.Due <= Now), read, out var result) ? result! : Change(read);
 
     public void Change(Action<WorldState> change) => Change(state =>
     {
@@ -100,6 +101,16 @@ public sealed partial class DoubleWorld
             state.Remove(machine);
             state.Put(change(machine));
         }
+    });
+
+    /// <summary>Puts a virtual hard disk into a library of SCVMM.</summary>
+    public void AddLibraryDisk(string library, string name, long size = 4L << 30) => Change(state =>
+    {
+        var host = state.Host(library)!;
+        var path = DiskFiles.Join(host.MachinePath, "VHDs", name);
+        Files.Write(host, path, new DiskFile { Id = Guid.NewGuid(), Size = size });
+        var disk = new ManagedState { Id = Guid.NewGuid(), Kind = "vhd", Name = name, More = new Dictionary<string, string> { ["library"] = library, ["path"] = path, ["modified"] = Now.UtcDateTime.ToString("O", System.Globalization.CultureInfo.InvariantCulture) } };
+        state.Managed.Put(disk.Id.ToString(), disk);
     });
 
     /// <summary>Deletes a machine behind everybody's back, disks and all.</summary>

@@ -20,6 +20,7 @@ internal sealed class WorldFile
     private WorldState _state = new();
     private string? _head;
     private long _read;
+    private (long, DateTime) _stamp;
     private long _compactAt = 4 << 20;
 
     private WorldFile(string folder)
@@ -35,6 +36,20 @@ internal sealed class WorldFile
 
     /// <summary>Drops what was read of a folder.</summary>
     public static void Forget(string folder) => s_open.TryRemove(Path.GetFullPath(folder), out _);
+
+    /// <summary>Looks at the world without holding it, unless <paramref name="needsChange"/> says that something has to happen first; then it returns false.</summary>
+    public bool TryRead<T>(Func<WorldState, bool> needsChange, Func<WorldState, T> read, out T? result)
+    {
+        lock (_gate)
+        {
+            Refresh();
+            result = default;
+            if (needsChange(_state))
+                return false;
+            result = read(_state);
+            return true;
+        }
+    }
 
     public T Change<T>(Func<WorldState, T> change)
     {
@@ -73,14 +88,19 @@ internal sealed class WorldFile
         }
     }
 
-    // Under the lock: nobody writes meanwhile.
+    // Whole lines only: another process may be writing the next one.
     private void Refresh()
     {
-        if (!File.Exists(LogPath))
+        var file = new FileInfo(LogPath);
+        if (!file.Exists)
         {
             Reset(null);
             return;
         }
+
+        var stamp = (file.Length, file.LastWriteTimeUtc);
+        if (stamp == _stamp)
+            return;
 
         using var stream = new FileStream(LogPath, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
         var head = new byte[33];
@@ -91,6 +111,7 @@ internal sealed class WorldFile
             _read = head.Length;
         }
 
+        _stamp = stamp;
         if (stream.Length == _read)
             return;
         stream.Position = _read;
@@ -111,6 +132,7 @@ internal sealed class WorldFile
         _state = new WorldState();
         _head = head;
         _read = 0;
+        _stamp = default;
     }
 
     private void Append(byte[] line)
@@ -126,6 +148,8 @@ internal sealed class WorldFile
         stream.Position = _read;
         stream.Write([.. line, (byte)'\n']);
         _read = stream.Length;
+        stream.Dispose();
+        Stamp();
     }
 
     private void Compact()
@@ -146,5 +170,12 @@ internal sealed class WorldFile
         File.Move(LogPath + ".new", LogPath, overwrite: true);
         _head = head;
         _compactAt = (_read * 4) + (4 << 20);
+        Stamp();
+    }
+
+    private void Stamp()
+    {
+        var file = new FileInfo(LogPath);
+        _stamp = (file.Length, file.LastWriteTimeUtc);
     }
 }

@@ -31,6 +31,12 @@ public sealed record WorldSettings
     /// <summary>True when guests have addresses of the loopback network, so that real listeners can answer for them.</summary>
     public bool Loopback { get; init; }
 
+    /// <summary>The management server of SCVMM.</summary>
+    public string ManagementServer { get; init; } = "vmm1";
+
+    /// <summary>How many moves SCVMM will still report as done without having made them.</summary>
+    public int LyingMoves { get; init; }
+
     /// <summary>The port at which guests answer.</summary>
     public int Port { get; init; } = 80;
 
@@ -94,6 +100,9 @@ public sealed record HostState
     public string? Cluster { get; init; }
 
     public bool Paused { get; init; }
+
+    /// <summary>True for a library server of SCVMM: machines are stored there and none runs.</summary>
+    public bool IsLibrary { get; init; }
 
     /// <summary>How far its clock is ahead.</summary>
     public TimeSpan ClockAhead { get; init; }
@@ -210,8 +219,14 @@ public sealed record MachineState
     /// <summary>The job that works on it; null for none.</summary>
     public Guid? Job { get; init; }
 
-    /// <summary>The template, service and the like of SCVMM.</summary>
-    public string? Library { get; init; }
+    /// <summary>What SCVMM keeps for it beside the host's notes.</summary>
+    public string Description { get; init; } = "";
+
+    /// <summary>SCVMM's balancing leaves it alone.</summary>
+    public bool BlockOptimization { get; init; }
+
+    /// <summary>The job of SCVMM that worked on it last.</summary>
+    public Guid? LastJob { get; init; }
 
     [JsonIgnore]
     public bool Runs => State is VMState.Running or VMState.Paused or VMState.Saving or VMState.Stopping or VMState.Starting;
@@ -266,7 +281,7 @@ public sealed record ClusterState
     public int AutoBalancerLevel { get; init; } = 1;
 }
 
-/// <summary>A thing of SCVMM that no host has: a template, a library server, a host group and the like.</summary>
+/// <summary>A thing that is no host's: a virtual hard disk of SCVMM's library, a node of a load-balancing cluster.</summary>
 public sealed record ManagedState
 {
     public required Guid Id { get; init; }
@@ -283,7 +298,7 @@ public sealed class WorldState
 {
     internal static readonly JsonSerializerOptions Json = new()
     {
-        DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingDefault,
+        DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull,
         Converters = { new JsonStringEnumConverter() },
     };
 

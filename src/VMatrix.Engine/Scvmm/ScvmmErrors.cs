@@ -1,0 +1,36 @@
+using System.Collections.Generic;
+using System.Globalization;
+using System.Linq;
+using VMatrix.Shells;
+
+namespace VMatrix.Scvmm;
+
+/// <summary>Turns what SCVMM reports into errors with a mend. It numbers its errors, and the number is the same in every language.</summary>
+internal static class ScvmmErrors
+{
+    private static readonly Dictionary<string, (string Id, VMatrixErrorKind Kind, bool Transient, string Mend)> s_known = new()
+    {
+        ["801"] = ("MachineNotFound", VMatrixErrorKind.NotFound, false, "It may have been deleted or moved away behind VMatrix's back: refresh it in VMM (Read-SCVirtualMachine) and look again."),
+        ["1602"] = ("ServerUnreachable", VMatrixErrorKind.Unreachable, true, "Check that the VMM service runs there and that its port is open."),
+        ["1604"] = ("ServerAccessDenied", VMatrixErrorKind.Denied, false, "Give the account a user role in VMM that has these hosts and the library in its scope."),
+        ["1605"] = ("ServerAccessDenied", VMatrixErrorKind.Denied, false, "Give the account a user role in VMM that has these hosts and the library in its scope."),
+        ["2916"] = ("HostUnreachable", VMatrixErrorKind.Unreachable, true, "Check the host, its network and the VMM agent on it."),
+        ["2606"] = ("WrongState", VMatrixErrorKind.Busy, true, "Another job works on it; wait for that one."),
+        ["809"] = ("WrongState", VMatrixErrorKind.InvalidState, false, "It is not in the state that the operation needs."),
+        ["12711"] = ("HyperVFailed", VMatrixErrorKind.Failed, false, "The host refused; its event log Hyper-V-VMMS tells why."),
+        ["10421"] = ("HostNotSuitable", VMatrixErrorKind.NoRoom, false, "Compare-VMatrixServer tells what VMM has against this host."),
+    };
+
+    /// <summary>An error of a command.</summary>
+    public static VMatrixException From(ShellException e, string what) => From(e.ErrorId.Split(',').First(), e.Message, what, e);
+
+    /// <summary>An error of a job that has failed.</summary>
+    public static VMatrixException From(string code, string? problem, string what, ShellException? inner = null)
+    {
+        var told = string.Format(CultureInfo.InvariantCulture, "{0} failed: {1} ({2}).", what, (problem ?? "VMM does not say why").TrimEnd('.', ' '), code);
+        return inner?.Category == "ObjectNotFound" && inner.ExceptionType.EndsWith("CommandNotFoundException", System.StringComparison.Ordinal)
+            ? new("ModuleMissing", VMatrixErrorKind.NotSupported, $"{told} Windows PowerShell here lacks the module VirtualMachineManager: install the VMM console.", inner)
+            : s_known.TryGetValue(code, out var known) ? new(known.Id, known.Kind, $"{told} {known.Mend}", inner) { IsTransient = known.Transient }
+            : new("ScvmmFailed", VMatrixErrorKind.Failed, told, inner);
+    }
+}

@@ -1,0 +1,313 @@
+using System;
+using System.Collections.Generic;
+using System.Globalization;
+using System.Linq;
+using System.Threading;
+using System.Threading.Tasks;
+using VMatrix.Drivers;
+using VMatrix.HyperV;
+using VMatrix.Moves;
+using VMatrix.Shells;
+
+namespace VMatrix.Scvmm;
+
+/// <summary>A machine as VMM lists it.</summary>
+internal sealed record ScvmmMachine
+{
+    public required Guid Id { get; init; }
+
+    public required string Name { get; init; }
+
+    /// <summary>Its state by VMM's own word, such as <c>PowerOff</c> or <c>UnderMigration</c>.</summary>
+    public required string Status { get; init; }
+
+    /// <summary>The host it is on; null in the library.</summary>
+    public string? Host { get; init; }
+
+    public string Description { get; init; } = "";
+
+    /// <summary>Our line in its description, which VMM keeps for it wherever it is.</summary>
+    public HyperVMark? Ours { get; init; }
+
+    public ServerMark? Stale { get; init; }
+
+    public string? Foreign { get; init; }
+
+    public ScvmmImage? Image { get; init; }
+
+    public long MemoryBytes { get; init; }
+
+    public int Cores { get; init; } = 1;
+
+    public string? Address { get; init; }
+
+    public bool IsStored => Host is null;
+
+    /// <summary>What it does. A state in between, or one that is not known, counts as running: nothing is proven by it. A stored machine does not say whether its memory was kept: our line does.</summary>
+    public PowerState Power => Status switch
+    {
+        "PowerOff" or "Missing" or "IncompleteVMConfig" or "CreationFailed" => PowerState.Off,
+        "Saved" => PowerState.Saved,
+        "Stored" => Ours?.Saved is null ? PowerState.Off : PowerState.Saved,
+        "Paused" => PowerState.Paused,
+        _ => PowerState.Running,
+    };
+
+    /// <summary>True while a job works on it.</summary>
+    public bool IsChanging => Status is "Starting" or "Saving" or "PoweringOff" or "Restoring" or "Pausing" or "DiscardSavedState" or "Deleting" || Status.StartsWith("Under", StringComparison.Ordinal);
+
+    public HyperVPlace Place => !IsStored ? HyperVPlace.Host : Ours?.Place == HyperVPlace.Disposed ? HyperVPlace.Disposed : HyperVPlace.Nest;
+
+    public string Who => Ours is null ? $"{Name} ({Id})" : $"{Ours.Mark.Name} ({Ours.Mark.ServerId})";
+
+    public string Where => Place switch
+    {
+        HyperVPlace.Nest => "in the library",
+        HyperVPlace.Disposed => "disposed, in the library",
+        _ => $"{Status} on {Host}",
+    };
+}
+
+/// <summary>An image version: a stored machine that new servers are cloned from.</summary>
+internal sealed record ScvmmImage
+{
+    public required string Service { get; init; }
+
+    public required string Version { get; init; }
+
+    /// <summary>The owner's disk as it was when the version was selected; another one now takes its place.</summary>
+    public string? Owner { get; init; }
+
+    /// <summary>When it became what new servers are made from; the latest of a service counts.</summary>
+    public DateTimeOffset? SelectedAt { get; init; }
+
+    public PublishedImage? Published { get; init; }
+}
+
+/// <summary>One VMM server's commands. Machines are named by their ids; states are compared by VMM's own words, never by texts for people.</summary>
+internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider clock)
+{
+    private const string ImageLine = "VMatrix-image:";
+    private static readonly TimeSpan s_pause = TimeSpan.FromMilliseconds(200);
+    private static readonly TimeSpan s_long = TimeSpan.FromDays(1);
+    private static readonly string[] s_listed = ["ID", "Name", "Status", "Description", "VMHost.Name", "Memory", "CPUCount", "VirtualNetworkAdapters.IPv4Addresses"];
+
+    private ScvmmSpec Spec => pool.Scvmm;
+
+    public string Library => Spec.Library ?? throw Unset("library", "the library server that is the nest");
+
+    public string Share => Spec.Share ?? throw Unset("share", "the folder on a library share that dormant servers are stored in");
+
+    /// <summary>Every machine that VMM knows, in one pass.</summary>
+    public async Task<IReadOnlyList<ScvmmMachine>> ListAsync(CancellationToken cancellation) =>
+        [.. (await RunAsync("Listing machines", s_listed, cancellation, Of("Get-SCVirtualMachine", ("VMMServer", Connection()), ("All", true)))).Select(ToMachine)];
+
+    public async Task<ScvmmMachine?> FindAsync(Guid id, CancellationToken cancellation)
+    {
+        try
+        {
+            return (await RunRawAsync(s_listed, cancellation, Get(id))).Select(ToMachine).FirstOrDefault();
+        }
+        catch (ShellException e) when (e.ErrorId.Split(',')[0] == "801")
+        {
+            return null;
+        }
+        catch (ShellException e)
+        {
+            throw ScvmmErrors.From(e, "Asking for a machine");
+        }
+    }
+
+    /// <summary>The machine as soon as no job works on it, such as one that outlived the call that began it.</summary>
+    public async Task<ScvmmMachine?> SettledAsync(Guid id, CancellationToken cancellation)
+    {
+        while (true)
+        {
+            var machine = await FindAsync(id, cancellation);
+            if (machine is not { IsChanging: true })
+                return machine;
+            await clock.WaitAsync(s_pause, cancellation);
+        }
+    }
+
+    /// <summary>Makes sure that a host answers VMM. What VMM remembers of one that does not proves nothing.</summary>
+    public async Task CheckHostAsync(HostSpec host, CancellationToken cancellation)
+    {
+        var row = (await RunAsync($"Asking for the host {host.Name}", ["Name", "CommunicationState"], cancellation, Of("Get-SCVMHost", ("VMMServer", Connection()), ("ComputerName", Address(host))))).FirstOrDefault()
+            ?? throw new VMatrixException("HostNotManaged", VMatrixErrorKind.NotFound, $"VMM does not manage a host {Address(host)}, or this account's user role does not have it in its scope: add it to the role or to VMM (Add-SCVMHost).");
+        if (Text(row, "CommunicationState") != "Responding")
+            throw new VMatrixException("HostUnreachable", VMatrixErrorKind.Unreachable, $"{host.Name} does not answer VMM ({Text(row, "CommunicationState")}): check the machine, its network and the VMM agent on it.") { IsTransient = true };
+    }
+
+    /// <summary>Runs a command on a machine as a job, and follows the job to its end.</summary>
+    public async Task DoAsync(ScvmmMachine machine, string what, CancellationToken cancellation, string command, params (string, object?)[] parameters)
+    {
+        what = $"{what} {machine.Who}";
+        await FollowAsync(what, await RunAsync(what, ["ID", "MostRecentTaskID"], cancellation, Get(machine.Id), Of(command, [.. parameters, ("RunAsynchronously", true)])), cancellation);
+    }
+
+    /// <summary>Makes a stored machine as a job, follows it, and returns the machine.</summary>
+    public async Task<ScvmmMachine> MakeAsync(string what, CancellationToken cancellation, params (string, object?)[] parameters)
+    {
+        var rows = await RunAsync(what, ["ID", "MostRecentTaskID"], cancellation, Of("New-SCVirtualMachine", [.. parameters, ("VMMServer", Connection()), ("RunAsynchronously", true)]));
+        await FollowAsync(what, rows, cancellation);
+        var id = rows.Count == 1 ? Id(rows[0], "ID") : null;
+        return (id is { } made ? await SettledAsync(made, cancellation) : null) ?? throw new VMatrixException("ScvmmFailed", VMatrixErrorKind.Failed, $"{what} was reported as done, and there is no such machine.");
+    }
+
+    public Task DescribeAsync(ScvmmMachine machine, string description, string? newName, CancellationToken cancellation)
+    {
+        var parameters = new List<(string, object?)> { ("Description", description), ("BlockDynamicOptimization", true) };
+        if (newName is not null && newName != machine.Name)
+            parameters.Add(("Name", newName));
+        return RunAsync($"Marking {machine.Who}", [], cancellation, Get(machine.Id), Of("Set-SCVirtualMachine", [.. parameters]));
+    }
+
+    public Task MarkAsync(ScvmmMachine machine, HyperVMark mark, string? newName, CancellationToken cancellation) =>
+        DescribeAsync(machine, HyperVNotes.Write(machine.Description, mark), newName, cancellation);
+
+    public static string Describe(ScvmmImage image) => ImageLine + System.Text.Json.JsonSerializer.Serialize(image, StateFiles.Json);
+
+    public Task RemoveAsync(ScvmmMachine machine, CancellationToken cancellation) =>
+        RunAsync($"Removing {machine.Who}", [], cancellation, Get(machine.Id), Of("Remove-SCVirtualMachine", ("Force", true), ("Confirm", false)));
+
+    /// <summary>Makes VMM look at a machine anew, so that what it says is not what it remembers.</summary>
+    public Task RefreshAsync(ScvmmMachine machine, CancellationToken cancellation) =>
+        RunAsync($"Refreshing {machine.Who}", [], cancellation, Get(machine.Id), Of("Read-SCVirtualMachine"));
+
+    /// <summary>What VMM has against a host for a machine, one sentence each; empty when it would take it.</summary>
+    public async Task<IReadOnlyList<string>> RateAsync(ScvmmMachine machine, HostSpec host, CancellationToken cancellation)
+    {
+        var row = (await RunAsync($"Rating {host.Name} for {machine.Who}", ["Name", "Rating", "ZeroRatingReasonList"], cancellation, Get(machine.Id),
+            Of("Get-SCVMHostRating", ("VMHost", HostCall(host)), ("IsMigration", true)))).FirstOrDefault();
+        if (row is null)
+            return [$"VMM gives {host.Name} no rating for it"];
+        var rating = row.TryGetValue("Rating", out var value) && value is not null ? Convert.ToDouble(value, CultureInfo.InvariantCulture) : 0;
+        var reasons = row.TryGetValue("ZeroRatingReasonList", out var list) && list is Array many ? many.Cast<object?>().Select(reason => reason?.ToString() ?? "").Where(reason => reason.Length > 0).ToArray() : [];
+        return rating > 0 ? [] : reasons.Length > 0 ? reasons : [$"VMM rates {host.Name} with zero stars for it and does not say why"];
+    }
+
+    /// <summary>The owner's disk in the library: its id and what changes when it does.</summary>
+    public async Task<(Guid Id, string State)> FindDiskAsync(string name, CancellationToken cancellation)
+    {
+        var rows = await RunAsync($"Asking for the disk {name}", ["ID", "Name", "Size", "ModifiedTime"], cancellation, Of("Get-SCVirtualHardDisk", ("VMMServer", Connection()), ("Name", name)));
+        return rows.Count switch
+        {
+            1 when Id(rows[0], "ID") is { } id => (id, FormattableString.Invariant($"{id}|{rows[0]["Size"]}|{rows[0]["ModifiedTime"]:O}")),
+            0 => throw new VMatrixException("ImageNotFound", VMatrixErrorKind.NotFound, $"There is no virtual hard disk '{name}' in the VMM library: put it on a library share and refresh the share, or mend image.disk in the pool file."),
+            _ => throw new VMatrixException("ImageNotFound", VMatrixErrorKind.InvalidInput, $"The VMM library has {rows.Count} virtual hard disks named '{name}': give the one that is meant a name of its own."),
+        };
+    }
+
+    public ShellCall DiskCall(Guid id) => new() { Commands = [Of("Get-SCVirtualHardDisk", ("VMMServer", Connection()), ("ID", id))] };
+
+    public ShellCall MachineCall(Guid id) => new() { Commands = [Get(id)] };
+
+    public ShellCall LibraryCall() => new() { Commands = [Of("Get-SCLibraryServer", ("VMMServer", Connection()), ("ComputerName", Library))] };
+
+    public ShellCall HostCall(HostSpec host) => new() { Commands = [Of("Get-SCVMHost", ("VMMServer", Connection()), ("ComputerName", Address(host)))] };
+
+    public static bool IsOn(ScvmmMachine machine, HostSpec host) => machine.Host is { } name &&
+        (string.Equals(name, Address(host), StringComparison.OrdinalIgnoreCase) || name.StartsWith(Address(host) + ".", StringComparison.OrdinalIgnoreCase));
+
+    private static string Address(HostSpec host) => host.Address ?? host.Name;
+
+    private async Task FollowAsync(string what, IReadOnlyList<PropertyBag> rows, CancellationToken cancellation)
+    {
+        var task = rows.Count == 1 ? Id(rows[0], "MostRecentTaskID") : null;
+        if (task is not { } id)
+            throw new VMatrixException("ScvmmFailed", VMatrixErrorKind.Failed, $"{what}: VMM began it and named no job to follow.") { IsTransient = true };
+        while (true)
+        {
+            var job = (await RunAsync(what, ["Status", "ErrorInfo.DisplayableErrorCode", "ErrorInfo.Problem"], cancellation, Of("Get-SCJob", ("VMMServer", Connection()), ("ID", id)))).FirstOrDefault();
+            switch (job is null ? null : Text(job, "Status"))
+            {
+                case "Completed" or "SucceedWithInfo":
+                    return;
+                case "Failed" or "Canceled" or null:
+                    throw ScvmmErrors.From(job is null ? "no job" : Text(job, "ErrorInfo.DisplayableErrorCode") ?? "", job is null ? null : Text(job, "ErrorInfo.Problem"), what);
+                default:
+                    await clock.WaitAsync(s_pause, cancellation);
+                    break;
+            }
+        }
+    }
+
+    private ScvmmMachine ToMachine(PropertyBag row)
+    {
+        var id = Id(row, "ID") ?? Guid.Empty;
+        var (description, name) = (Text(row, "Description") ?? "", Text(row, "Name") ?? "");
+        var (ours, problem) = HyperVNotes.Read(description);
+        ServerMark? stale = null;
+        if (ours is not null && !string.Equals(ours.Mark.MachineId, id.ToString("D"), StringComparison.OrdinalIgnoreCase))
+        {
+            problem = $"{name} carries the mark of server {ours.Mark.ServerId}, written on another machine: it is a clone or an import. Register it to make it a server of its own.";
+            (stale, ours) = (ours.Mark, null);
+        }
+
+        return new ScvmmMachine
+        {
+            Id = id,
+            Name = name,
+            Status = Text(row, "Status") ?? "",
+            Host = Text(row, "VMHost.Name"),
+            Description = description,
+            Ours = ours,
+            Stale = stale,
+            Foreign = problem,
+            Image = ImageOf(description),
+            MemoryBytes = row.TryGetValue("Memory", out var memory) && memory is not null ? Convert.ToInt64(memory, CultureInfo.InvariantCulture) << 20 : 0,
+            Cores = row.TryGetValue("CPUCount", out var cores) && cores is not null ? Convert.ToInt32(cores, CultureInfo.InvariantCulture) : 1,
+            Address = row.TryGetValue("VirtualNetworkAdapters.IPv4Addresses", out var addresses) && addresses is Array all ? HyperVHost.PickAddress(all.OfType<string>()) : null,
+        };
+    }
+
+    private static ScvmmImage? ImageOf(string description)
+    {
+        if (!description.StartsWith(ImageLine, StringComparison.Ordinal))
+            return null;
+        try
+        {
+            return System.Text.Json.JsonSerializer.Deserialize<ScvmmImage>(description.Substring(ImageLine.Length), StateFiles.Json);
+        }
+        catch (System.Text.Json.JsonException)
+        {
+            return null;
+        }
+    }
+
+    private ShellCommand Get(Guid id) => Of("Get-SCVirtualMachine", ("VMMServer", Connection()), ("ID", id));
+
+    private ShellCall Connection()
+    {
+        var parameters = new List<(string, object?)> { ("ComputerName", Spec.Server ?? throw Unset("server", "the VMM management server")) };
+        if (Spec.Credential is { } secret)
+            parameters.Add(("Credential", new ShellSecret(secret)));
+        return new ShellCall { Commands = [Of("Get-SCVMMServer", [.. parameters])] };
+    }
+
+    private static ShellCommand Of(string name, params (string Name, object? Value)[] parameters) =>
+        new("VirtualMachineManager\\" + name, parameters.ToDictionary(p => p.Name, p => p.Value, StringComparer.OrdinalIgnoreCase));
+
+    private async Task<IReadOnlyList<PropertyBag>> RunAsync(string what, string[] properties, CancellationToken cancellation, params ShellCommand[] commands)
+    {
+        try
+        {
+            return await RunRawAsync(properties, cancellation, commands);
+        }
+        catch (ShellException e)
+        {
+            throw ScvmmErrors.From(e, what);
+        }
+    }
+
+    private Task<IReadOnlyList<PropertyBag>> RunRawAsync(string[] properties, CancellationToken cancellation, params ShellCommand[] commands) =>
+        shell.InvokeAsync(new ShellCall { Commands = commands, Properties = properties, Timeout = s_long }, cancellation);
+
+    private static string? Text(PropertyBag row, string name) => row.TryGetValue(name, out var value) ? value?.ToString() : null;
+
+    private static Guid? Id(PropertyBag row, string name) => row.TryGetValue(name, out var value) ? value is Guid id ? id : Guid.TryParse(value?.ToString(), out var parsed) ? parsed : null : null;
+
+    private VMatrixException Unset(string key, string what) =>
+        new("PoolInvalid", VMatrixErrorKind.InvalidInput, $"Pool '{pool.Name}' has the hypervisor scvmm and does not name {what}: set scvmm.{key} in {pool.Path}.");
+}
