@@ -66,7 +66,18 @@ internal sealed class QemuDriverWorld : DriverWorld
 
     public override IReadOnlyList<string> Leftovers(IReadOnlyCollection<Guid> known) => QemuProcesses.Leftovers(Pool, known);
 
-    public override ValueTask DisposeAsync() => _lab.DisposeAsync();
+    public override async ValueTask DisposeAsync()
+    {
+        try
+        {
+            await using var balancer = OpenBalancer();
+            await balancer.StopAsync(default);
+        }
+        finally
+        {
+            await _lab.DisposeAsync();
+        }
+    }
 }
 
 [Collection("qemu")]

@@ -112,6 +112,8 @@ internal sealed class QemuLab : IAsyncDisposable, IHealthProbe
             Services = [Service, Service with { Name = "SPORTS", Listen = FreeAddress() }],
             Nest = new NestSpec { Folder = Path.Combine(folder, "nest") },
             Balancer = new BalancerSpec { Kind = "haproxy", DrainTimeout = TimeSpan.FromSeconds(2) },
+            // What hangs is told after this; what works takes a few seconds also on a busy machine.
+            Limits = new LimitSpec { StepTimeout = TimeSpan.FromSeconds(20) },
         };
         Driver = NewDriver();
     }
