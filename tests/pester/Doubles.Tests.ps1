@@ -77,6 +77,22 @@ Describe 'The doubled modules' {
             Get-VM x -ComputerName host1 | Should -Not -BeNullOrEmpty
         }
 
+        It 'has guests that answer requests while they run, at addresses of their own' {
+            $guests = Start-DoubleGuest $world
+            try {
+                $null = Start-VM x -ComputerName host1
+                Wait-VM -VM (Get-VM x -ComputerName host1) -Timeout 20
+                Connect-VMNetworkAdapter -VMName x -ComputerName host1 -SwitchName LAN
+                $address = (Get-VM x -ComputerName host1).NetworkAdapters[0].IPAddresses[0]
+                $address | Should -Match '^127\.'
+                (Invoke-WebRequest "http://${address}:18080/" -MaximumRetryCount 5 -RetryIntervalSec 1).StatusCode | Should -Be 200
+                Stop-VM x -ComputerName host1 -TurnOff
+                Start-Sleep -Milliseconds 100
+                { Invoke-WebRequest "http://${address}:18080/" -TimeoutSec 2 } | Should -Throw
+            }
+            finally { $guests.Dispose() }
+        }
+
         It 'cannot choose between two sets where PowerShell cannot' {
             { Get-VM x -ComputerName host1 | Move-VM -DestinationHost host2 -ErrorAction Stop } | Should -Throw -ErrorId 'AmbiguousParameterSet,*'
         }

@@ -17,3 +17,9 @@ function Use-DoubleWorld {
     [Environment]::SetEnvironmentVariable([VMatrix.Doubles.DoubleWorld]::Variable, $world.Folder)
     $world
 }
+
+# Answers HTTP for the guests of a world, each at an address of its own in 127.0.0.0/8; to be disposed of.
+function Start-DoubleGuest {
+    param([Parameter(Mandatory)] $World)
+    [VMatrix.Doubles.GuestListeners]::new($World)
+}
