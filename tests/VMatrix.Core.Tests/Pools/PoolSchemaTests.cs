@@ -76,6 +76,7 @@ public sealed class PoolSchemaTests
 
     [Theory]
     [InlineData("examples/demo/pool.yaml")]
+    [InlineData("examples/hyperv/pool.yaml")]
     [InlineData("examples/simulation/pool.yaml")]
     public async Task Editors_find_the_schema_and_no_fault_with_the_examples(string path)
     {
