@@ -24,7 +24,7 @@ internal static class Sessions
                 return new Lease(kept);
         }
 
-        var session = await PoolSession.OpenAsync(path, forChange, cancellation);
+        var session = await PoolSession.OpenAsync(path, forChange, cancellation, VMatrix.Shells.RunspaceShell.Provider);
         var entry = new Entry(path, session, forChange, stamp, Directory.Exists(session.Spec.StateFolder));
         Entry? old;
         Lease lease;

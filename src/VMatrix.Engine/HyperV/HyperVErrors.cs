@@ -51,7 +51,7 @@ internal static class HyperVErrors
     };
 
     /// <summary>True when the error says that no machine has the id that was asked for.</summary>
-    public static bool IsMissing(ShellException e) => EndsWith(e.Command, "\\Get-VM")
+    public static bool IsMissing(ShellException e) => EndsWith(e.Command, "\\Get-VM") && !EndsWith(e.ExceptionType, "CommandNotFoundException")
         && (e.Category == "ObjectNotFound" || First(e.ErrorId) is "InvalidParameter" or "ObjectNotFound")
         && !(e.Code != 0 && s_byCode.TryGetValue(e.Code, out var known) && known.Kind is VMatrixErrorKind.Denied or VMatrixErrorKind.Unreachable);
 

@@ -32,6 +32,29 @@ public interface IShellProvider
     IShell Open(int callsAtOnce);
 }
 
+/// <summary>Shells that are made of two functions, for an assembly that is loaded before this one and so cannot implement its interfaces.</summary>
+/// <param name="open">Opens a shell for so many calls at once: what carries a call out, and what ends the shell.</param>
+public sealed class ShellsBy(Func<int, (Func<ShellCall, CancellationToken, Task<IReadOnlyList<PropertyBag>>> Invoke, Action End)> open) : IShellProvider
+{
+    /// <inheritdoc/>
+    public IShell Open(int callsAtOnce)
+    {
+        var (invoke, end) = open(callsAtOnce);
+        return new Shell(invoke, end);
+    }
+
+    private sealed class Shell(Func<ShellCall, CancellationToken, Task<IReadOnlyList<PropertyBag>>> invoke, Action end) : IShell
+    {
+        public Task<IReadOnlyList<PropertyBag>> InvokeAsync(ShellCall call, CancellationToken cancellation) => invoke(call, cancellation);
+
+        public ValueTask DisposeAsync()
+        {
+            end();
+            return default;
+        }
+    }
+}
+
 /// <summary>One pipeline of commands.</summary>
 public sealed record ShellCall
 {
