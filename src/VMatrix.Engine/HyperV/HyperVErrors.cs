@@ -50,6 +50,9 @@ internal static class HyperVErrors
         ["FileNotFound"] = unchecked((int)0x80070002),
     };
 
+    /// <summary>Every error that is known by its code, for the help.</summary>
+    public static IEnumerable<(int Code, string Id, string Mend)> Known => s_byCode.Select(e => (e.Key, e.Value.Id, e.Value.Mend));
+
     /// <summary>True when the error says that no machine has the id that was asked for.</summary>
     public static bool IsMissing(ShellException e) => EndsWith(e.Command, "\\Get-VM") && !EndsWith(e.ExceptionType, "CommandNotFoundException")
         && (e.Category == "ObjectNotFound" || First(e.ErrorId) is "InvalidParameter" or "ObjectNotFound")
