@@ -69,6 +69,12 @@ internal sealed class Ordering
         {
             if (_state.Home[i] < 0)
                 continue;
+            if (IsLost(i))
+            {
+                _state.Set(i, PlacementState.Nowhere);
+                continue;
+            }
+
             if (!_leavers.TryGetValue(_state.Home[i], out var there))
                 _leavers[_state.Home[i]] = there = [];
             there.Add(i);

@@ -80,6 +80,7 @@ internal sealed class Placement
     private int _failedAt = -1;
     private bool _forgotten;
     private readonly List<int> _born = [];
+    private int[] _projected = [];
 
     private Placement(PlannerInput input, PlacementState state, IReadOnlyList<Grant> grants)
     {
@@ -211,10 +212,9 @@ internal sealed class Placement
             };
         }
 
-        if (all.Count == 0)
-            return servers;
         all.InsertRange(0, servers);
-        return all;
+        _projected = ServerOrder.Of(_input.Pool, all);
+        return ServerOrder.Put(all, _projected);
     }
 
     /// <summary>Takes over what a placement of <see cref="Projected"/> changes.</summary>
@@ -247,10 +247,8 @@ internal sealed class Placement
 
         int Slot(int j)
         {
-            if (j < known)
-                return j;
-            if (j - known < _born.Count)
-                return _born[j - known];
+            if (j < _projected.Length)
+                return _projected[j] < known ? _projected[j] : _born[_projected[j] - known];
             if (!slots.TryGetValue(j, out int slot))
                 slots[j] = slot = State.New(next.State.Of[j]);
             return slot;
@@ -447,7 +445,8 @@ internal sealed class Placement
         }
     }
 
-    private int Compare(int a, int b) => _input.Servers[a].Mark.ServerId.CompareTo(_input.Servers[b].Mark.ServerId);
+    // Servers come in an order of their own (ServerOrder), which ids have the last word in.
+    private static int Compare(int a, int b) => a.CompareTo(b);
 
     /// <summary>True when nothing about a server's company or its host's limits is broken.</summary>
     private bool HoldsRules(int i)

@@ -29,6 +29,7 @@ internal sealed class PlacementReasons
     private readonly PlannerInput _input;
     private readonly Census?[] _census;
     private readonly List<RefusedMove> _refused = [];
+    private readonly List<RefusedMove> _notInOrder = [];
 
     public PlacementReasons(Placement placement, PlannerInput input)
     {
@@ -40,6 +41,9 @@ internal sealed class PlacementReasons
     }
 
     public IReadOnlyList<RefusedMove> Refused => _refused;
+
+    /// <summary>Of those, what was placed and found no room at any step.</summary>
+    public IReadOnlyList<RefusedMove> NotInOrder => _notInOrder;
 
     /// <summary>By service, why servers found no place; null where all found one.</summary>
     public RefusedMove?[] Short { get; }
@@ -241,8 +245,12 @@ internal sealed class PlacementReasons
     }
 
     /// <summary>Tells that a server finds no room at any step, though there would be room in the end.</summary>
-    public void NoRoomYet(int i, int h) =>
-        _refused.Add(new RefusedMove($"bring a server of {_state.Service[_state.Of[i]].Name} to {_state.Host[h].Name}", "no order of the moves frees the room for it; the next plan tries again"));
+    public void NoRoomYet(int i, int h)
+    {
+        var refused = new RefusedMove($"bring a server of {_state.Service[_state.Of[i]].Name} to {_state.Host[h].Name}", "no order of the moves frees the room for it; the next plan tries again");
+        _refused.Add(refused);
+        _notInOrder.Add(refused);
+    }
 
     /// <summary>Why no host can take a server: the smallest set of rules that together exclude every host, what each excludes, and the nearest miss.</summary>
     private string Cannot(int i, string wanted)

@@ -409,7 +409,8 @@ internal sealed class PlacementState
         var server = Input[i];
         var mark = server.Mark;
         At[i] = Home[i] = Next[i] = Prev[i] = Nowhere;
-        int s = Of[i] = ServiceIndex.TryGetValue(mark.Service, out int known) ? known : Nowhere;
+        // Servers come service by service.
+        int s = Of[i] = i > 0 && mark.Service == Input[i - 1].Mark.Service ? Of[i - 1] : ServiceIndex.TryGetValue(mark.Service, out int known) ? known : Nowhere;
         var image = s < 0 ? null : Service[s].Image;
         MemoryOf[i] = server.MemoryBytes > 0 ? server.MemoryBytes : image?.MemoryBytes ?? 0;
         UsedOf[i] = server.MemoryUsedBytes ?? MemoryOf[i];
@@ -560,7 +561,7 @@ internal sealed class PlacementState
             return;
         if (DomainCount[s] is int[] counts)
             Shift(s, Domain[h], counts, +1);
-        int l = LicenceOf[s];
+        int l = LicenceAt(s, h);
         if (l >= 0 && _instances[l][h]++ == 0 && !_licensed[l][h])
         {
             if (_seatSince[l][h] is not DateTimeOffset since)
@@ -590,7 +591,7 @@ internal sealed class PlacementState
             return;
         if (DomainCount[s] is int[] counts)
             Shift(s, Domain[h], counts, -1);
-        int l = LicenceOf[s];
+        int l = LicenceAt(s, h);
         if (l >= 0 && --_instances[l][h] == 0 && !_licensed[l][h])
         {
             if (_seatSince[l][h] is not DateTimeOffset since)
@@ -599,6 +600,9 @@ internal sealed class PlacementState
                 _idle[l]++;
         }
     }
+
+    // Nothing runs on a host that is proven dead: its licence stays with it as long as it must, and is not in use.
+    private int LicenceAt(int s, int h) => (Closed[h] & Rules.Dead) != 0 ? Nowhere : LicenceOf[s];
 
     private void Shift(int s, int domain, int[] counts, int by)
     {
@@ -698,8 +702,10 @@ internal sealed class PlacementState
     public (int Servers, double PerHost) Room(int s)
     {
         var image = Service[s].Image;
-        long total = 0;
+        long total = 0, byRoom = 0;
         int hosts = 0;
+        // One a host is a limit on how many there can be; beside others it takes no more of a host than its room.
+        bool oneAHost = IsDedicated[s] || (Anti[s] is int[] anti && Array.BinarySearch(anti, s) >= 0);
         if (Eligible[s] is null && LicenceOf[s] < 0)
         {
             foreach (var kind in _kinds)
@@ -714,16 +720,15 @@ internal sealed class PlacementState
             }
         }
 
-        return ((int)Math.Min(int.MaxValue, total), hosts == 0 ? 1 : Math.Max(1, (double)total / hosts));
+        return ((int)Math.Min(int.MaxValue, total), hosts == 0 ? 1 : Math.Max(1, (double)(IsDedicated[s] ? total : byRoom) / hosts));
 
         void Count(long memory, int cores, int most, int times)
         {
             long n = Math.Min(Math.Min(memory / Math.Max(1, image.MemoryBytes), cores / Math.Max(1, image.Cores)), most);
-            if (IsDedicated[s] || (Anti[s] is int[] anti && Array.BinarySearch(anti, s) >= 0))
-                n = Math.Min(1, n);
             if (n <= 0)
                 return;
-            total += n * times;
+            byRoom += n * times;
+            total += (oneAHost ? 1 : n) * times;
             hosts += times;
         }
     }

@@ -13,7 +13,7 @@ public static partial class Planner
     /// <summary>Makes a plan. The same input makes the same plan, ids included.</summary>
     public static PlannerOutput Plan(PlannerInput input)
     {
-        using var draft = new Draft(input);
+        using var draft = new Draft(InOrder(input));
         Draft last = LookAhead(draft);
         var output = draft.Finish(last);
         if (!ReferenceEquals(last, draft))
@@ -43,6 +43,8 @@ public static partial class Planner
     }
 
     private const int MostLooks = 5;
+
+    private static PlannerInput InOrder(PlannerInput input) => input with { Servers = ServerOrder.Put(input.Servers, ServerOrder.Of(input.Pool, input.Servers)) };
 
     /// <summary>True when <paramref name="now"/> lies in a window in which the service's servers may not be moved. Windows are read in the offset that <paramref name="now"/> carries.</summary>
     public static bool IsFrozen(ServiceSpec service, DateTimeOffset now)
@@ -161,9 +163,11 @@ public static partial class Planner
             for (int s = 0; s < _services.Count; s++)
                 _services[s].Claim.Granted = last._services[s].Claim.Granted;
             var seats = last._state.Seats();
+            _moves.AddRange(_placement.Order(last._placement, NewId, s => Words.Text($"{_services[s].Spec.Name}-{++_services[s].HighestNumber}")));
             _refused.AddRange(last._short.Where(w => w is not null)!);
             _refused.AddRange(last._placement.Reasons.Refused);
-            _moves.AddRange(_placement.Order(last._placement, NewId, s => Words.Text($"{_services[s].Spec.Name}-{++_services[s].HighestNumber}")));
+            if (!ReferenceEquals(last, this))
+                _refused.AddRange(_placement.Reasons.NotInOrder);
             var plan = new Plan
             {
                 Id = NewId("plan", string.Join("\n", _moves.Select(m => m.Id.ToString()))),
@@ -249,17 +253,19 @@ public static partial class Planner
         {
             foreach (var spec in _input.Pool.Services)
             {
-                var service = new Service { Spec = spec, Memory = ServiceMemory.Read(_input.Memory, spec.Name) };
+                var known = new Service { Spec = spec, Memory = ServiceMemory.Read(_input.Memory, spec.Name) };
                 if (IsFrozen(spec, Now))
-                    service.Frozen = "it lies in a window in which its servers may not be moved";
-                _services.Add(service);
-                _byName[spec.Name] = service;
+                    known.Frozen = "it lies in a window in which its servers may not be moved";
+                _services.Add(known);
+                _byName[spec.Name] = known;
             }
 
+            Service? service = null;
             for (int index = 0; index < _input.Servers.Count; index++)
             {
                 var server = _input.Servers[index];
-                if (!_byName.TryGetValue(server.Mark.Service, out var service))
+                // Servers come service by service.
+                if (service?.Spec.Name != server.Mark.Service && !_byName.TryGetValue(server.Mark.Service, out service))
                 {
                     if (!server.Claimed && server.Mark.Stage is Stage.Matrix)
                         _refused.Add(new RefusedMove($"hibernate {server.Mark.Name}", $"its service {server.Mark.Service} is not in the pool file; move it by hand"));
@@ -287,20 +293,21 @@ public static partial class Planner
                 }
             }
 
-            foreach (var service in _services)
+            foreach (var each in _services)
             {
-                if (service.Memory.Failing.Count == 0)
+                if (each.Memory.Failing.Count == 0)
                     continue;
-                var failing = new HashSet<Guid>(service.Live.Select(s => s.Mark.ServerId).Concat(service.Broken.Select(b => b.Server.Mark.ServerId)));
-                foreach (var id in service.Memory.Failing.Keys.Where(id => !failing.Contains(id)).ToList())
-                    service.Memory.Failing.Remove(id);
+                var failing = new HashSet<Guid>(each.Live.Select(s => s.Mark.ServerId).Concat(each.Broken.Select(b => b.Server.Mark.ServerId)));
+                foreach (var id in each.Memory.Failing.Keys.Where(id => !failing.Contains(id)).ToList())
+                    each.Memory.Failing.Remove(id);
             }
         }
 
         private void Matrix(Service service, ServerState server, int index, bool held)
         {
             string? hostName = server.Claimed ? server.ClaimedHost ?? server.Host : server.Host;
-            var host = hostName is not null && _state.HostIndex.TryGetValue(hostName, out int h) ? _state.HostNow[h] : null;
+            int h = _state.Home[index];
+            var host = h >= 0 ? _state.HostNow[h] : null;
             bool answers = host is { Reachable: true };
             bool lost = host is { ProvenDead: true };
             if (!server.Claimed && !lost && Broken(service, server) is string why)

@@ -290,7 +290,8 @@ internal sealed class PlanChecker
         // A host that ran one at the start was licensed then.
         var young = _input.Servers.Where(s => s.Mark.Stage == Stage.Matrix && s.Host is not null && _services.TryGetValue(s.Mark.Service, out var spec) && spec.Licence == terms.Name)
             .GroupBy(s => s.Host!).Where(g => g.Min(s => s.Mark.ChangedAt) + terms.ReassignAfter > _input.Now).Select(g => (Service: g.First().Mark.Service, Host: (string?)g.Key));
-        var hosts = running.Concat(young).Where(s => s.Host is not null && _services.TryGetValue(s.Service, out var spec) && spec.Licence == terms.Name).Select(s => s.Host!)
+        // Nothing runs on a host that is proven dead.
+        var hosts = running.Where(s => s.Host is null || !_hosts.TryGetValue(s.Host, out var on) || !on.State.ProvenDead).Concat(young).Where(s => s.Host is not null && _services.TryGetValue(s.Service, out var spec) && spec.Licence == terms.Name).Select(s => s.Host!)
             .Concat((_input.Memory?.Seats ?? []).Where(s => s.Licence == terms.Name && s.Since + terms.ReassignAfter > _input.Now).Select(s => s.Host));
         return hosts.Distinct().Count(h => _hosts.TryGetValue(h, out var host) && !host.Spec.Licences.Contains(terms.Name));
     }
