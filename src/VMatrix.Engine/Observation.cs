@@ -200,7 +200,7 @@ internal sealed class Observation
     /// <summary>The id that a machine has as a server of another controller.</summary>
     public Guid IdUnderOther(ForeignMachine machine) => _others[(machine.MachineId, machine.Host)];
 
-    private ForeignMachine ToForeign(Machine machine, string? host) => new()
+    private static ForeignMachine ToForeign(Machine machine, string? host) => new()
     {
         MachineId = machine.MachineId,
         Name = machine.Name,

@@ -18,6 +18,6 @@ internal static class Program
             "qemu" => new QemuVictimWorld(told.Folder),
             _ => throw new ArgumentException($"No driver {told.Driver}."),
         })
-        : args is ["balance", var folder, .. var told] ? await Scripts.ScriptBalancerContract.RunScriptAsync(folder, told)
+        : args is ["balance", var folder, .. var told] && OperatingSystem.IsLinux() ? await Scripts.ScriptBalancerContract.RunScriptAsync(folder, told)
         : 2;
 }

@@ -58,7 +58,7 @@ public sealed class CompareVMatrixServerCommand : VMatrixCommand
         }
     }
 
-    private async System.Threading.Tasks.Task<Guid> FindAsync(PoolSession pool, string name, System.Threading.CancellationToken cancellation)
+    private static async System.Threading.Tasks.Task<Guid> FindAsync(PoolSession pool, string name, System.Threading.CancellationToken cancellation)
     {
         var named = (await pool.GetServersAsync(false, null, cancellation)).Where(s => string.Equals(s.Name, name, StringComparison.OrdinalIgnoreCase)).ToArray();
         var meant = named.Where(s => s.Stage is not VMatrix.Stage.Disposed).ToArray();

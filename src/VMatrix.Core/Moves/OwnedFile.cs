@@ -52,6 +52,7 @@ internal static class OwnedFile
     }
 
 #if NET
+    [SupportedOSPlatform("windows")]
     private const FileSystemRights Writing = FileSystemRights.WriteData | FileSystemRights.AppendData | FileSystemRights.Delete | FileSystemRights.DeleteSubdirectoriesAndFiles
         | FileSystemRights.ChangePermissions | FileSystemRights.TakeOwnership;
 

@@ -66,13 +66,13 @@ public static partial class Planner
         }
 
         /// <summary>QuickXplain: the rules of <paramref name="among"/> that are needed, beside <paramref name="kept"/>, for the wish to fail.</summary>
-        private IEnumerable<int> Smallest(IReadOnlyList<int> kept, bool changed, IReadOnlyList<int> among)
+        private IEnumerable<int> Smallest(IReadOnlyList<int> kept, bool changed, int[] among)
         {
             if (changed && !Holds(Others(kept)))
                 return [];
-            if (among.Count == 1)
+            if (among.Length == 1)
                 return among;
-            int half = among.Count / 2;
+            int half = among.Length / 2;
             int[] first = [.. among.Take(half)], second = [.. among.Skip(half)];
             int[] needed = [.. Smallest([.. kept, .. first], true, second)];
             return Smallest([.. kept, .. needed], needed.Length > 0, first).Concat(needed);

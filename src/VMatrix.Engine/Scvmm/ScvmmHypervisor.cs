@@ -276,7 +276,7 @@ public sealed class ScvmmHypervisor : IHypervisor
     {
         if (machine.Ours is { Ran: true })
             await _vmm.MarkAsync(machine, machine.Ours with { Ran = false }, null, cancellation);
-        await _vmm.DoAsync(machine, "Storing", cancellation, "Save-SCVirtualMachine", ("LibraryServer", _vmm.LibraryCall()), ("SharePath", _vmm.Share));
+        await _vmm.DoAsync(machine, "Storing", "Save-SCVirtualMachine", cancellation, ("LibraryServer", _vmm.LibraryCall()), ("SharePath", _vmm.Share));
         if (await _vmm.SettledAsync(machine.Id, cancellation) is not { IsStored: true })
             throw NotDone(machine, "the library");
     }
@@ -287,7 +287,7 @@ public sealed class ScvmmHypervisor : IHypervisor
         var parameters = new List<(string, object?)> { ("VMHost", _vmm.HostCall(to)) };
         if (_pool.Scvmm.Path is { } path)
             parameters.Add(("Path", path));
-        await _vmm.DoAsync(machine, $"Moving to {to.Name}", cancellation, "Move-SCVirtualMachine", [.. parameters]);
+        await _vmm.DoAsync(machine, $"Moving to {to.Name}", "Move-SCVirtualMachine", cancellation, [.. parameters]);
         await _vmm.RefreshAsync(machine, cancellation);
         return await _vmm.SettledAsync(machine.Id, cancellation) is { } moved && ScvmmServer.IsOn(moved, to) ? moved : throw NotDone(machine, to.Name);
     }
@@ -387,9 +387,9 @@ public sealed class ScvmmHypervisor : IHypervisor
         {
             await _vmm.MarkAsync(machine, machine.Ours! with { Ran = true, Place = HyperVPlace.Host }, null, cancellation);
             if (machine.Power == PowerState.Paused)
-                await _vmm.DoAsync(machine, "Resuming", cancellation, "Resume-SCVirtualMachine");
+                await _vmm.DoAsync(machine, "Resuming", "Resume-SCVirtualMachine", cancellation);
             else
-                await _vmm.DoAsync(machine, "Starting", cancellation, "Start-SCVirtualMachine");
+                await _vmm.DoAsync(machine, "Starting", "Start-SCVirtualMachine", cancellation);
             machine = await _vmm.SettledAsync(machine.Id, cancellation) ?? throw NotFound(server);
         }
 
@@ -421,7 +421,7 @@ public sealed class ScvmmHypervisor : IHypervisor
         if (machine.Power == PowerState.Off)
             throw new VMatrixException("ServerNotRunning", VMatrixErrorKind.InvalidState, $"{machine.Who} cannot be hibernated: it does not run on {on.Name} and has no memory to keep.");
         await _vmm.MarkAsync(machine, machine.Ours! with { Saved = new SavedFacts(null, null, null, _clock.GetUtcNow()), Told = null }, null, cancellation);
-        await _vmm.DoAsync(machine, "Saving", cancellation, "Stop-SCVirtualMachine", ("SaveState", true));
+        await _vmm.DoAsync(machine, "Saving", "Stop-SCVirtualMachine", cancellation, ("SaveState", true));
         return await _vmm.SettledAsync(machine.Id, cancellation) is { Power: PowerState.Saved } ? true
             : throw new VMatrixException("SaveFailed", VMatrixErrorKind.Failed, $"VMM reported {machine.Who} as saved on {on.Name}, and it is not.") { IsTransient = true };
     }, cancellation);
@@ -431,9 +431,9 @@ public sealed class ScvmmHypervisor : IHypervisor
     {
         var machine = await SettledAsync(await RequireAsync(server, on, HyperVPlace.Host, cancellation), cancellation);
         if (machine.Power is PowerState.Running or PowerState.Paused)
-            await _vmm.DoAsync(machine, "Stopping", cancellation, "Stop-SCVirtualMachine", ("Force", true));
+            await _vmm.DoAsync(machine, "Stopping", "Stop-SCVirtualMachine", cancellation, ("Force", true));
         else if (machine.Power == PowerState.Saved)
-            await _vmm.DoAsync(machine, "Giving up the memory of", cancellation, "Stop-SCVirtualMachine", ("DiscardSavedState", true));
+            await _vmm.DoAsync(machine, "Giving up the memory of", "Stop-SCVirtualMachine", cancellation, ("DiscardSavedState", true));
         machine = await _vmm.SettledAsync(machine.Id, cancellation) ?? throw NotFound(server);
         if (machine.Power != PowerState.Off)
             throw new VMatrixException("StopFailed", VMatrixErrorKind.Failed, $"VMM reported {machine.Who} as stopped on {on.Name}, and it is {machine.Status}.") { IsTransient = true };

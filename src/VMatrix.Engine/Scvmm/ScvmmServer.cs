@@ -140,7 +140,7 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
     }
 
     /// <summary>Runs a command on a machine as a job, and follows the job to its end.</summary>
-    public async Task DoAsync(ScvmmMachine machine, string what, CancellationToken cancellation, string command, params (string, object?)[] parameters)
+    public async Task DoAsync(ScvmmMachine machine, string what, string command, CancellationToken cancellation, params (string, object?)[] parameters)
     {
         what = $"{what} {machine.Who}";
         await FollowAsync(what, await RunAsync(what, ["ID", "MostRecentTaskID"], cancellation, Get(machine.Id), Of(command, [.. parameters, ("RunAsynchronously", true)])), cancellation);

@@ -59,7 +59,7 @@ public sealed class HostPowerTests : IDisposable
             await _clock.DelayAsync(TimeSpan.FromMinutes(4), default);
             Assert.Equal((HostCondition.Up, HostCondition.Up), (world.GetHost("host3"), world.GetHost("host4")));
             Assert.Equal(3, world.CountLive()[0]);
-            Assert.False((await session.GetHostsAsync(default)).Any(h => h.PoweredDown));
+            Assert.DoesNotContain(await session.GetHostsAsync(default), h => h.PoweredDown);
             end.Cancel();
             await running;
             Assert.Empty(state.ReadHostClaims());
