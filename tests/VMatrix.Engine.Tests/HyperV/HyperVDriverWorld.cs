@@ -16,7 +16,7 @@ using Xunit;
 namespace VMatrix.Tests.HyperV;
 
 /// <summary>Hyper-V hosts as the double has them: on a virtual clock in this process, or on the real one in a folder that several processes share.</summary>
-internal sealed class HyperVDriverWorld : DriverWorld
+internal class HyperVDriverWorld : DriverWorld
 {
     private readonly TemporaryFolder? _own;
     private readonly string _folder;
