@@ -4,7 +4,9 @@ using System.IO;
 using System.Linq;
 using System.Text.Json;
 using System.Threading.Tasks;
+using Spectre.Console;
 using VMatrix.Oracle.Demo;
+using VMatrix.Oracle.Screens;
 using VMatrix.Pools;
 using Xunit;
 
@@ -94,6 +96,55 @@ public sealed class DemoTests : IDisposable
         Assert.NotEmpty(measured.RootElement.GetProperty("coldBootSeconds").EnumerateArray());
         File.Delete(summary);
         AssertNothingLeft();
+    }
+
+    [Fact]
+    [Trait("Category", "Long")]
+    public async Task A_spike_that_repeats_itself_is_met_by_servers_woken_ahead_of_it_and_a_drop_says_why()
+    {
+        string summary = Path.Combine(_folder, "summary.json");
+        using var demo = new OracleProcess("demo", "--spikes", "6", "--folder", _folder, "--summary", summary);
+        Assert.Equal(0, await demo.EndAsync(TimeSpan.FromMinutes(10)));
+        using var measured = JsonDocument.Parse(await File.ReadAllTextAsync(summary));
+        JsonElement[] spikes = [.. measured.RootElement.GetProperty("spikes").EnumerateArray()];
+        // Nothing was known of the first one. By the third the forecast has seen two.
+        JsonElement[] learned = [.. spikes.Skip(2).Where(spike => spike.GetProperty("wokenAheadSeconds") is { ValueKind: JsonValueKind.Number } ahead && ahead.GetDouble() > 0)];
+        Assert.True(learned.Length >= 2, File.ReadAllText(summary));
+        Assert.Contains(learned, spike => spike.GetProperty("wakeReason").GetString()!.Contains("by the forecast", StringComparison.Ordinal));
+        Assert.Contains(spikes, spike => spike.GetProperty("dropReason").GetString()?.StartsWith("dropped: SPORTS needs", StringComparison.Ordinal) == true);
+        File.Delete(summary);
+        AssertNothingLeft();
+    }
+
+    [Fact]
+    public void Its_spikes_are_on_the_example_pool_with_a_season_of_their_own()
+    {
+        Directory.CreateDirectory(Path.Combine(_folder, "guest"));
+        foreach (string file in (string[])["vmlinuz", "initrd"])
+            File.WriteAllText(Path.Combine(_folder, "guest", file), "");
+        string path = Path.Combine(_folder, "pool.yaml");
+        File.WriteAllText(path, SpikeDemo.PoolText());
+        (PoolSpec? pool, IReadOnlyList<PoolFinding> findings) = PoolFile.Read(path);
+        Assert.Empty(findings);
+        Assert.Equal(TimeSpan.FromMinutes(1), pool!.Oracle.Season);
+    }
+
+    [Fact]
+    public void A_page_shows_what_the_console_would()
+    {
+        string path = Path.Combine(_folder, "page.html");
+        PageScreen.Write(path, 100, new Markup("[red]<■>[/] 3 of 5"), DemoReport.Table(new DemoSummary([], [], [])));
+        string page = File.ReadAllText(path);
+        Assert.Contains("&lt;■&gt;", page, StringComparison.Ordinal);
+        Assert.Contains("Servers over time", page, StringComparison.Ordinal);
+        Assert.DoesNotMatch("(?i)https?:|src=", page);
+    }
+
+    [Fact]
+    public void A_move_on_the_live_table_is_one_line()
+    {
+        Assert.Equal("SPORTS has 2, needs 5 and is granted 5", Words.Brief("SPORTS has 2, needs 5 and is granted 5 (31.9 requests/s now, 29.9 ± 5 in the last seconds): on host3"));
+        Assert.Equal("a new one is made", Words.Brief("a new one is made"));
     }
 
     private void AssertNothingLeft()

@@ -39,9 +39,9 @@ internal sealed class OracleProcess : IDisposable
         await kill.WaitForExitAsync();
     }
 
-    public async Task<int> EndAsync()
+    public async Task<int> EndAsync(TimeSpan? within = null)
     {
-        await _process.WaitForExitAsync().WaitAsync(TimeSpan.FromMinutes(4));
+        await _process.WaitForExitAsync().WaitAsync(within ?? TimeSpan.FromMinutes(4));
         return _process.ExitCode;
     }
 

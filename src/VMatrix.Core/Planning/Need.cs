@@ -114,10 +114,13 @@ internal static class Need
             Use = n => (Near(n), n < far.Length ? far[n] : 0),
             Demand = (demand.Mean / unit, expected),
             StepMinutes = grain.TotalMinutes,
-            Reason = need.Reason + Words.Text($"; server {servers} would be used {Use(servers):P0}, one more {Use(servers + 1):P0}, which pays above {oracle.ServerCost / service.Priority:P0} to hold"),
+            Reason = need.Reason + Words.Text($"; server {servers} would be used {Use(servers):P0}{(Ahead(servers) ? Words.Text($" by the forecast, {Near(servers):P0} by what comes now") : "")}, one more {Use(servers + 1):P0}, which pays above {oracle.ServerCost / service.Priority:P0} to hold"),
         };
 
         double Near(int n) => (demand.Above((n - 1) * unit) - demand.Above(n * unit)) / unit;
+
+        // Had for what is expected, and not for what comes now.
+        bool Ahead(int n) => n > service.Least && n < far.Length && service.Priority * Near(n) <= oracle.ServerCost && far[n] > Near(n);
 
         double Use(int n) => n < 1 ? 1 : n < far.Length ? Math.Max(Near(n), far[n]) : 0;
 

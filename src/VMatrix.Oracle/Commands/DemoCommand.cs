@@ -33,29 +33,45 @@ internal static class DemoCommand
         });
         var summary = new Option<FileInfo?>("--summary") { Description = "Write what was measured to this file, as JSON." };
         var seed = new Option<int>("--seed") { Description = "Seed of the load: the same seed, the same requests.", DefaultValueFactory = _ => 1 };
+        var spikes = new Option<int?>("--spikes") { Description = "Show instead how so many spikes, one a minute, are met by servers that wake ahead of them (5 or more tell something)." };
+        spikes.Validators.Add(result =>
+        {
+            if (result.GetValueOrDefault<int?>() is { } value and not (>= 1 and <= 60))
+                result.AddError(string.Create(CultureInfo.InvariantCulture, $"--spikes {value} is not between 1 and 60."));
+        });
+        var page = new Option<FileInfo?>("--page") { Description = "Write the live table and the result to this file, as a page of HTML to take a picture of." };
         var folder = new Option<DirectoryInfo?>("--folder") { Description = "Make the demo's folder in this one instead of the system's folder for temporary files; it is removed at the end." };
-        var command = new Command("demo", "Two services share three hosts: real virtual machines change sides as the load moves. First with a static split, then with switching, under the same load. Nothing is left behind.") { seconds, summary, seed, folder };
-        command.SetAction((parsed, cancellation) => RunAsync(parsed.GetValue(seconds), parsed.GetValue(summary), parsed.GetValue(seed), parsed.GetValue(folder), cancellation));
+        var command = new Command("demo", "Two services share three hosts: real virtual machines change sides as the load moves. First with a static split, then with switching, under the same load. Nothing is left behind.") { seconds, spikes, summary, page, seed, folder };
+        command.SetAction((parsed, cancellation) => RunAsync(parsed.GetValue(seconds), parsed.GetValue(spikes), parsed.GetValue(summary), parsed.GetValue(page), parsed.GetValue(seed), parsed.GetValue(folder), cancellation));
         return command;
     }
 
-    private static async Task<int> RunAsync(int seconds, FileInfo? summaryFile, int seed, DirectoryInfo? parent, CancellationToken cancellation)
+    private static async Task<int> RunAsync(int seconds, int? spikes, FileInfo? summaryFile, FileInfo? pageFile, int seed, DirectoryInfo? parent, CancellationToken cancellation)
     {
         // Told before the minutes, not after them.
-        if (summaryFile?.Directory is { Exists: false } missing)
-            throw new VMatrixException("FolderNotFound", VMatrixErrorKind.NotFound, $"The folder {missing.FullName} for the summary does not exist.");
+        foreach ((FileInfo? file, string what) in new[] { (summaryFile, "summary"), (pageFile, "page") })
+        {
+            if (file?.Directory is { Exists: false } missing)
+                throw new VMatrixException("FolderNotFound", VMatrixErrorKind.NotFound, $"The folder {missing.FullName} for the {what} does not exist.");
+        }
+
 
         string folder = parent is null
             ? Directory.CreateTempSubdirectory("vmatrix-demo-").FullName
             : Directory.CreateDirectory(Path.Combine(parent.FullName, $"vmatrix-demo-{Guid.NewGuid():N}"[..20])).FullName;
-        DemoSummary summary;
+        DemoSummary? summary = null;
+        var screen = new PageScreen(Screen.For(json: false));
+        SpikeSummary? spiked = null;
         try
         {
             // The guests' sockets too: what the demo makes is in this folder and nowhere else.
             string sockets = Path.Combine(folder, "run");
             Directory.CreateDirectory(sockets);
             Environment.SetEnvironmentVariable("XDG_RUNTIME_DIR", sockets);
-            summary = await MeasureAsync(folder, seconds, seed, cancellation);
+            if (spikes is { } count)
+                spiked = await SpikeAsync(folder, count, seed, screen, cancellation);
+            else
+                summary = await MeasureAsync(folder, seconds, seed, screen, cancellation);
         }
         finally
         {
@@ -63,13 +79,36 @@ internal static class DemoCommand
             Directory.Delete(folder, recursive: true);
         }
 
-        DemoReport.Write(AnsiConsole.Console, summary);
+        if (summary is not null)
+            DemoReport.Write(AnsiConsole.Console, summary);
+        if (spiked is not null)
+            SpikeDemo.Write(AnsiConsole.Console, spiked);
+        if (pageFile is not null && screen.Seen is { } seen)
+            PageScreen.Write(pageFile.FullName, width: 140, summary is not null ? [seen, DemoReport.Table(summary)] : [seen, SpikeDemo.Table(spiked!)]);
         if (summaryFile is not null)
-            await File.WriteAllTextAsync(summaryFile.FullName, summary.ToJson(), CancellationToken.None);
+            await File.WriteAllTextAsync(summaryFile.FullName, summary?.ToJson() ?? SpikeDemo.ToJson(spiked!), CancellationToken.None);
         return ExitCode.Done;
     }
 
-    private static async Task<DemoSummary> MeasureAsync(string folder, int seconds, int seed, CancellationToken cancellation)
+    private static async Task<SpikeSummary> SpikeAsync(string folder, int spikes, int seed, PageScreen screen, CancellationToken cancellation)
+    {
+        string guest = Path.Combine(folder, "guest");
+        Say("Building the guest from this machine's kernel and busybox ...");
+        await DemoGuest.BuildAsync(guest, s_requestTime, cancellation);
+        await using DemoPool pool = await DemoPool.OpenAsync(Path.Combine(folder, "pool"), SpikeDemo.PoolText(), guest, cancellation);
+        Say("Making servers: one of FINANCE and three of SPORTS live, the rest asleep in the nest ...");
+        foreach (ServiceSpec service in pool.Session.Spec.Services)
+        {
+            IReadOnlyList<Guid> servers = await pool.CreateAsync(service.Name, 5, cancellation);
+            foreach (Guid server in servers.Take(service.Name == "SPORTS" ? 3 : 1))
+                await pool.MoveAsync(server, Stage.Matrix, cancellation);
+        }
+
+        Say(string.Create(CultureInfo.InvariantCulture, $"{spikes} spikes of FINANCE, one a minute; the pool file says 'season: 1m' ..."));
+        return await SpikeDemo.RunAsync(pool, spikes, 1 / s_requestTime.TotalSeconds, seed, screen, cancellation);
+    }
+
+    private static async Task<DemoSummary> MeasureAsync(string folder, int seconds, int seed, PageScreen screen, CancellationToken cancellation)
     {
         string guest = Path.Combine(folder, "guest");
         Say("Building the guest from this machine's kernel and busybox ...");
@@ -96,7 +135,7 @@ internal static class DemoCommand
         await fixedRun.CarryOutAsync(arrivals, switching: false, cancellation);
 
         Say(string.Create(CultureInfo.InvariantCulture, $"Run 2, switching: the same {arrivals.Count} requests ..."));
-        var switching = new DemoRun(pool, Screen.For(json: false), "switching");
+        var switching = new DemoRun(pool, screen, "switching");
         await switching.CarryOutAsync(arrivals, switching: true, cancellation);
         foreach (IGrouping<string, RequestResult> failed in fixedRun.Results.Concat(switching.Results).Where(result => result.Outcome == Outcome.Failed).GroupBy(result => $"{result.Service}: {result.Problem}"))
             Say($"Failed {failed.Count()} times, {failed.Key}");

@@ -14,6 +14,14 @@ internal static class DemoReport
     /// <summary>Writes the table and what it means.</summary>
     public static void Write(IAnsiConsole console, DemoSummary summary)
     {
+        console.Write(Table(summary));
+        foreach (string sentence in Sentences(summary))
+            console.WriteLine(sentence);
+    }
+
+    /// <summary>The table.</summary>
+    public static Table Table(DemoSummary summary)
+    {
         Table table = new Table().Border(TableBorder.Rounded).Title("The same load, a static split and switching");
         foreach (string column in (string[])["Run", "Service", "Requests", "Served", "Refused", "Failed", "p50", "p99", "Servers over time"])
             table.AddColumn(column);
@@ -31,10 +39,9 @@ internal static class DemoReport
             table.AddEmptyRow();
         }
 
-        table.RemoveRow(table.Rows.Count - 1);
-        console.Write(table);
-        foreach (string sentence in Sentences(summary))
-            console.WriteLine(sentence);
+        if (table.Rows.Count > 0)
+            table.RemoveRow(table.Rows.Count - 1);
+        return table;
     }
 
     /// <summary>The result in sentences.</summary>

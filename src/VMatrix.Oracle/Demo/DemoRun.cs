@@ -20,6 +20,17 @@ internal sealed class DemoRun(DemoPool pool, Screen screen, string name)
     /// <summary>What became of each request.</summary>
     public IReadOnlyList<RequestResult> Results { get; private set; } = [];
 
+    /// <summary>When the load began.</summary>
+    public DateTimeOffset BegunAt { get; private set; }
+
+    /// <summary>The moves that were done, and when each was decided.</summary>
+    public IEnumerable<(DateTimeOffset DecidedAt, MoveRecord Move)> Decided() =>
+        _moves.Values.Where(move => move.Status == MoveStatus.Done && move.PlanId is { } id && _plans.ContainsKey(id)).Select(move => (_plans[move.PlanId!.Value].CreatedAt, move));
+
+    /// <summary>Servers of a service that took traffic at a moment of the run.</summary>
+    public int ServersAt(string service, TimeSpan at) =>
+        _servers.LastOrDefault(sample => sample.Second <= at.TotalSeconds).Servers?.GetValueOrDefault(service) ?? 0;
+
     /// <summary>Carries it out.</summary>
     /// <param name="arrivals">The load.</param>
     /// <param name="switching">True to let an Oracle switch meanwhile.</param>
@@ -34,6 +45,7 @@ internal sealed class DemoRun(DemoPool pool, Screen screen, string name)
             Task oracle = switching ? SwitchAsync(done.Token) : Task.CompletedTask;
             try
             {
+                BegunAt = TimeProvider.System.GetUtcNow();
                 Task<IReadOnlyList<RequestResult>> loading = load.RunAsync(name, arrivals, ended: null, done.Token);
                 // An Oracle that ends before it is told to has failed.
                 if (switching && await Task.WhenAny(loading, oracle) == oracle)

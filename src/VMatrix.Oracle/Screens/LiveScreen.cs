@@ -53,6 +53,16 @@ internal sealed class LiveScreen(IAnsiConsole console) : Screen
         }
     }
 
+    /// <summary>True when a server that was dropped is among the moves on it.</summary>
+    internal bool ShowsDrop
+    {
+        get
+        {
+            lock (_lock)
+                return _moves.Any(move => move.Move.IsDrop && move.Status == MoveStatus.Done);
+        }
+    }
+
     /// <summary>What is on the screen now.</summary>
     internal IRenderable Render()
     {
@@ -66,7 +76,7 @@ internal sealed class LiveScreen(IAnsiConsole console) : Screen
             }
 
             if (_moves.Count > 0)
-                rows.Add(PoolTables.Moves(_moves));
+                rows.Add(PoolTables.Moves(_moves, brief: true));
             if (_plan is not null)
                 rows.Add(new Markup($"[grey]{_plan.CreatedAt.ToLocalTime():HH:mm:ss}[/] {Markup.Escape(_plan.Summary)}"));
             if (_said is not null)

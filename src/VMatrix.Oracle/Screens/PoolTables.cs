@@ -73,9 +73,11 @@ internal static class PoolTables
     }
 
     /// <summary>Moves, newest first, each with its reason.</summary>
-    public static Table Moves(IReadOnlyList<MoveRecord> moves)
+    /// <param name="moves">The moves.</param>
+    /// <param name="brief">True to leave the numbers behind each reason out, so that a move is one line.</param>
+    public static Table Moves(IReadOnlyList<MoveRecord> moves, bool brief = false)
     {
-        Table table = Plain("At", "Move", "", "Why");
+        Table table = Plain("At", "Move", "State", "Why");
         foreach (MoveRecord record in moves)
         {
             string colour = record.Status switch { MoveStatus.Done => "green", MoveStatus.Failed or MoveStatus.Interrupted => "red", MoveStatus.Running or MoveStatus.Pending => "blue", _ => "yellow" };
@@ -83,7 +85,7 @@ internal static class PoolTables
                 new Text(record.StartedAt.ToLocalTime().ToString("HH:mm:ss", CultureInfo.InvariantCulture)),
                 new Text(Words.Of(record.Move)),
                 new Markup($"[{colour}]{Markup.Escape(Words.Of(record))}[/]"),
-                new Text(record.Move.Reason));
+                brief ? new Text(Words.Brief(record.Move.Reason)) { Overflow = Overflow.Ellipsis } : new Text(record.Move.Reason));
         }
 
         return table;

@@ -47,6 +47,9 @@ internal abstract class Screen : IProgress<MoveRecord>
     /// <summary>Tells of a change of a move.</summary>
     public abstract void Report(MoveRecord value);
 
+    /// <summary>Holds the screen up for another one.</summary>
+    internal Task HoldAsync(Func<Task> work) => ShowAsync(work);
+
     /// <summary>Holds the screen up while work goes on.</summary>
     protected virtual Task ShowAsync(Func<Task> work) => work();
 

@@ -44,4 +44,11 @@ internal static class Words
     /// <summary>A pool in one line.</summary>
     public static string Line(PoolView view) =>
         string.Join("; ", view.Services.Select(service => $"{service.Name}: {service.InMatrix} server{(service.InMatrix == 1 ? "" : "s")}, {Of(service)}"));
+
+    /// <summary>A reason without the numbers behind it.</summary>
+    public static string Brief(string reason)
+    {
+        int numbers = reason.IndexOf(" (", StringComparison.Ordinal);
+        return numbers < 0 ? reason : reason[..numbers];
+    }
 }
