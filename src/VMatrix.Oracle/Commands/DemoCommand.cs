@@ -83,8 +83,8 @@ internal static class DemoCommand
             DemoReport.Write(AnsiConsole.Console, summary);
         if (spiked is not null)
             SpikeDemo.Write(AnsiConsole.Console, spiked);
-        if (pageFile is not null && screen.Seen is { } seen)
-            PageScreen.Write(pageFile.FullName, width: 140, summary is not null ? [seen, DemoReport.Table(summary)] : [seen, SpikeDemo.Table(spiked!)]);
+        if (pageFile is not null)
+            PageScreen.Write(pageFile.FullName, width: 140, screen.Seen, summary is not null ? DemoReport.Table(summary) : SpikeDemo.Table(spiked!));
         if (summaryFile is not null)
             await File.WriteAllTextAsync(summaryFile.FullName, summary?.ToJson() ?? SpikeDemo.ToJson(spiked!), CancellationToken.None);
         return ExitCode.Done;

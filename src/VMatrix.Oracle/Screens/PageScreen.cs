@@ -1,19 +1,23 @@
 using System;
 using System.IO;
+using System.Linq;
+using System.Net;
+using System.Text;
 using System.Threading.Tasks;
 using Spectre.Console;
 using Spectre.Console.Rendering;
 
 namespace VMatrix.Oracle.Screens;
 
-/// <summary>A screen that is shown as it is and remembered besides: the live table as it stood when a server was last dropped, for a page.</summary>
+/// <summary>A screen that is shown as it is and remembered besides: the live table as it stood after a drop when most was served, for a page.</summary>
 internal sealed class PageScreen(Screen inner) : Screen
 {
     private readonly LiveScreen _table = new(Silent());
     private IRenderable? _seen;
+    private double _most;
 
-    /// <summary>The live table at its fullest; null when nothing was shown.</summary>
-    public IRenderable? Seen => _seen ?? _table.Render();
+    /// <summary>The live table at that moment.</summary>
+    public IRenderable Seen => _seen ?? _table.Render();
 
     public override void Say(string sentence) => inner.Say(sentence);
 
@@ -21,8 +25,11 @@ internal sealed class PageScreen(Screen inner) : Screen
     {
         inner.Show(view);
         _table.Show(view);
-        if (_table.ShowsDrop)
-            _seen = _table.Render();
+        double served = view.Services.Sum(service => service.Load is { Bad: null } load ? load.ServedRate : 0);
+        if (!_table.ShowsDrop || served < _most)
+            return;
+        _most = served;
+        _seen = _table.Render();
     }
 
     public override void Planned(Plan plan)
@@ -42,18 +49,20 @@ internal sealed class PageScreen(Screen inner) : Screen
     {
         IAnsiConsole console = Silent();
         console.Profile.Width = width;
-        using Recorder recorder = console.CreateRecorder();
-        foreach (IRenderable part in parts)
+        var text = new StringBuilder();
+        // Spectre.Console's own export leaves '<' as it is.
+        foreach (Segment segment in parts.SelectMany(part => part.Render(RenderOptions.Create(console), width).Append(Segment.LineBreak)))
         {
-            recorder.Write(part);
-            recorder.WriteLine();
+            string style = (segment.Style.Foreground == Color.Default ? "" : $"color:#{segment.Style.Foreground.ToHex()};") + (segment.Style.Decoration.HasFlag(Decoration.Bold) ? "font-weight:bold" : "");
+            string escaped = WebUtility.HtmlEncode(segment.Text);
+            text.Append(style.Length == 0 || string.IsNullOrWhiteSpace(segment.Text) ? escaped : $"<span style=\"{style}\">{escaped}</span>");
         }
 
         // The box's lines join where a line is as high as its letters.
         File.WriteAllText(path, $$"""
             <!doctype html><html lang="en"><head><meta charset="utf-8"><title>vmatrix-oracle demo</title>
-            <style>body{margin:0;background:#14171a;color:#e6e9ec} pre{margin:0;padding:16px;font:14px/1.17 "DejaVu Sans Mono",Consolas,monospace!important;display:inline-block}</style></head>
-            <body>{{recorder.ExportHtml()}}</body></html>
+            <style>body{margin:0;background:#14171a;color:#e6e9ec} pre{margin:0;padding:16px;font:14px/1.17 "DejaVu Sans Mono",Consolas,monospace;display:inline-block}</style></head>
+            <body><pre>{{text}}</pre></body></html>
 
             """);
     }
