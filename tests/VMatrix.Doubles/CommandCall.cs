@@ -23,6 +23,7 @@ public sealed partial class CommandCall(DoubleWorld world, BoundCommand bound, C
         AddClusters(s_commands);
         AddCim(s_commands);
         AddScvmm(s_commands);
+        AddNlb(s_commands);
     }
 
     /// <summary>The commands that the double carries out, with their modules.</summary>
