@@ -14,7 +14,7 @@ public sealed class BindingException(string message) : Exception(message);
 /// <summary>A command with its parameters as they were bound.</summary>
 public sealed record BoundCommand(SurfaceCommand Command, SurfaceSet Set, IReadOnlyDictionary<string, object?> Parameters)
 {
-    private readonly HashSet<string> _read = new(StringComparer.OrdinalIgnoreCase) { "Confirm", "WhatIf", "Force" };
+    private readonly HashSet<string> _read = new(StringComparer.OrdinalIgnoreCase) { "Confirm", "WhatIf", "Force", "Credential", "DestinationCredential" };
 
     /// <summary>The parameters that were given and that nobody has looked at.</summary>
     public IEnumerable<string> Unread => Parameters.Where(given => given.Value is not false && !_read.Contains(given.Key)).Select(given => given.Key);

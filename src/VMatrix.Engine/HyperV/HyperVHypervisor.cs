@@ -451,17 +451,16 @@ public sealed partial class HyperVHypervisor : IHypervisor
             ?? throw new VMatrixException("MoveNotDone", VMatrixErrorKind.Failed, $"{machine.Who} was reported as moved to {to.Spec.Name} and is not there. Look for it on {machine.Host.Name}.") { IsTransient = true };
         _seen[machine.Ours.Mark.ServerId] = (to.Spec.Name, machine.Id);
 
-        // Moved with its disks, it has left an empty folder.
-        if (!from.SharesStorageWith(to))
+        // Moved with its disks, it has left an empty folder. One with a file in it is not the one that was left: both hosts may see the same volume.
+        try
         {
-            try
-            {
-                HyperVNest.Delete(from.Reach(await from.FolderAsync(machine.Ours.Mark.ServerId, cancellation)));
-            }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-            {
-                // Nothing leans on it.
-            }
+            var left = from.Reach(await from.FolderAsync(machine.Ours.Mark.ServerId, cancellation));
+            if (Directory.Exists(left) && !Directory.EnumerateFiles(left, "*", SearchOption.AllDirectories).Any())
+                HyperVNest.Delete(left);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // Nothing leans on it.
         }
 
         return moved;

@@ -22,7 +22,8 @@ internal sealed class ScvmmDriverWorld : DriverWorld
     private readonly VirtualClock? _virtual;
 
     /// <param name="folder">The folder of somebody else, on the real clock; null for a world of its own on a virtual one.</param>
-    public ScvmmDriverWorld(string? folder = null)
+    /// <param name="change">Changes the pool.</param>
+    public ScvmmDriverWorld(string? folder = null, Func<PoolSpec, PoolSpec>? change = null)
     {
         _own = folder is null ? new TemporaryFolder() : null;
         _folder = folder ?? _own!.Path;
@@ -34,6 +35,7 @@ internal sealed class ScvmmDriverWorld : DriverWorld
             Services = [.. simulated.Services.Select(service => service with { Image = service.Image with { Disk = "gold.vhdx" } })],
             Scvmm = new ScvmmSpec { Server = "vmm1", Library = "library1", Share = @"\\library1\MSSCVMMLibrary\VMatrix" },
         };
+        Pool = change?.Invoke(Pool) ?? Pool;
         World = new DoubleWorld(Path.Combine(_folder, "world"), Clock);
         if (World.Read(state => state.Host("library1")) is not null)
             return;
