@@ -122,7 +122,7 @@ public sealed class RunspaceShell : IDisposable
             }
             catch (RuntimeException e)
             {
-                throw ToError(e.ErrorRecord, call);
+                throw ToError(e.ErrorRecord, call, e);
             }
 
             return shell.Streams.Error.Count > 0 ? throw ToError(shell.Streams.Error[0], call) : [.. output];
@@ -175,18 +175,20 @@ public sealed class RunspaceShell : IDisposable
             : $"SecretManagement has no credential '{name}' for this account{(cause is null ? "" : $": {cause.Message.TrimEnd('.')}")}. Keep it with: Set-Secret -Name '{name}' -Secret (Get-Credential).", cause);
     }
 
-    private static ShellException ToError(ErrorRecord? error, ShellCall call)
+    private static ShellException ToError(ErrorRecord? error, ShellCall call, Exception? thrown = null)
     {
+        // An exception's own record holds a stand-in for it, which is no type of anybody's.
+        var cause = error?.Exception is null or ParentContainsErrorRecordException ? thrown ?? error?.Exception : error.Exception;
         if (error is null)
             return new ShellException($"{Names(call)} failed without saying why.") { Command = call.Commands[call.Commands.Count - 1].Name };
         var command = error.InvocationInfo?.MyCommand;
-        return new ShellException(error.Exception?.Message ?? error.ToString())
+        return new ShellException(cause?.Message ?? error.ToString())
         {
             Command = command is null ? call.Commands[0].Name : string.IsNullOrEmpty(command.ModuleName) ? command.Name : $"{command.ModuleName}\\{command.Name}",
             ErrorId = error.FullyQualifiedErrorId ?? "",
             Category = error.CategoryInfo.Category.ToString(),
-            ExceptionType = error.Exception?.GetType().FullName ?? "",
-            Code = CodeOf(error.Exception),
+            ExceptionType = cause?.GetType().FullName ?? "",
+            Code = CodeOf(cause),
         };
     }
 

@@ -17,7 +17,11 @@ namespace VMatrix.Shells;
 /// <summary>How a child is started.</summary>
 /// <param name="Program">The PowerShell to start: <c>pwsh</c>, <c>powershell.exe</c> or a full path.</param>
 /// <param name="Script">Full path of <c>serve.ps1</c> in the module's folder.</param>
-public sealed record ChildShellStart(string Program, string Script);
+public sealed record ChildShellStart(string Program, string Script)
+{
+    /// <summary>Environment variables that it gets beside those of this process.</summary>
+    public IReadOnlyDictionary<string, string> Environment { get; init; } = new Dictionary<string, string>();
+}
 
 /// <summary>Starts shells as children of this process, where it is no PowerShell itself.</summary>
 public sealed class ChildShells(ChildShellStart? start = null) : IShellProvider
@@ -28,7 +32,9 @@ public sealed class ChildShells(ChildShellStart? start = null) : IShellProvider
     /// <inheritdoc/>
     public IShell Open(int callsAtOnce) => new ChildShell(start ?? Find(), callsAtOnce, TimeProvider.System);
 
-    private static ChildShellStart Find()
+    /// <summary>How a child is started on this machine.</summary>
+    /// <exception cref="VMatrixException"><c>ShellNotFound</c>.</exception>
+    public static ChildShellStart Find()
     {
         var program = Environment.GetEnvironmentVariable("VMATRIX_POWERSHELL") is { Length: > 0 } named ? named : RuntimeInformation.IsOSPlatform(OSPlatform.Windows) ? "powershell.exe" : "pwsh";
         var here = Path.GetDirectoryName(typeof(ChildShells).Assembly.Location) ?? AppContext.BaseDirectory;
@@ -182,6 +188,8 @@ public sealed class ChildShell(ChildShellStart start, int callsAtOnce, TimeProvi
                     UseShellExecute = false,
                     CreateNoWindow = true,
                 };
+                foreach (var variable in start.Environment)
+                    info.Environment[variable.Key] = variable.Value;
                 return new Child(Process.Start(info)!);
             }
             catch (Exception e) when (e is System.ComponentModel.Win32Exception or InvalidOperationException)

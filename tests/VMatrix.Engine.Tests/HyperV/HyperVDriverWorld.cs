@@ -155,3 +155,49 @@ public sealed class HyperVMoverContractInFull : MoverContract
 {
     protected override Task<DriverWorld> OpenWorldAsync() => Task.FromResult<DriverWorld>(new HyperVDriverWorld());
 }
+
+/// <summary>The same over a real PowerShell child with the doubled modules: every call is bound by PowerShell itself.</summary>
+internal sealed class PowerShellDriverWorld : HyperVDriverWorld
+{
+    private readonly TemporaryFolder _folder;
+    private readonly ChildShell _shell;
+
+    private PowerShellDriverWorld(TemporaryFolder folder, ChildShell shell)
+        : base(folder.Path)
+    {
+        _folder = folder;
+        Samples = true;
+        _shell = shell;
+    }
+
+    public static async Task<DriverWorld> OpenAsync()
+    {
+        if (PowerShells.PowerShellHere.Why is { } why)
+            throw new InvalidOperationException("$XunitDynamicSkip$" + why);
+        var folder = new TemporaryFolder();
+        var start = await PowerShells.PowerShellHere.StartAsync(new DoubleWorld(Path.Combine(folder.Path, "world")));
+        return new PowerShellDriverWorld(folder, new ChildShell(start, 8, TimeProvider.System));
+    }
+
+    // One child for all drivers of a world, as one process would have.
+    protected override IShell OpenShell() => new ShellsBy(_ => (_shell.InvokeAsync, () => { })).Open(8);
+
+    public override async ValueTask DisposeAsync()
+    {
+        await _shell.DisposeAsync();
+        await base.DisposeAsync();
+        _folder.Dispose();
+    }
+}
+
+[Trait("Category", "Long")]
+public sealed class HyperVByPowerShellHypervisorContract : HypervisorContract
+{
+    protected override Task<DriverWorld> OpenWorldAsync() => PowerShellDriverWorld.OpenAsync();
+}
+
+[Trait("Category", "Long")]
+public sealed class HyperVByPowerShellMoverContract : MoverContract
+{
+    protected override Task<DriverWorld> OpenWorldAsync() => PowerShellDriverWorld.OpenAsync();
+}

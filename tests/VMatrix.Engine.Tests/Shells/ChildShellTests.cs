@@ -1,0 +1,145 @@
+using System;
+using System.Collections.Generic;
+using System.Diagnostics;
+using System.IO;
+using System.Linq;
+using System.Threading.Tasks;
+using VMatrix.Contract;
+using VMatrix.Doubles;
+using VMatrix.Shells;
+using Xunit;
+
+namespace VMatrix.Tests.PowerShells;
+
+/// <summary>The checks that every shell passes, on the PowerShell child; and what only a child can do: die.</summary>
+public sealed class ChildShellTests(ChildShellTests.Fixture child) : IClassFixture<ChildShellTests.Fixture>
+{
+    public static TheoryData<string> Names => [.. ShellChecks.Names];
+
+    [SkippableTheory]
+    [MemberData(nameof(Names))]
+    public async Task It_keeps_to(string check) => await ShellChecks.RunAsync(check, child.Shell, child.World);
+
+    [SkippableFact]
+    public async Task Killed_in_the_middle_it_fails_what_was_open_and_comes_back()
+    {
+        await using var shell = new ChildShell(child.Start, 4, TimeProvider.System);
+        var get = new ShellCall { Commands = [new ShellCommand(@"Microsoft.PowerShell.Utility\Write-Output", new Dictionary<string, object?> { ["InputObject"] = "abc" })], Properties = ["Length"] };
+        Assert.Null(shell.ProcessId);
+        Assert.Equal(3, Assert.Single(await shell.InvokeAsync(get, default))["Length"]);
+        var first = shell.ProcessId!.Value;
+        var open = Enumerable.Range(0, 3).Select(_ => shell.InvokeAsync(new ShellCall { Commands = [new ShellCommand(@"Microsoft.PowerShell.Utility\Start-Sleep", new Dictionary<string, object?> { ["Seconds"] = 600 })] }, default)).ToArray();
+        await Task.Delay(100);
+        using (var process = Process.GetProcessById(first))
+            process.Kill();
+        foreach (var each in open)
+        {
+            var lost = await Assert.ThrowsAsync<VMatrixException>(() => each);
+            Assert.Equal(("ShellLost", true), (lost.Id, lost.IsTransient));
+        }
+
+        Assert.Equal(3, Assert.Single(await shell.InvokeAsync(get, default))["Length"]);
+        Assert.NotEqual(first, shell.ProcessId);
+    }
+
+    [SkippableFact]
+    public async Task It_ends_with_the_shell_that_started_it()
+    {
+        Process process;
+        await using (var shell = new ChildShell(child.Start, 2, TimeProvider.System))
+        {
+            await shell.InvokeAsync(new ShellCall { Commands = [new ShellCommand(@"Microsoft.PowerShell.Utility\Get-Date", new Dictionary<string, object?>())] }, default);
+            process = Process.GetProcessById(shell.ProcessId!.Value);
+        }
+
+        await process.WaitForExitAsync(new System.Threading.CancellationTokenSource(TimeSpan.FromSeconds(20)).Token);
+        process.Dispose();
+    }
+
+    [Fact]
+    public async Task A_PowerShell_that_is_not_there_is_told_with_the_mend()
+    {
+        await using var shell = new ChildShell(new ChildShellStart("/no/such/pwsh", "serve.ps1"), 1, TimeProvider.System);
+        var error = await Assert.ThrowsAsync<VMatrixException>(() => shell.InvokeAsync(new ShellCall { Commands = [] }, default));
+        Assert.Equal("ShellNotFound", error.Id);
+        Assert.Contains("VMATRIX_POWERSHELL", error.Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>One child for all checks, with the doubled modules on its path.</summary>
+    public sealed class Fixture : IAsyncLifetime, IDisposable
+    {
+        private readonly TemporaryFolder _folder = new();
+
+        public DoubleWorld World { get; private set; } = null!;
+
+        public ChildShellStart Start { get; private set; } = null!;
+
+        public IShell Shell { get; private set; } = null!;
+
+        public async Task InitializeAsync()
+        {
+            World = new DoubleWorld(Path.Combine(_folder.Path, "world"));
+            World.AddHost(new HostState { Name = "host1" });
+            if (!PowerShellHere.IsThere)
+                return;
+            Start = await PowerShellHere.StartAsync(World);
+            Shell = new ChildShell(Start, ShellChecks.CallsAtOnce, TimeProvider.System);
+        }
+
+        public async Task DisposeAsync()
+        {
+            if (Shell is not null)
+                await Shell.DisposeAsync();
+        }
+
+        public void Dispose() => _folder.Dispose();
+    }
+}
+
+/// <summary>PowerShell and the staged module, where both are there.</summary>
+internal static class PowerShellHere
+{
+    public static string? Why { get; } = Environment.GetEnvironmentVariable("PATH")!.Split(Path.PathSeparator).Any(folder => File.Exists(Path.Combine(folder, "pwsh")))
+        ? TryFind() is null ? "The module is not staged: ./build.sh build" : null
+        : "There is no pwsh on the path.";
+
+    public static bool IsThere => Why is null;
+
+    /// <summary>How a child is started that has the doubled modules and works on a world.</summary>
+    public static async Task<ChildShellStart> StartAsync(DoubleWorld world)
+    {
+        var modules = await ModuleWriter.EnsureAsync();
+        return TryFind()! with
+        {
+            Environment = new Dictionary<string, string>
+            {
+                ["PSModulePath"] = modules + Path.PathSeparator + Environment.GetEnvironmentVariable("PSModulePath"),
+                [DoubleWorld.Variable] = world.Folder,
+            },
+        };
+    }
+
+    private static ChildShellStart? TryFind()
+    {
+        try
+        {
+            return ChildShells.Find();
+        }
+        catch (VMatrixException)
+        {
+            return null;
+        }
+    }
+}
+
+/// <summary>A fact that needs PowerShell and the staged module, and says so when they are not there.</summary>
+internal sealed class SkippableFactAttribute : FactAttribute
+{
+    public SkippableFactAttribute() => Skip = PowerShellHere.Why;
+}
+
+/// <inheritdoc cref="SkippableFactAttribute"/>
+internal sealed class SkippableTheoryAttribute : TheoryAttribute
+{
+    public SkippableTheoryAttribute() => Skip = PowerShellHere.Why;
+}
