@@ -88,6 +88,9 @@ public sealed partial class DoubleWorld
         }
     });
 
+    /// <summary>Gives or takes the caller's right to see machines on a host.</summary>
+    public void SetReadable(string host, bool readable) => SetHost(host, state => state with { CanRead = readable });
+
     /// <summary>The machine of an id; fails when there is none, or several.</summary>
     public MachineState Machine(Guid id) => Read(state => state.Machines.Values.Single(machine => machine.Id == id));
 
