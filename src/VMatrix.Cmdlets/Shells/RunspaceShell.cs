@@ -111,7 +111,7 @@ public sealed class RunspaceShell : IDisposable
                 if (await Task.WhenAny(running, stopped.Task) != running)
                 {
                     shell.BeginStop(null, null);
-                    await Task.WhenAny(running, Task.Delay(s_patience));
+                    await Task.WhenAny(running, Task.Delay(s_patience, CancellationToken.None));
                     throw new OperationCanceledException(stop);
                 }
             }
@@ -286,6 +286,6 @@ public static class ShellHost
         // This is the process's one purpose: its thread waits here until there is nothing left to serve.
         var shell = RunspaceShell.Provider.Open(callsAtOnce);
         ShellServer.ServeAsync(shell, input, output).GetAwaiter().GetResult();
-        shell.DisposeAsync().GetAwaiter().GetResult();
+        shell.DisposeAsync().AsTask().GetAwaiter().GetResult();
     }
 }
