@@ -71,7 +71,9 @@ begin {
         @{ Command = 'Hyper-V\Get-VMGpuPartitionAdapter'; Give = , 'VM' }
         @{ Command = 'Hyper-V\Import-VM'; Give = 'Path', 'Copy', 'GenerateNewId', 'VirtualMachinePath', 'VhdDestinationPath', 'ComputerName', 'Credential' }
         @{ Command = 'Hyper-V\Measure-VM'; Give = , 'VM' }
-        @{ Command = 'Hyper-V\Enable-VMResourceMetering'; Give = @(); Pipe = 'VM' }
+        @{ Command = 'Hyper-V\Measure-VM'; Give = 'Name', 'ComputerName', 'Credential' }
+        @{ Command = 'Hyper-V\Enable-VMResourceMetering'; Give = , 'VM' }
+        @{ Command = 'Hyper-V\Reset-VMResourceMetering'; Give = , 'VM' }
         @{ Command = 'CimCmdlets\Get-CimInstance'; Give = 'ClassName', 'Property', 'ComputerName' }
         @{ Command = 'CimCmdlets\Get-CimInstance'; Give = 'ClassName', 'Property', 'Namespace', 'CimSession' }
         @{ Command = 'CimCmdlets\New-CimSession'; Give = 'ComputerName', 'Credential' }
@@ -230,11 +232,11 @@ process {
         if ($Credential) { try { $cim.CimSession = CimCmdlets\New-CimSession @at } catch { Write-Answer $computer 'A CIM session opens' $false 'a session' $_.Exception.Message 'Processor and build of the host are not known: saved states are tried where they cannot resume.' } }
         else { $cim.ComputerName = $computer }
         if ($cim.Count -gt 0) {
-            Test-Answer $computer 'The host tells its processor and its build' 'Manufacturer, Family and BuildNumber' 'Saved states are tried on hosts that cannot resume them.' {
-                $cpu = CimCmdlets\Get-CimInstance -ClassName Win32_Processor -Property Manufacturer, Family @cim | Select-Object -First 1
+            Test-Answer $computer 'The host tells its processor and its build' 'Manufacturer, Family, MaxClockSpeed, BuildNumber and FreePhysicalMemory' 'Saved states are tried on hosts that cannot resume them; how busy servers are is not known.' {
+                $cpu = CimCmdlets\Get-CimInstance -ClassName Win32_Processor -Property Manufacturer, Family, MaxClockSpeed @cim | Select-Object -First 1
                 $system = CimCmdlets\Get-CimInstance -ClassName Win32_OperatingSystem -Property BuildNumber, FreePhysicalMemory @cim
-                "$($cpu.Manufacturer)"; "$($cpu.Family)"; "$($system.BuildNumber)"; "$($system.FreePhysicalMemory)"
-            } { @($args[0] | Where-Object { $_ }).Count -eq 4 } 'On the host: Add-LocalGroupMember -SID S-1-5-32-580 (Remote Management Users) -Member ACCOUNT'
+                "$($cpu.Manufacturer)"; "$($cpu.Family)"; "$($cpu.MaxClockSpeed)"; "$($system.BuildNumber)"; "$($system.FreePhysicalMemory)"
+            } { @($args[0] | Where-Object { $_ }).Count -eq 5 } 'On the host: Add-LocalGroupMember -SID S-1-5-32-580 (Remote Management Users) -Member ACCOUNT'
             Test-Answer $computer 'The clocks of this machine and of the host differ by less than five minutes' 'less than 00:05:00' 'Kerberos refuses.' {
                 (CimCmdlets\Get-CimInstance -ClassName Win32_OperatingSystem -Property LocalDateTime @cim).LocalDateTime
             } { [Math]::Abs(([datetime]$args[0] - [datetime]::Now).TotalMinutes) -lt 5 } 'w32tm /resync'
@@ -274,7 +276,7 @@ process {
                 Write-Answer $computer 'The error for a machine in the wrong state is known' (($_.FullyQualifiedErrorId -split ',')[0] -eq 'InvalidState' -or "$($_.CategoryInfo.Category)" -in 'InvalidOperation', 'InvalidState', 'ResourceBusy') 'id InvalidState, or category InvalidOperation' "$(($_.FullyQualifiedErrorId -split ',')[0]), $($_.CategoryInfo.Category), 0x$('{0:X8}' -f $_.Exception.HResult)" 'The error is told, but without its mend.'
             }
             Test-Answer $computer 'Resource metering measures a machine and says for how long' 'AverageProcessorUsage and MeteringDuration' 'The load of servers behind a balancer that counts nothing is not known.' {
-                Hyper-V\Get-VM -Id $own.Id @at | Hyper-V\Enable-VMResourceMetering
+                Hyper-V\Enable-VMResourceMetering -VM (Hyper-V\Get-VM -Id $own.Id @at)
                 (Hyper-V\Measure-VM -VM (Hyper-V\Get-VM -Id $own.Id @at)).PSObject.Properties.Name
             } { 'AverageProcessorUsage' -in $args[0] -and 'MeteringDuration' -in $args[0] }
             if ($NestFolder) {

@@ -29,12 +29,13 @@ internal sealed record PoolDrivers(IHypervisor Hypervisor, IBalancer Balancer, I
         }
 
         IHealthProbe health = new HttpHealthProbe(clock);
+        IShell? shell = null;
         IHypervisor hypervisor = pool.Hypervisor switch
         {
 #if NET
             "qemu" => new Qemu.QemuHypervisor(pool, health, clock),
 #endif
-            "hyperv" => new HyperV.HyperVHypervisor(pool, (shells ?? ChildShells.Here).Open(pool.HyperV.CallsAtOnce), clock),
+            "hyperv" => new HyperV.HyperVHypervisor(pool, shell = (shells ?? ChildShells.Here).Open(pool.HyperV.CallsAtOnce), clock),
             "scvmm" => new Scvmm.ScvmmHypervisor(pool, (shells ?? ChildShells.Here).Open(pool.Scvmm.CallsAtOnce), clock),
             _ => throw NotSupported("hypervisor", pool.Hypervisor, "hyperv, qemu, scvmm, simulation"),
         };
@@ -46,6 +47,8 @@ internal sealed record PoolDrivers(IHypervisor Hypervisor, IBalancer Balancer, I
 #endif
             _ => throw NotSupported("balancer", pool.Balancer.Kind, "haproxy, script, simulation"),
         };
+        if (pool.Balancer.Load is LoadOrigin.Processor && pool.Hypervisor == "hyperv")
+            balancer = new MeteredBalancer(balancer, new HyperV.HyperVLoadSource(pool, shell!, clock), pool, clock);
         return new PoolDrivers(hypervisor, balancer, health);
 
         VMatrixException NotSupported(string what, string name, string known) =>

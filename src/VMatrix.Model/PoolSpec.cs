@@ -278,6 +278,16 @@ public sealed record NestSpec
     public TimeSpan PurgeAfter { get; init; } = TimeSpan.FromDays(7);
 }
 
+/// <summary>Where the load of services comes from.</summary>
+public enum LoadOrigin
+{
+    /// <summary>The balancer counts requests.</summary>
+    Balancer,
+
+    /// <summary>How busy servers' processors are, for a balancer that counts nothing.</summary>
+    Processor,
+}
+
 /// <summary>What sends requests to the servers in the Matrix.</summary>
 public sealed record BalancerSpec
 {
@@ -292,6 +302,9 @@ public sealed record BalancerSpec
 
     /// <summary>The runtime socket to join: a full path, or <c>address:port</c>. Null when owned.</summary>
     public string? Socket { get; init; }
+
+    /// <summary>Where load comes from.</summary>
+    public LoadOrigin Load { get; init; }
 
     /// <summary>How long to wait for open requests when a server leaves.</summary>
     public TimeSpan DrainTimeout { get; init; } = TimeSpan.FromSeconds(10);

@@ -447,6 +447,10 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
         var balancer = pool.Balancer;
         if (pool.Hypervisor == "simulation" && balancer.Kind != "simulation")
             Add(node ?? root, "balancer", "kind", $"balancer.kind is {balancer.Kind}, which cannot reach simulated servers; make it simulation, or remove the key.");
+        if (balancer.Load is LoadOrigin.Processor && reading.Hypervisor is not ("hyperv" or ""))
+            Add(node!, "balancer", "load", $"balancer.load is processor, which only hyperv measures; remove it, so that the balancer's own counts are used.");
+        else if (balancer.Load is LoadOrigin.Processor && pool.Services.FirstOrDefault(s => s.Capacity is null) is { } silent)
+            Add(node!, "balancer", "load", $"balancer.load is processor, and the service {silent.Name} states no capacity, so that nothing can be made of how busy its servers are; give it one, such as capacity: 100/s.");
         if (balancer.Script is { } script)
         {
             if (balancer.Kind != "script")

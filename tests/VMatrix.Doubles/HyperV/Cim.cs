@@ -25,6 +25,8 @@ namespace Microsoft.Management.Infrastructure
 
         public ulong? FreePhysicalMemory { get; init; }
 
+        public uint? MaxClockSpeed { get; init; }
+
         public ushort? LoadPercentage { get; init; }
 
         public uint[]? SecurityServicesRunning { get; init; }
@@ -65,7 +67,7 @@ namespace VMatrix.Doubles
                 var used = World.Read(state => state.On(host.Name).Where(machine => machine.Runs).Sum(machine => machine.MemoryBytes));
                 Output.Add(name.ToUpperInvariant() switch
                 {
-                    "WIN32_PROCESSOR" => new CimInstance { PSComputerName = host.Name, Manufacturer = host.ProcessorFamily.Split('-')[0], Family = (ushort)(host.ProcessorFamily.Sum(letter => letter) & 0x7fff), Name = host.ProcessorFamily, LoadPercentage = 5 },
+                    "WIN32_PROCESSOR" => new CimInstance { PSComputerName = host.Name, Manufacturer = host.ProcessorFamily.Split('-')[0], Family = (ushort)(host.ProcessorFamily.Sum(letter => letter) & 0x7fff), Name = host.ProcessorFamily, LoadPercentage = 5, MaxClockSpeed = 2500 },
                     "WIN32_OPERATINGSYSTEM" => new CimInstance { PSComputerName = host.Name, Version = host.Build, BuildNumber = host.Build.Split('.')[^1], TotalVisibleMemorySize = (ulong)(host.MemoryBytes >> 10), FreePhysicalMemory = (ulong)((host.MemoryBytes - used) >> 10), LocalDateTime = (World.Clock.GetUtcNow() + host.ClockAhead).LocalDateTime },
                     "WIN32_DEVICEGUARD" => new CimInstance { PSComputerName = host.Name, SecurityServicesRunning = host.CredentialGuard ? [1u, 2u] : [0u] },
                     _ => throw new NotDoubledException($@"CimCmdlets\Get-CimInstance {name}"),

@@ -1,0 +1,115 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using System.Threading;
+using System.Threading.Tasks;
+using VMatrix.Drivers;
+
+namespace VMatrix;
+
+/// <summary>
+/// A balancer that counts nothing, with counters made from how busy the servers' processors are: a server that is half busy serves half of
+/// its service's stated capacity. Between two measurements each counter goes on at the rate measured last, so it never goes backwards.
+/// </summary>
+internal sealed class MeteredBalancer(IBalancer inner, ILoadSource source, PoolSpec pool, TimeProvider clock) : IBalancer
+{
+    /// <summary>A busy processor hides how much more is asked for: use above this counts half as much again, so that a service in need is seen to grow.</summary>
+    private const double Full = 0.9;
+
+    private readonly object _gate = new();
+    private readonly Dictionary<string, (double Count, double Rate)> _services = new(StringComparer.OrdinalIgnoreCase);
+    private readonly string _incarnation = Guid.NewGuid().ToString("N");
+    private DateTimeOffset _counted;
+    private DateTimeOffset _measured;
+    private Task? _measuring;
+
+    // Often enough for each switch, and no oftener than a host can bear.
+    private TimeSpan Every => pool.Oracle.Interval > TimeSpan.FromSeconds(10) ? pool.Oracle.Interval - TimeSpan.FromSeconds(1) : TimeSpan.FromSeconds(9);
+
+    /// <inheritdoc/>
+    public async Task<BalancerReport> ReadAsync(CancellationToken cancellation)
+    {
+        var report = await inner.ReadAsync(cancellation);
+        Task measuring;
+        lock (_gate)
+        {
+            // Who asks while it is measured waits for the same answer.
+            if (_measuring is null or { IsCompleted: true } && clock.GetUtcNow() - _measured >= Every)
+                _measuring = MeasureAsync(cancellation);
+            measuring = _measuring ?? Task.CompletedTask;
+        }
+
+        try
+        {
+            await measuring;
+        }
+        catch (VMatrixException)
+        {
+            // Services without a rate have no counters, and a sample without counters says that it is bad.
+        }
+
+        lock (_gate)
+        {
+            var now = clock.GetUtcNow();
+            var seconds = Math.Max(0, (now - _counted).TotalSeconds);
+            _counted = now;
+            foreach (var name in _services.Keys.ToArray())
+                _services[name] = (_services[name].Count + (_services[name].Rate * seconds), _services[name].Rate);
+            var counted = new HashSet<string>(report.Services.Select(s => s.Service), StringComparer.OrdinalIgnoreCase);
+            return report with
+            {
+                At = now,
+                Incarnation = $"{report.Incarnation} {_incarnation}",
+                Services = [.. report.Services, .. _services.Where(s => !counted.Contains(s.Key)).Select(s => new ServiceCounters { Service = s.Key, Requests = (long)s.Value.Count, Served = (long)s.Value.Count })],
+            };
+        }
+    }
+
+    /// <inheritdoc/>
+    public Task EnsureAsync(CancellationToken cancellation) => inner.EnsureAsync(cancellation);
+
+    /// <inheritdoc/>
+    public Task JoinAsync(DriverCall call, ServiceSpec service, Guid server, string address, CancellationToken cancellation) => inner.JoinAsync(call, service, server, address, cancellation);
+
+    /// <inheritdoc/>
+    public Task DrainAsync(DriverCall call, string service, Guid server, CancellationToken cancellation) => inner.DrainAsync(call, service, server, cancellation);
+
+    /// <inheritdoc/>
+    public Task LeaveAsync(DriverCall call, string service, Guid server, CancellationToken cancellation) => inner.LeaveAsync(call, service, server, cancellation);
+
+    /// <inheritdoc/>
+    public Task StopAsync(CancellationToken cancellation) => inner.StopAsync(cancellation);
+
+    /// <inheritdoc/>
+    public ValueTask DisposeAsync() => inner.DisposeAsync();
+
+    private async Task MeasureAsync(CancellationToken cancellation)
+    {
+        IReadOnlyList<ServerUse> uses;
+        try
+        {
+            uses = await source.ReadAsync(cancellation);
+        }
+        catch
+        {
+            // A rate that is not measured any more must not go on for ever.
+            lock (_gate)
+                _services.Clear();
+            throw;
+        }
+
+        lock (_gate)
+        {
+            _measured = clock.GetUtcNow();
+            foreach (var service in pool.Services.Where(s => s.Capacity is not null))
+            {
+                var mine = uses.Where(u => string.Equals(u.Service, service.Name, StringComparison.OrdinalIgnoreCase)).ToArray();
+                var known = _services.TryGetValue(service.Name, out var before);
+                if (mine.Length > 0)
+                    _services[service.Name] = (known ? before.Count : 0, mine.Sum(u => u.Share > Full ? u.Share * 1.5 : u.Share) * service.Capacity!.Value);
+                else
+                    _services.Remove(service.Name);
+            }
+        }
+    }
+}
