@@ -3,6 +3,7 @@ using System.Collections.Generic;
 using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
+using VMatrix.Drivers;
 using VMatrix.Moves;
 
 namespace VMatrix;
@@ -92,27 +93,29 @@ public sealed partial class PoolSession
             host = host is null ? ChooseHost(seen, info, to) : CheckHost(seen, info, to, host);
         }
 
-        return new Move
+        var kind = to switch
         {
-            Id = Guid.NewGuid(),
-            Kind = to switch
-            {
-                Stage.Disposed => MoveKind.Dispose,
-                Stage.Nest => info.Stage is Stage.Disposed ? MoveKind.Undo : MoveKind.Hibernate,
-                _ => info.Stage is Stage.Nest ? MoveKind.Wake : MoveKind.Relocate,
-            },
-            ServerId = info.Id,
-            ServerName = info.Name,
-            Service = info.Service,
-            FromStage = info.Stage,
-            FromHost = info.Host,
-            Generation = mark.Generation,
-            ToStage = to,
-            ToHost = host?.Name,
-            Live = live && info.Stage is Stage.Matrix or Stage.Chamber && host is not null,
-            Reason = "Asked for by hand.",
+            Stage.Disposed => MoveKind.Dispose,
+            Stage.Nest => info.Stage is Stage.Disposed ? MoveKind.Undo : MoveKind.Hibernate,
+            _ => info.Stage is Stage.Nest ? MoveKind.Wake : MoveKind.Relocate,
         };
+        return MoveOf(info, mark, kind, to, host?.Name) with { Live = live && info.Stage is Stage.Matrix or Stage.Chamber && host is not null };
     }
+
+    private static Move MoveOf(ServerInfo server, ServerMark mark, MoveKind kind, Stage to, string? host) => new()
+    {
+        Id = Guid.NewGuid(),
+        Kind = kind,
+        ServerId = server.Id,
+        ServerName = server.Name,
+        Service = server.Service,
+        FromStage = server.Stage,
+        FromHost = server.Host,
+        Generation = mark.Generation,
+        ToStage = to,
+        ToHost = host,
+        Reason = "Asked for by hand.",
+    };
 
     /// <summary>Makes the move that purges a disposed server, without carrying it out.</summary>
     /// <exception cref="VMatrixException"><c>ServerNotFound</c>, <c>NotDisposed</c>.</exception>
@@ -126,18 +129,7 @@ public sealed partial class PoolSession
                 $"Server '{info.Name}' is in the {info.Stage}; only a disposed server can be purged. Dispose of it first.");
         }
 
-        return new Move
-        {
-            Id = Guid.NewGuid(),
-            Kind = MoveKind.Purge,
-            ServerId = info.Id,
-            ServerName = info.Name,
-            Service = info.Service,
-            FromStage = Stage.Disposed,
-            Generation = mark.Generation,
-            ToStage = Stage.Disposed,
-            Reason = "Asked for by hand.",
-        };
+        return MoveOf(info, mark, MoveKind.Purge, Stage.Disposed, null);
     }
 
     /// <summary>Carries moves out by hand: servers are claimed meanwhile and held against the Oracle after. A move that fails is told in its record and does not throw.</summary>

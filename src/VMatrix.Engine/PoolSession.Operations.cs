@@ -154,20 +154,7 @@ public sealed partial class PoolSession
                 $"Server '{info.Name}' is in the {info.Stage}; an image is made only from a server in the Chamber. Take it there first: Move-VMatrixServer {info.Id} -Stage Chamber.");
         }
 
-        return new Move
-        {
-            Id = Guid.NewGuid(),
-            Kind = MoveKind.Publish,
-            ServerId = info.Id,
-            ServerName = info.Name,
-            Service = info.Service,
-            FromStage = Stage.Chamber,
-            FromHost = info.Host,
-            Generation = mark.Generation,
-            ToStage = Stage.Chamber,
-            ToHost = info.Host,
-            Reason = "Asked for by hand.",
-        };
+        return MoveOf(info, mark, MoveKind.Publish, Stage.Chamber, info.Host);
     }
 
     /// <summary>Makes new servers of a service come from an older image version again, until the owner's files change or another one is published.</summary>

@@ -74,20 +74,7 @@ public sealed partial class PoolSession
                 $"Server '{info.Name}' is disposed of; restore it first (Restore-VMatrixServer {server}), or delete it for good (Remove-VMatrixServer {server} -Purge).");
         }
 
-        return new Move
-        {
-            Id = Guid.NewGuid(),
-            Kind = MoveKind.Unregister,
-            ServerId = info.Id,
-            ServerName = info.Name,
-            Service = info.Service,
-            FromStage = info.Stage,
-            FromHost = info.Host,
-            Generation = mark.Generation,
-            ToStage = info.Stage,
-            ToHost = info.Host,
-            Reason = "Asked for by hand.",
-        };
+        return MoveOf(info, mark, MoveKind.Unregister, info.Stage, info.Host);
     }
 
     private ForeignMachine Pick(Observation seen, string machine, string? on)
