@@ -11,9 +11,13 @@ using VMatrix.Shells;
 namespace VMatrix.Doubles;
 
 /// <summary>A shell in which the modules of Windows are doubled: each command is bound strictly and carried out on a <see cref="DoubleWorld"/>.</summary>
-public sealed class DoubleShell(DoubleWorld world) : IShell
+/// <param name="world">The world.</param>
+/// <param name="callsAtOnce">Most pipelines that run at once; more of them wait.</param>
+public sealed class DoubleShell(DoubleWorld world, int callsAtOnce = 1000) : IShell
 {
     private const int Depth = 4;
+    private readonly Queue<TaskCompletionSource> _waiting = new();
+    private int _room = callsAtOnce;
 
     /// <inheritdoc/>
     public async Task<IReadOnlyList<PropertyBag>> InvokeAsync(ShellCall call, CancellationToken cancellation)
@@ -22,7 +26,15 @@ public sealed class DoubleShell(DoubleWorld world) : IShell
         using var either = CancellationTokenSource.CreateLinkedTokenSource(timeout.Token, cancellation);
         try
         {
-            return [.. (await RunAsync(call, either.Token)).Select(item => Bag(item, call.Properties))];
+            await EnterAsync();
+            try
+            {
+                return [.. (await RunAsync(call, either.Token)).Select(item => Bag(item, call.Properties))];
+            }
+            finally
+            {
+                Leave();
+            }
         }
         catch (OperationCanceledException) when (timeout.IsCancellationRequested && !cancellation.IsCancellationRequested)
         {
@@ -32,6 +44,35 @@ public sealed class DoubleShell(DoubleWorld world) : IShell
 
     /// <inheritdoc/>
     public ValueTask DisposeAsync() => default;
+
+    // No semaphore: it wakes who waits on another thread, behind a virtual clock's back.
+    private Task EnterAsync()
+    {
+        lock (_waiting)
+        {
+            if (_room > 0)
+            {
+                _room--;
+                return Task.CompletedTask;
+            }
+
+            var turn = new TaskCompletionSource();
+            _waiting.Enqueue(turn);
+            return turn.Task;
+        }
+    }
+
+    private void Leave()
+    {
+        TaskCompletionSource? next;
+        lock (_waiting)
+        {
+            if (!_waiting.TryDequeue(out next))
+                _room++;
+        }
+
+        next?.SetResult();
+    }
 
     private async Task<IReadOnlyList<object>> RunAsync(ShellCall call, CancellationToken cancellation)
     {
