@@ -113,6 +113,9 @@ internal sealed class Observation
     /// <summary>True when the host is powered down.</summary>
     public bool IsPoweredDown(string host) => _hosts.TryGetValue(host, out var report) && report is { PoweredDown: true };
 
+    /// <summary>The image versions whose blocks a host holds, as its driver says.</summary>
+    public IReadOnlyList<string> ImagesOn(string host) => _hosts.TryGetValue(host, out var report) && report is not null ? report.Images : [];
+
     /// <summary>What is wrong with a host; null when nothing is.</summary>
     public string? ProblemOf(string host) => _hostProblems.TryGetValue(host, out var problem) ? problem : null;
 

@@ -63,6 +63,7 @@ public sealed partial class PoolSession
                     PoweredDown = seen.IsPoweredDown(h.Name) || powered.Any(c => c.Kind is HostActionKind.PowerDown && c.Host == h.Name),
                     Waking = powered.Any(c => c.Kind is HostActionKind.Wake && c.Host == h.Name),
                     ForeignMemoryBytes = seen.ForeignBytes(h.Name),
+                    Images = seen.ImagesOn(h.Name),
                 }),
             ],
             Servers = servers,

@@ -175,6 +175,28 @@ public sealed class PlanTests : IDisposable
         Assert.True(finance.Shadow.OracleServerMinutes > 0 && finance.Shadow.ServerMinutes == 0);
     }
 
+    [Fact]
+    public async Task A_host_that_had_a_server_of_an_image_keeps_its_blocks_and_goes_first()
+    {
+        Write(oracle: ", calm: 1s");
+        await using var session = await Open();
+        var first = await session.PlanSwitchAsync(CancellationToken.None);
+        await session.SwitchAsync(first.Id, null, CancellationToken.None);
+        var finance = (await session.GetServersAsync(false, null, CancellationToken.None)).Single(s => s.Service == "FINANCE");
+        await session.CarryOutAsync([await session.PlanMoveAsync(finance.Id, null, "host3", false, CancellationToken.None)], TimeSpan.Zero, null, CancellationToken.None);
+        await session.CarryOutAsync([await session.PlanMoveAsync(finance.Id, Stage.Nest, null, false, CancellationToken.None)], TimeSpan.Zero, null, CancellationToken.None);
+
+        var plan = await session.PlanSwitchAsync(CancellationToken.None);
+
+        using var state = StateFolder.Open(session.Spec.StateFolder, create: false);
+        var hosts = state.LoadInput(plan.Id).Hosts;
+        Assert.All(hosts, h => Assert.Equal(h.Name == "host3" || h.Name == finance.Host, h.Images.Contains(finance.Image!)));
+        Assert.Contains(hosts, h => !h.Images.Contains(finance.Image!));
+        // Both that hold the blocks go before the one that does not.
+        var wake = plan.Moves.Single(m => m is { Service: "FINANCE", ToStage: Stage.Matrix });
+        Assert.Contains(wake.ToHost, new[] { "host3", finance.Host });
+    }
+
     private static async Task Until(Func<Task<bool>> holds)
     {
         for (int i = 0; i < 400; i++)

@@ -229,6 +229,9 @@ public sealed record HostReport
     /// <summary>True while the host is powered down.</summary>
     public bool PoweredDown { get; init; }
 
+    /// <summary>Image versions whose blocks the host holds, so that a server made from one is there sooner than elsewhere; empty where the driver cannot tell, or where it makes no difference.</summary>
+    public IReadOnlyList<string> Images { get; init; } = [];
+
     /// <summary>What is wrong with it, as a sentence; null when nothing is.</summary>
     public string? Problem { get; init; }
 }

@@ -81,7 +81,10 @@ internal sealed class PlacementSearch
 
     private int Score(int i, int s, int h, int[]? domains) =>
         ((domains is null ? 0 : domains[_state.Domain[h]]) << 11) + (Math.Min(255, _state.Misses(i, h)) << 3) + (_state.FitsNow(i, h) ? 0 : 4)
-        + (_state.HoldsImage(i, h) || !AnyHoldsImage(s) ? 0 : 2) + (_state.NeedsSeat(i, h) ? 1 : 0);
+        + (!AnyHoldsImage(s) || IsNear(i, s, h) ? 0 : 2) + (_state.NeedsSeat(i, h) ? 1 : 0);
+
+    /// <summary>True where the image's blocks are, unless a server of the service is there already: two that fail together are worth less than blocks that need not come.</summary>
+    private bool IsNear(int i, int s, int h) => _state.HoldsImage(i, h) && !_state.Carries(h, s, i);
 
     private bool AnyHoldsImage(int s) => _state.ImageIsSomewhere[s];
 

@@ -228,7 +228,7 @@ internal sealed class PlacementState
             InMatrix[s] = [];
             Dormant[s] = [];
             Image[s] = input.Images.TryGetValue(spec.Name, out string? image) ? image : null;
-            ImageIsSomewhere[s] = images.Count > 0;
+            ImageIsSomewhere[s] = Image[s] is string version && images.Contains(version);
             Affinity[s] = Indexes(spec.Affinity, s);
             WishesMatter |= Affinity[s] is not null;
             // Refusal is mutual.

@@ -318,6 +318,8 @@ public static partial class Planner
                 why.Add("its room is freed by this plan first");
             if (_state.ImageIsSomewhere[s] && !_state.HoldsImage(i, h))
                 why.Add("the image's blocks are not there");
+            else if (_state.ImageIsSomewhere[s] && _state.Carries(h, s, i))
+                why.Add($"another of {_state.Service[s].Name} is there, with its image's blocks");
             if (_state.NeedsSeat(i, h))
                 why.Add("a licence has to be assigned");
             double full = 1 - ((double)free / Math.Max(1, _state.MemoryCap[h]));

@@ -29,6 +29,7 @@ public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor, IHo
             {
                 Host = host.Name,
                 PoweredDown = condition == HostCondition.PoweredDown,
+                Images = [.. state.Blocks(host.Name)],
                 Problem = condition == HostCondition.HalfDead ? $"{host.Name} answers questions but does not carry out changes." : null,
                 Machines = [.. state.At(host.Name).Where(machine => !machine.Partial).Select(Show)],
             };

@@ -150,6 +150,7 @@ internal sealed class WorldState(int seed)
     public const string DisposedArea = "(disposed)";
 
     private readonly Dictionary<string, Dictionary<string, WorldMachine>> _places = new(StringComparer.OrdinalIgnoreCase);
+    private readonly Dictionary<string, SortedSet<string>> _blocks = new(StringComparer.OrdinalIgnoreCase);
     private readonly Dictionary<Guid, List<string>> _servers = [];
     private readonly Dictionary<string, string> _addresses = [];
     private WorldChange? _change;
@@ -181,6 +182,9 @@ internal sealed class WorldState(int seed)
     public long Minted { get; private set; }
 
     private WorldChange Changing => _change ??= new();
+
+    /// <summary>Image versions of which a host had a server once: their blocks stay there.</summary>
+    public IEnumerable<string> Blocks(string host) => _blocks.TryGetValue(host, out var versions) ? versions : [];
 
     public IEnumerable<WorldMachine> At(string place) => _places.TryGetValue(place, out var machines) ? machines.Values : [];
 
@@ -425,6 +429,13 @@ internal sealed class WorldState(int seed)
         if (!_places.TryGetValue(after.Place, out var place))
             _places[after.Place] = place = [];
         place[after.Key] = after;
+        if (after is { Partial: false, Mark: not null } && after.Place is not (Nest or DisposedArea))
+        {
+            if (!_blocks.TryGetValue(after.Place, out var blocks))
+                _blocks[after.Place] = blocks = new(StringComparer.Ordinal);
+            blocks.Add(after.Mark.Image);
+        }
+
         if (after.Address is not null)
             _addresses[after.Address] = after.Key;
         if (IsOurs(after))

@@ -91,13 +91,52 @@ public sealed class PlacementTests
         Assert.Equal("host1 is suspended: to host2 (2 of 3 hosts could take it)", move.Reason);
     }
 
+    [Fact]
+    public void A_licensed_host_takes_no_more_instances_than_its_licence_allows_and_others_take_none()
+    {
+        var sql = Service("SQL1") with { Licence = "SQL", Isolation = Isolation.Shared, Least = 4 };
+        var licence = new LicenceSpec { Name = "SQL", InstancesPerHost = 2 };
+        var plan = Plan(3, [sql], [], out var memory, licence: licence, hosts: h => h.Name == "host2" ? h with { Licences = ["SQL"] } : h);
+
+        Assert.Equal(["host2", "host2"], plan.Moves.Where(m => m.Kind == MoveKind.Wake).Select(m => m.ToHost));
+        Assert.Empty(memory.Seats);
+        var refused = Assert.Single(plan.Refused);
+        Assert.Contains("1 with the licence's most instances", refused.Reason, StringComparison.Ordinal);
+        Assert.Contains("2 without a licence", refused.Reason, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_licence_is_reassigned_once_its_days_are_over()
+    {
+        var sql = Service("SQL1") with { Licence = "SQL", Isolation = Isolation.Shared };
+        var licence = new LicenceSpec { Name = "SQL", Seats = 1, ReassignAfter = TimeSpan.FromDays(90) };
+        PlannerMemory Seat(int days) => new() { Seats = [new LicenceSeat("SQL", "host1", s_now.AddDays(-days))] };
+
+        Assert.DoesNotContain(Plan(2, [sql], [], out var young, licence: licence, memory: Seat(89), suspended: "host1").Moves, m => m.Kind == MoveKind.Wake);
+        Assert.Equal([new LicenceSeat("SQL", "host1", s_now.AddDays(-89))], young.Seats);
+        Assert.Equal("host2", Plan(2, [sql], [], out var old, licence: licence, memory: Seat(90), suspended: "host1").Moves.Single(m => m.Kind == MoveKind.Wake).ToHost);
+        Assert.Equal([new LicenceSeat("SQL", "host2", s_now)], old.Seats);
+    }
+
+    [Fact]
+    public void A_host_with_the_images_blocks_goes_before_an_emptier_one_but_not_beside_another_of_the_service()
+    {
+        var finance = Service("FINANCE") with { Isolation = Isolation.Shared };
+        string? Goes(int least, params (string, string)[] live) =>
+            Plan(3, [finance with { Least = least }, Service("SPORTS") with { Isolation = Isolation.Shared }], live, out _, image: ("FINANCE", "1", "host1")).Moves.Single(m => m is { Kind: MoveKind.Wake, Service: "FINANCE" }).ToHost;
+
+        Assert.Equal("host1", Goes(1, ("SPORTS", "host1")));
+        Assert.Equal("host2", Goes(2, ("SPORTS", "host3"), ("FINANCE", "host1")));
+    }
+
     private static ServiceSpec Service(string name) => new() { Name = name, Least = 1, Most = 10, Capacity = 10, Image = new ImageSpec { MemoryBytes = 128 * MiB } };
 
     private static Plan Plan(
-        int hosts, ServiceSpec[] services, (string Service, string Host)[] live, out PlannerMemory after, Func<ServiceSpec, ServiceSpec>? change = null,
-        OracleSpec? oracle = null, double rate = 1, string? dead = null, string? suspended = null, LicenceSpec? licence = null, PlannerMemory? memory = null)
+        int count, ServiceSpec[] services, (string Service, string Host)[] live, out PlannerMemory after, Func<ServiceSpec, ServiceSpec>? change = null,
+        OracleSpec? oracle = null, double rate = 1, string? dead = null, string? suspended = null, LicenceSpec? licence = null, PlannerMemory? memory = null,
+        Func<HostSpec, HostSpec>? hosts = null, (string Service, string Version, string Host)? image = null)
     {
-        var specs = Enumerable.Range(1, hosts).Select(i => new HostSpec { Name = $"host{i}", MemoryBytes = 1024 * MiB }).ToArray();
+        var specs = Enumerable.Range(1, count).Select(i => new HostSpec { Name = $"host{i}", MemoryBytes = 1024 * MiB }).Select(hosts ?? (h => h)).ToArray();
         var input = new PlannerInput
         {
             Pool = new PoolSpec
@@ -114,7 +153,8 @@ public sealed class PlacementTests
                 Licences = licence is null ? [] : [licence],
             },
             Now = s_now,
-            Hosts = specs.Select(h => new HostState { Name = h.Name, ProvenDead = h.Name == dead, Reachable = h.Name != dead, Suspended = h.Name == suspended }).ToArray(),
+            Hosts = specs.Select(h => new HostState { Name = h.Name, ProvenDead = h.Name == dead, Reachable = h.Name != dead, Suspended = h.Name == suspended, Images = image?.Host == h.Name ? [image.Value.Version] : [] }).ToArray(),
+            Images = image is { } made ? new Dictionary<string, string> { [made.Service] = made.Version } : [],
             Servers = live.Select((l, n) => new ServerState
             {
                 Mark = new ServerMark { ServerId = new Guid(n + 1, 0, 0, new byte[8]), Name = $"{l.Service}-{n + 1}", Service = l.Service, Image = "1", Stage = Stage.Matrix, StateId = Guid.Empty, CreatedAt = s_now.AddDays(-9), ChangedAt = s_now.AddDays(-9) },
