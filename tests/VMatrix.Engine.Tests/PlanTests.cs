@@ -28,7 +28,7 @@ public sealed class PlanTests : IDisposable
           - { name: host3, memory: 1 GiB }
         services:
           - { name: FINANCE, priority: 4, least: 1, most: 3, capacity: 10/s, image: { memory: 256 MiB }{{finance}} }
-          - { name: SPORTS, least: 1, most: 3, capacity: 10/s, image: { memory: 256 MiB } }
+          - { name: SPORTS, least: 1, most: 3, capacity: 10/s, image: { memory: 128 MiB } }
         balancer: { kind: simulation }
         oracle: { interval: 1s{{oracle}} }
         simulation: { seed: 1, bootTime: 50ms, wakeTime: 5ms }
