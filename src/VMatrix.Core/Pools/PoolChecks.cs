@@ -59,6 +59,7 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
         };
         BalancerFits(pool);
         OracleFits(pool);
+        ScvmmFits(pool);
         return pool;
     }
 
@@ -306,7 +307,7 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
         if (hypervisor is "hyperv" or "scvmm")
         {
             if (image.Disk is null)
-                Add(node, key, "image", $"{key}.image has no disk, which {hypervisor} needs; {(hypervisor == "hyperv" ? "name the gold VHDX" : "name the template")}.");
+                Add(node, key, "image", $"{key}.image has no disk, which {hypervisor} needs; {(hypervisor == "hyperv" ? "name the gold VHDX" : "name a virtual hard disk of the VMM library")}.");
             foreach (var name in new[] { "kernel", "initrd", "append", "agent" })
                 if (at[name] is not null)
                     Add(at, $"{key}.image", name, $"{key}.image.{name} has no meaning for {hypervisor}; remove it.");
@@ -437,6 +438,18 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
 
         if (demands.TrueForAll(d => d.Hosts.Count > 0 && d.Service.Least <= d.Slots) && PoolRoom.Shortage(demands, hosts) is { } shortage)
             reading.Add(root["services"]!, "services", shortage);
+    }
+
+    private void ScvmmFits(PoolSpec pool)
+    {
+        var node = root["scvmm"];
+        if (pool.Hypervisor != "scvmm" || (node is not null && (node.Kind != NodeKind.Map || !reading.IsSound(node, "server", "library", "share"))))
+            return;
+        foreach (var (key, value, what) in new[] { ("server", pool.Scvmm.Server, "the VMM management server"), ("library", pool.Scvmm.Library, "the library server that is the nest"), ("share", pool.Scvmm.Share, "the folder on a library share that dormant servers are stored in") })
+        {
+            if (value is null)
+                Add(node ?? root, "scvmm", key, $"scvmm.{key} is missing; the hypervisor is scvmm, so name {what}.");
+        }
     }
 
     private void BalancerFits(PoolSpec pool)

@@ -431,7 +431,7 @@ internal sealed class PathTo : ScalarKind
 
     public static PathTo File { get; } = new(false);
 
-    /// <summary>A file, or for drivers that have templates the name of one.</summary>
+    /// <summary>A file, or the name of one for drivers that keep a library.</summary>
     public static PathTo FileOrTemplate { get; } = new(false, orTemplate: true);
 
     /// <summary>A socket's file, or <c>address:port</c>.</summary>
@@ -441,7 +441,7 @@ internal sealed class PathTo : ScalarKind
 
     public override string Allowed =>
         (_isFolder ? "the path of a folder" : "the path of a file")
-        + (_orTemplate ? ", or the name of a template for scvmm" : _orAddress ? ", or an address and a port such as 127.0.0.1:9999" : "")
+        + (_orTemplate ? ", or the name of a virtual hard disk in the library for scvmm" : _orAddress ? ", or an address and a port such as 127.0.0.1:9999" : "")
         + ", relative to the pool file's folder or full";
 
     protected override object? Parse(string text, PoolReading reading, ref string? hint)

@@ -21,6 +21,9 @@ internal static class ScvmmErrors
         ["10421"] = ("HostNotSuitable", VMatrixErrorKind.NoRoom, false, "Compare-VMatrixServer tells what VMM has against this host."),
     };
 
+    /// <summary>What is known, for the help.</summary>
+    public static IEnumerable<(string Code, string Id, string Mend)> Known => s_known.Select(e => (e.Key, e.Value.Id, e.Value.Mend));
+
     /// <summary>An error of a command.</summary>
     public static VMatrixException From(ShellException e, string what) => From(e.ErrorId.Split(',').First(), e.Message, what, e);
 

@@ -216,6 +216,7 @@ public sealed class PoolFileBoundsTests
     [Theory]
     [InlineData("examples/demo/pool.yaml")]
     [InlineData("examples/hyperv/pool.yaml")]
+    [InlineData("examples/scvmm/pool.yaml")]
     [InlineData("examples/simulation/pool.yaml")]
     public void A_thousand_mutations_give_findings_or_a_pool(string path) => Mutate(path, 1000);
 
@@ -223,6 +224,7 @@ public sealed class PoolFileBoundsTests
     [Trait("Category", "Long")]
     [InlineData("examples/demo/pool.yaml")]
     [InlineData("examples/hyperv/pool.yaml")]
+    [InlineData("examples/scvmm/pool.yaml")]
     [InlineData("examples/simulation/pool.yaml")]
     public void Many_mutations_give_findings_or_a_pool(string path) => Mutate(path, 100_000);
 

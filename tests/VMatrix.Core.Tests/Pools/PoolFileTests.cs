@@ -76,6 +76,7 @@ public sealed class PoolFileTests : IDisposable
     [Theory]
     [InlineData("examples/demo/pool.yaml")]
     [InlineData("examples/hyperv/pool.yaml")]
+    [InlineData("examples/scvmm/pool.yaml")]
     [InlineData("examples/simulation/pool.yaml")]
     public void The_examples_are_right(string path)
     {
