@@ -71,7 +71,7 @@ public sealed partial class PoolSession
             Memory = _memory,
             WakeTime = _wakeTime,
             Images = seen.Images,
-            Pinned = _state?.Overrides.ReadServices(now).ToDictionary(o => o.Service, o => o.Servers, StringComparer.OrdinalIgnoreCase) ?? [],
+            Pinned = (_trial is null ? _state?.Overrides.ReadServices(now) : null)?.ToDictionary(o => o.Service, o => o.Servers, StringComparer.OrdinalIgnoreCase) ?? [],
             LiveMigration = _drivers.Hypervisor.Traits.LiveMigration,
             HostPower = _drivers.Hypervisor is IHostPower && _drivers.Hypervisor.Traits.HostPower,
             HostWakeTime = _hostWakeTime,

@@ -188,7 +188,7 @@ public sealed partial class PoolSession : IAsyncDisposable
         Observation.ReadAsync(Spec, _drivers.Hypervisor, _state?.Id, found, cancellation);
 
     private Dictionary<string, HostOverride> SuspendedHosts(DateTimeOffset now) =>
-        _state?.Overrides.ReadHosts(now).ToDictionary(o => o.Host, StringComparer.OrdinalIgnoreCase) ?? [];
+        (_trial is null ? _state?.Overrides.ReadHosts(now) : null)?.ToDictionary(o => o.Host, StringComparer.OrdinalIgnoreCase) ?? [];
 
     private static string Signed(string by, DateTimeOffset at, DateTimeOffset? until) => $"{by} at {at:u}{(until is null ? "" : $", until {until:u}")}";
 

@@ -168,6 +168,7 @@ public static partial class Planner
             }
 
             string state = now.ProvenDead ? "is proven dead: its servers are started elsewhere"
+                : now.Waking ? "is on its way up"
                 : now.PoweredDown ? "is powered down"
                 : !now.Reachable ? "does not answer, which proves nothing: nothing on it is touched and nothing is placed on it"
                 : now.Suspended ? "is suspended: its servers are moved away and nothing is placed on it"
@@ -181,7 +182,7 @@ public static partial class Planner
                 At = plan.CreatedAt,
                 Kind = ExplainedKind.Host,
                 Subject = name,
-                Outcome = Words.Text($"{name} {state}; it has {before.Length} {(before.Length == 1 ? "server" : "servers")} and {(moves.Length == 0 ? "the plan does nothing with it" : Words.Text($"will have {after.Count} after {moves.Length} {(moves.Length == 1 ? "move" : "moves")}"))}; {used >> 20} of {spec.MemoryBytes >> 20} MiB are taken then{(now.ForeignMemoryBytes > 0 ? Words.Text($", {now.ForeignMemoryBytes >> 20} of them by machines that are not ours") : "")}"),
+                Outcome = Words.Text($"{name} {state}; it has {before.Length} {(before.Length == 1 ? "server" : "servers")} and {(moves.Length == 0 ? "the plan does nothing with it" : Words.Text($"will have {after.Count} after {moves.Length} {(moves.Length == 1 ? "move" : "moves")}"))}; {used >> 20} of {spec.MemoryBytes >> 20} MiB are taken then{(now.ForeignMemoryBytes > 0 ? Words.Text($", {now.ForeignMemoryBytes >> 20} of them by machines that are not ours") : "")}{string.Concat(plan.Hosts.Where(a => a.Host == name).Select(a => $"; the plan {(a.Kind is HostActionKind.Wake ? "wakes it" : "powers it down")}: {a.Reason}"))}"),
                 Moves = moves,
                 Refused = [.. plan.Refused.Where(r => Names(r.What, name) || Names(r.Reason, name) || before.Any(s => Names(r.What, s.Mark.Name)))],
                 Services = [.. services.Select(Story).OfType<ServiceStory>()],

@@ -51,10 +51,10 @@ internal sealed class SimulationPage
             body { margin: 0 auto; padding: 1.2rem; max-width: 66rem; background: var(--back); color: var(--ink); font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; }
             h1 { font-size: 1.5rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .2rem; } p { margin: .3rem 0; color: var(--soft); }
             .scroll { overflow-x: auto; } table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums; min-width: 40rem; width: 100%; }
-            th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid var(--grid); } th { color: var(--soft); font-weight: 600; } th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
+            th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--grid); } th { color: var(--soft); font-weight: 600; } th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
             tbody tr.first td { border-top: 2px solid var(--grid); }
             .legend { display: flex; flex-wrap: wrap; gap: .3rem 1.4rem; padding: 0; margin: .6rem 0 0; list-style: none; color: var(--ink); } .legend svg { width: 26px; height: 12px; margin-right: .4rem; vertical-align: -1px; }
-            figure { margin: .4rem 0 0; } figure svg { display: block; width: 100%; height: auto; }
+            figure { margin: .4rem 0 0; overflow-x: auto; } figure svg { display: block; width: 100%; min-width: 42rem; height: auto; }
             svg text { fill: var(--soft); font: 12px system-ui, "Segoe UI", "DejaVu Sans", sans-serif; } .grid { stroke: var(--grid); stroke-width: 1; fill: none; } .demand { fill: var(--demand); stroke: none; }
             .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; } .bad { fill: var(--bad); } .drop { fill: var(--bad); } .move { stroke-width: 1.3; }
             .s0 { stroke: var(--r0); } .s1 { stroke: var(--r1); stroke-dasharray: 7 3; } .s2 { stroke: var(--r2); stroke-dasharray: 2 2.5; } text.t0 { fill: var(--r0); } text.t1 { fill: var(--r1); } text.t2 { fill: var(--r2); } .m1, .m2 { stroke-dasharray: none; }
@@ -108,7 +108,7 @@ internal sealed class SimulationPage
         string name = rules[0].Service;
         int height = Top + PlotHeight + AxisHeight + rules.Count * (StripHeight + StripGap);
         double most = Math.Max(1e-9, rules.Max(rule => rule.Minutes.Max(m => Math.Max(m.Demand, m.Capacity))));
-        double step = Step(most), top = Math.Ceiling(most / step) * step;
+        double step = Step(most), top = Math.Ceiling(most * 1.04 / step) * step;
         Line($"<section><h2>{Text(name)}</h2><figure><svg viewBox=\"0 0 {Width} {height}\" role=\"img\" aria-labelledby=\"t{service} d{service}\" data-service=\"{Text(name)}\">");
         Line($"<title id=\"t{service}\">Demand and capacity of {Text(name)}, requests per second</title>");
         Line($"<desc id=\"d{service}\">{Text(string.Join(" ", rules.Select(r => $"{r.Rule}: {Percent(r.ServedShare)} of {Whole(r.Demand)} requests served, {Number(r.MeanServers)} servers on average, {r.Switches} switches, {r.Drops} drops.")))}</desc>");

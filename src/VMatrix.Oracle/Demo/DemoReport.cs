@@ -33,7 +33,7 @@ internal static class DemoReport
                     service.Failed == 0 ? Number(0) : new Markup($"[red]{service.Failed}[/]"), Seconds(service.P50Seconds), Seconds(service.P99Seconds), new Text(Line(service.Servers)));
             }
 
-            table.AddRow(new Text(run.Name), new Markup("[bold]both[/]"), Number(run.Services.Sum(service => service.Requests)), new Markup($"[bold]{Served(run)}[/]"),
+            table.AddRow(new Text(run.Name), new Markup("[bold]both[/]"), Number(run.Services.Sum(service => service.Requests)), new Markup($"[bold]{Served(run)}[/]").RightJustified(),
                 Number(run.Services.Sum(service => service.Refused)), Number(run.Services.Sum(service => service.Failed)), new Text(""), new Text(""),
                 new Text(run.Switches == 0 ? "" : $"{run.Switches} switches, {run.Drops} drops"));
             table.AddEmptyRow();

@@ -29,6 +29,8 @@ public sealed class HostPowerTests
 
         public World World { get; }
 
+        public PlannerInput? Last { get; private set; }
+
         public List<(DateTimeOffset At, HostAction Action)> Actions { get; } = [];
 
         public int Up => World.HostStates.Count(h => !h.PoweredDown);
@@ -47,7 +49,7 @@ public sealed class HostPowerTests
 
             foreach (var (service, rate) in loads)
                 World.Load(service, rate);
-            var output = Planner.Plan(World.Input() with { HostPower = true });
+            var output = Planner.Plan(Last = World.Input() with { HostPower = true });
             World.Memory = output.Memory;
             var plan = output.Plan;
             // What is powered down is empty, now and after the plan.
@@ -100,6 +102,9 @@ public sealed class HostPowerTests
         Assert.Equal((HostActionKind.Wake, "host3"), (wake.Kind, wake.Host));
         Assert.Contains("FINANCE needs 2 servers in 120 s and has room for 1", wake.Reason, StringComparison.Ordinal);
         Assert.StartsWith("Hosts: wake host3. Servers: ", plan!.Summary, StringComparison.Ordinal);
+        var story = Planner.Explain(pool.Last!, null, "host3", default).Explanation;
+        Assert.Contains("host3 is powered down; it has 0 servers", story.Outcome, StringComparison.Ordinal);
+        Assert.Contains($"the plan wakes it: {wake.Reason}", story.Outcome, StringComparison.Ordinal);
         // It is asked once, and used when it is there.
         for (int i = 0; i < 13; i++)
             pool.Step(("FINANCE", 14), ("SPORTS", 5));
