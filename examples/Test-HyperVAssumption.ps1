@@ -83,6 +83,13 @@ begin {
         @{ Command = 'FailoverClusters\Move-ClusterVirtualMachineRole'; Give = 'VMId', 'Node', 'MigrationType', 'Cluster' }
     )
 
+    $nlbCalls = @(
+        @{ Command = 'NetworkLoadBalancingClusters\Get-NlbClusterNode'; Give = 'HostName', 'NodeName' }
+        @{ Command = 'NetworkLoadBalancingClusters\Start-NlbClusterNode'; Give = , 'HostName' }
+        @{ Command = 'NetworkLoadBalancingClusters\Resume-NlbClusterNode'; Give = , 'HostName' }
+        @{ Command = 'NetworkLoadBalancingClusters\Stop-NlbClusterNode'; Give = 'HostName', 'Drain', 'Timeout' }
+    )
+
     # Words of enumerations that the driver compares with, by the type that has them.
     $words = [ordered]@{
         'Microsoft.HyperV.PowerShell.VMState'                     = 'Running', 'Off', 'Stopping', 'Saved', 'Paused', 'Starting', 'Saving', 'Pausing', 'Resuming', 'RunningCritical', 'OffCritical', 'SavedCritical', 'PausedCritical'
@@ -165,6 +172,7 @@ process {
         foreach ($call in $calls) { Test-Call $call }
         if (Get-Module -ListAvailable FailoverClusters) { foreach ($call in $clusterCalls) { Test-Call $call } }
         elseif ($All) { Write-Answer '' 'The FailoverClusters module is here' $null 'the module, for clustered hosts' 'not installed' 'Clustered machines cannot be moved by their cluster.' 'Install-WindowsFeature RSAT-Clustering-PowerShell, if your hosts are clustered.' }
+        if (Get-Module -ListAvailable NetworkLoadBalancingClusters) { foreach ($call in $nlbCalls) { Test-Call $call } }
         Test-Answer '' 'The Hyper-V module loads into this PowerShell itself, not as a proxy of another one' 'live objects' 'Properties come back as texts, and pipelines of objects do not bind.' {
             (Import-Module Hyper-V -PassThru).PrivateData -is [hashtable] -and (Get-Module Hyper-V).PrivateData.ContainsKey('ImplicitRemoting')
         } { $args[0] -ne $true } 'Use the module of Windows Server 2016 or newer, which is marked for PowerShell 7; or Windows PowerShell.'

@@ -36,7 +36,7 @@ internal sealed record PoolDrivers(IHypervisor Hypervisor, IBalancer Balancer, I
             "qemu" => new Qemu.QemuHypervisor(pool, health, clock),
 #endif
             "hyperv" => new HyperV.HyperVHypervisor(pool, shell = (shells ?? ChildShells.Here).Open(pool.HyperV.CallsAtOnce), clock),
-            "scvmm" => new Scvmm.ScvmmHypervisor(pool, (shells ?? ChildShells.Here).Open(pool.Scvmm.CallsAtOnce), clock),
+            "scvmm" => new Scvmm.ScvmmHypervisor(pool, shell = (shells ?? ChildShells.Here).Open(pool.Scvmm.CallsAtOnce), clock),
             _ => throw NotSupported("hypervisor", pool.Hypervisor, "hyperv, qemu, scvmm, simulation"),
         };
         IBalancer balancer = pool.Balancer.Kind switch
@@ -45,7 +45,8 @@ internal sealed record PoolDrivers(IHypervisor Hypervisor, IBalancer Balancer, I
             "haproxy" => new HAProxy.HAProxyBalancer(pool, clock),
             "script" => new Scripts.ScriptBalancer(pool, clock),
 #endif
-            _ => throw NotSupported("balancer", pool.Balancer.Kind, "haproxy, script, simulation"),
+            "nlb" when shell is not null => new Nlb.NlbBalancer(pool, shell, clock),
+            _ => throw NotSupported("balancer", pool.Balancer.Kind, "haproxy, nlb (with hyperv or scvmm), script, simulation"),
         };
         if (pool.Balancer.Load is LoadOrigin.Processor && pool.Hypervisor == "hyperv")
             balancer = new MeteredBalancer(balancer, new HyperV.HyperVLoadSource(pool, shell!, clock), pool, clock);

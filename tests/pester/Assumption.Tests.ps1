@@ -48,7 +48,7 @@ Describe 'Test-HyperVAssumption.ps1' {
 
     It 'knows every command that the driver calls' {
         $text = Get-Content -Raw $File
-        $called = Get-ChildItem "$PSScriptRoot/../../src/VMatrix.Engine/HyperV/*.cs" | ForEach-Object { [regex]::Matches((Get-Content -Raw $_), '"((?:Hyper-V|FailoverClusters|CimCmdlets)\\\\[A-Za-z-]+)"').ForEach({ $_.Groups[1].Value -replace '\\\\', '\' }) } | Sort-Object -Unique
+        $called = Get-ChildItem "$PSScriptRoot/../../src/VMatrix.Engine/HyperV/*.cs", "$PSScriptRoot/../../src/VMatrix.Engine/Nlb/*.cs" | ForEach-Object { [regex]::Matches((Get-Content -Raw $_), '"((?:Hyper-V|FailoverClusters|NetworkLoadBalancingClusters|CimCmdlets)\\\\[A-Za-z-]+)"').ForEach({ $_.Groups[1].Value -replace '\\\\', '\' }) } | Sort-Object -Unique
         $called.Count | Should -BeGreaterThan 20
         foreach ($command in $called) { $text | Should -BeLike "*Command = '$command'*" }
     }

@@ -460,6 +460,8 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
         var balancer = pool.Balancer;
         if (pool.Hypervisor == "simulation" && balancer.Kind != "simulation")
             Add(node ?? root, "balancer", "kind", $"balancer.kind is {balancer.Kind}, which cannot reach simulated servers; make it simulation, or remove the key.");
+        if (balancer.Kind == "nlb" && reading.Hypervisor is not ("hyperv" or "scvmm" or ""))
+            Add(node!, "balancer", "kind", $"balancer.kind is nlb, whose nodes are Windows servers of hyperv or scvmm; {reading.Hypervisor} has none. Choose another one.");
         if (balancer.Load is LoadOrigin.Processor && reading.Hypervisor is not ("hyperv" or ""))
             Add(node!, "balancer", "load", $"balancer.load is processor, which only hyperv measures; remove it, so that the balancer's own counts are used.");
         else if (balancer.Load is LoadOrigin.Processor && pool.Services.FirstOrDefault(s => s.Capacity is null) is { } silent)

@@ -1,14 +1,11 @@
 using System;
 using System.Collections.Generic;
-using System.Globalization;
-using System.IO;
 using System.Linq;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using System.Threading;
 using System.Threading.Tasks;
 using VMatrix.Drivers;
-using VMatrix.Moves;
 
 namespace VMatrix.Scripts;
 
@@ -92,12 +89,10 @@ public sealed class ScriptBalancer : IBalancer
     /// <inheritdoc/>
     public ValueTask DisposeAsync() => default;
 
-    // One change at a time, whoever makes it: scripts are seldom written for more.
+    // One change at a time: scripts are seldom written for more.
     private async Task ChangeAsync(DriverCall call, string action, IReadOnlyList<(string, string)> parameters, CancellationToken cancellation)
     {
-        Directory.CreateDirectory(_pool.StateFolder);
-        using var turn = await TakeTurnAsync(cancellation);
-        CheckEpoch(call);
+        using var turn = await BalancerTurn.TakeAsync(_pool, call, _clock, cancellation);
         var (code, _) = await RunAsync(action, parameters, cancellation);
         if (code != 0)
         {
@@ -106,47 +101,11 @@ public sealed class ScriptBalancer : IBalancer
         }
     }
 
-    private async Task<FileStream> TakeTurnAsync(CancellationToken cancellation)
-    {
-        var path = Path.Combine(_pool.StateFolder, "balancer.turn");
-        while (true)
-        {
-            try
-            {
-                return new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
-            }
-            catch (IOException) when (Directory.Exists(_pool.StateFolder))
-            {
-                await _clock.WaitAsync(TimeSpan.FromMilliseconds(10), cancellation);
-            }
-        }
-    }
-
     private Task<(int ExitCode, string Output)> RunAsync(string action, IReadOnlyList<(string, string)> parameters, CancellationToken cancellation) =>
         ScriptRun.RunAsync(_script, [("Action", action), .. parameters], _pool.Path, _pool.Limits.StepTimeout, _clock, cancellation);
 
     private string Line(string action, IReadOnlyList<(string Name, string Value)> parameters) =>
         string.Join(" ", parameters.Select(p => $"-{p.Name} '{p.Value}'").Prepend($"{_script} -Action {action}"));
-
-    // Under the turn. A decider that was paused and woke again finds that another one has been at work since.
-    private void CheckEpoch(DriverCall call)
-    {
-        if (call.Epoch == 0)
-            return;
-        var path = Path.Combine(_pool.StateFolder, "balancer.epoch");
-        var seen = File.Exists(path) && long.TryParse(File.ReadAllText(path), NumberStyles.None, CultureInfo.InvariantCulture, out var epoch) ? epoch : 0;
-        if (call.Epoch < seen)
-        {
-            throw new VMatrixException("StaleEpoch", VMatrixErrorKind.Busy,
-                $"The balancer of pool {_pool.Name} has been changed by a decider of epoch {seen}; a call of epoch {call.Epoch} comes too late and is refused.");
-        }
-
-        if (call.Epoch > seen)
-        {
-            File.WriteAllText(path + ".next", call.Epoch.ToString(CultureInfo.InvariantCulture));
-            File.Move(path + ".next", path, overwrite: true);
-        }
-    }
 
     private BalancerMember ToMember(Member member) => new()
     {

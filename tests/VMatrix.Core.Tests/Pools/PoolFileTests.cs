@@ -211,6 +211,7 @@ public sealed class PoolFileTests : IDisposable
         { "kernel: guest/vmlinuz, ", "disk: a.img, ", 17, 35, "services[0].image.initrd", "no kernel to go with it" },
         { "services:", "balancer: { own: false }\nservices:", 12, 11, "balancer.socket", "socket is missing" },
         { "services:", "balancer: { socket: /run/x }\nservices:", 12, 21, "balancer.socket", "own is true" },
+        { "services:", "balancer: { kind: nlb }\nservices:", 12, 19, "balancer.kind", "qemu has none" },
         { "services:", "balancer: { load: processor }\nservices:", 12, 19, "balancer.load", "only hyperv measures" },
         { "services:", "balancer: { kind: script }\nservices:", 12, 11, "balancer.script", "script is missing" },
         { "services:", "balancer: { kind: script, script: none.ps1 }\nservices:", 12, 35, "balancer.script", "does not exist" },

@@ -90,6 +90,17 @@ public sealed partial class CoverageTests
                 await driver.MarkAsync(default, Mark(server), here, default);
             }
 
+            if (world is HyperVDriverWorld)
+            {
+                hosts.AddNlbNode("portal", "web1", TimeSpan.FromMinutes(1));
+                await using var shell = new DoubleShell(hosts);
+                await using var balancer = new VMatrix.Nlb.NlbBalancer(world.Pool, shell, world.Clock);
+                await shell.InvokeAsync(new VMatrix.Shells.ShellCall { Commands = [new(@"NetworkLoadBalancingClusters\Suspend-NlbClusterNode", new Dictionary<string, object?> { ["HostName"] = "web1" })] }, default);
+                await DoAsync("Join", () => balancer.JoinAsync(default, service, server, "web1:80", default));
+                await DoAsync("Drain", () => balancer.DrainAsync(default, service.Name, server, default));
+                await DoAsync("Leave", () => balancer.LeaveAsync(default, service.Name, server, default));
+            }
+
             await DoAsync("Compare", () => driver.CompareAsync(server, service, here, there, live: true, default));
             await DoAsync("Migrate", () => driver.MigrateAsync(default, server, service, here, there, default));
             await DoAsync("PublishImage", () => driver.PublishImageAsync(new DriverCall(Guid.NewGuid(), 0), server, service, there, default));
