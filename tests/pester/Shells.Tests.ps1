@@ -27,17 +27,4 @@ Describe 'The shell in this process' {
         $null = [VMatrix.Doubles.ShellChecks]::RunAsync('The doubled modules work through it', $shell, $world).GetAwaiter().GetResult()
         Get-Module | ForEach-Object Name | Should -Be $before
     }
-
-    It 'looks a credential up by name, and says what is missing' {
-        $path = Join-Path $TestDrive 'admin.xml'
-        [pscredential]::new('Ada', (ConvertTo-SecureString 'x' -AsPlainText -Force)) | Export-Clixml $path
-        $call = [VMatrix.Shells.ShellCall]@{
-            Commands = [VMatrix.Shells.ShellCommand[]]@([VMatrix.Shells.ShellCommand]::new('Microsoft.PowerShell.Utility\Write-Output', [System.Collections.Generic.Dictionary[string, object]]::new()))
-            Properties = [string[]]@('UserName')
-        }
-        $call.Commands[0].Parameters['InputObject'] = [VMatrix.Shells.ShellSecret]::new($path)
-        $shell.InvokeAsync($call, [Threading.CancellationToken]::None).GetAwaiter().GetResult()[0]['UserName'] | Should -Be 'Ada'
-        $call.Commands[0].Parameters['InputObject'] = [VMatrix.Shells.ShellSecret]::new('/no/such.xml')
-        { $shell.InvokeAsync($call, [Threading.CancellationToken]::None).GetAwaiter().GetResult() } | Should -Throw '*Export-Clixml*'
-    }
 }

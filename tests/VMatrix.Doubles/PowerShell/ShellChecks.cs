@@ -26,6 +26,7 @@ public static class ShellChecks
         ["A call that takes too long ends"] = TimeoutAsync,
         ["No more calls at once than agreed"] = BoundAsync,
         ["Many calls get each their own answer"] = ManyAsync,
+        ["A credential is looked up by its name, and what is missing is told"] = CredentialAsync,
         ["The doubled modules work through it"] = DoublesAsync,
     };
 
@@ -177,6 +178,27 @@ public static class ShellChecks
         var answers = await Task.WhenAll(Enumerable.Range(0, 60).Select(async i => (i, Rows: await shell.InvokeAsync(Call(["Length"], Command(@"Microsoft.PowerShell.Utility\Write-Output", ("InputObject", new string('x', i * 100)))), default))));
         foreach (var (i, rows) in answers)
             Is(Only(rows)["Length"], i * 100);
+    }
+
+    private static async Task CredentialAsync(IShell shell, DoubleWorld world)
+    {
+        // As Export-Clixml writes it on systems that have no store of their own for it.
+        var path = System.IO.Path.Combine(world.Folder, "ada.xml");
+        await System.IO.File.WriteAllTextAsync(path, """<Objs Version="1.1.0.1" xmlns="http://schemas.microsoft.com/powershell/2004/04"><Obj RefId="0"><TN RefId="0"><T>System.Management.Automation.PSCredential</T><T>System.Object</T></TN><Props><S N="UserName">Ada</S><SS N="Password">780079007a00</SS></Props></Obj></Objs>""");
+        ShellCall Ask(string name) => Call(["UserName"], Command(@"Microsoft.PowerShell.Utility\Write-Output", ("InputObject", new ShellSecret(name))));
+        Is(Only(await shell.InvokeAsync(Ask(path), default))["UserName"], "Ada");
+        foreach (var (name, mend) in new[] { (System.IO.Path.Combine(world.Folder, "nobody.xml"), "Export-Clixml"), ("nobody", "Set-Secret") })
+        {
+            try
+            {
+                await shell.InvokeAsync(Ask(name), default);
+                throw new InvalidOperationException("A credential that is not there was found.");
+            }
+            catch (VMatrixException e)
+            {
+                Is((e.Id, e.Message.Contains(mend, StringComparison.Ordinal), e.Message.Contains("xyz", StringComparison.Ordinal)), ("CredentialNotFound", true, false));
+            }
+        }
     }
 
     private static async Task DoublesAsync(IShell shell, DoubleWorld world)
