@@ -11,6 +11,7 @@ internal static class Program
         Command[] commands =
         [
             BalanceBench.Create(),
+            HyperVBench.Create(),
             ScaleBench.Create(),
             SwitchingBench.Create(),
             SwitchingBench.CreateSensitivity(),

@@ -1,5 +1,6 @@
 using System;
 using System.Collections;
+using System.Collections.Concurrent;
 using System.Collections.Generic;
 using System.Globalization;
 using System.Linq;
@@ -19,6 +20,8 @@ public sealed class DoubleShell(DoubleWorld world, int callsAtOnce = 1000) : ISh
     private readonly Queue<TaskCompletionSource> _waiting = new();
     private int _room = callsAtOnce;
 
+    private static readonly ConcurrentDictionary<(Type Type, string Name), PropertyInfo?> s_properties = new();
+
     /// <inheritdoc/>
     public async Task<IReadOnlyList<PropertyBag>> InvokeAsync(ShellCall call, CancellationToken cancellation)
     {
@@ -29,7 +32,8 @@ public sealed class DoubleShell(DoubleWorld world, int callsAtOnce = 1000) : ISh
             await EnterAsync();
             try
             {
-                return [.. (await RunAsync(call, either.Token)).Select(item => Bag(item, call.Properties))];
+                var paths = call.Properties.Select(path => (path, path.Split('.'))).ToArray();
+                return [.. (await RunAsync(call, either.Token)).Select(item => Bag(item, paths))];
             }
             finally
             {
@@ -129,13 +133,13 @@ public sealed class DoubleShell(DoubleWorld world, int callsAtOnce = 1000) : ISh
         Code = error.Code,
     };
 
-    private static PropertyBag Bag(object item, IReadOnlyList<string> properties)
+    private static PropertyBag Bag(object item, (string Name, string[] Parts)[] paths)
     {
         var bag = new PropertyBag();
-        foreach (var path in properties)
+        foreach (var (name, parts) in paths)
         {
-            if (TryRead(item, path.Split('.'), 0, out var value))
-                bag[path] = value;
+            if (TryRead(item, parts, 0, out var value))
+                bag[name] = value;
         }
 
         return bag;
@@ -165,7 +169,7 @@ public sealed class DoubleShell(DoubleWorld world, int callsAtOnce = 1000) : ISh
             return true;
         }
 
-        var property = item.GetType().GetProperty(path[at], BindingFlags.Instance | BindingFlags.Public | BindingFlags.IgnoreCase | BindingFlags.FlattenHierarchy);
+        var property = s_properties.GetOrAdd((item.GetType(), path[at]), static key => key.Type.GetProperty(key.Name, BindingFlags.Instance | BindingFlags.Public | BindingFlags.IgnoreCase | BindingFlags.FlattenHierarchy));
         return property is not null && TryRead(property.GetValue(item), path, at + 1, out value);
     }
 

@@ -77,6 +77,7 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
 {
     /// <summary>Exports, copies and moves of disks take what they take; the caller's own deadline ends them.</summary>
     private static readonly TimeSpan s_long = TimeSpan.FromDays(1);
+    private static readonly TimeSpan s_gathering = TimeSpan.FromMilliseconds(5);
     private static readonly TimeSpan s_factsAge = TimeSpan.FromMinutes(10);
     private static readonly string[] s_listed = ["Id", "Name", "State", "Notes", "MemoryAssigned", "MemoryStartup", "ProcessorCount", "Version", "IsClustered", "OperationalStatus"];
     private static readonly string[] s_one = [.. s_listed, "HardDrives.Path"];
@@ -84,6 +85,9 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     /// <summary>Moves that this process asks of the host at once; more of them wait here rather than fail there.</summary>
     private readonly SemaphoreSlim _moves = new(pool.Limits.MovesPerHost);
 
+    private readonly object _gate = new();
+    private readonly System.Collections.Concurrent.ConcurrentDictionary<Guid, (string Notes, HyperVMark? Mark, string? Problem)> _read = new();
+    private Listing? _next;
     private (string? Processor, string? Build)? _facts;
     private DateTimeOffset _factsAt;
     private string? _storage;
@@ -96,12 +100,73 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
 
     private string? Credential => host.Credential ?? pool.HyperV.Credential;
 
-    /// <summary>Every machine on it, in one pass. An empty list is believed only when the host answers for itself: missing rights look like one.</summary>
+    /// <summary>Every machine on it, in one pass. Who asks at the same moment shares the answer, which is of no earlier one.</summary>
     public async Task<IReadOnlyList<HyperVMachine>> ListAsync(CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        Listing listing;
+        lock (_gate)
+        {
+            listing = _next ??= new Listing();
+            listing.Waiters++;
+            listing.Task ??= ListSoonAsync(listing);
+        }
+
+        var left = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
+        using (cancellation.Register(() => left.TrySetResult(true)))
+        {
+            if (await Task.WhenAny(listing.Task, left.Task) == listing.Task)
+                return await listing.Task;
+        }
+
+        lock (_gate)
+        {
+            // The last one to leave ends it.
+            if (--listing.Waiters == 0)
+            {
+                _next = _next == listing ? null : _next;
+                listing.End.Cancel();
+            }
+        }
+
+        throw new OperationCanceledException(cancellation);
+    }
+
+    private async Task<IReadOnlyList<HyperVMachine>> ListSoonAsync(Listing listing)
+    {
+        try
+        {
+            await clock.WaitAsync(s_gathering, listing.End.Token);
+        }
+        finally
+        {
+            lock (_gate)
+                _next = _next == listing ? null : _next;
+        }
+
+        return await ListNowAsync(listing.End.Token);
+    }
+
+    /// <summary>A pass that has not begun, and who waits for it.</summary>
+    private sealed class Listing
+    {
+        public Task<IReadOnlyList<HyperVMachine>>? Task { get; set; }
+
+        public int Waiters { get; set; }
+
+        public CancellationTokenSource End { get; } = new();
+    }
+
+    // An empty list is believed only when the host answers for itself: missing rights look like one.
+    private async Task<IReadOnlyList<HyperVMachine>> ListNowAsync(CancellationToken cancellation)
     {
         var rows = await RunAsync("Listing machines", s_listed, null, cancellation, Command("Hyper-V\\Get-VM"));
         if (rows.Count == 0)
             await CheckRightsAsync(cancellation);
+
+        // Lines of machines that are gone are forgotten now and then.
+        if (_read.Count > 100 + (2 * rows.Count))
+            _read.Clear();
         return [.. rows.Select(ToMachine)];
     }
 
@@ -428,7 +493,13 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     {
         var id = ToGuid(row, "Id");
         var notes = Text(row, "Notes") ?? "";
-        var (ours, problem) = HyperVNotes.Read(notes);
+        if (!_read.TryGetValue(id, out var read) || read.Notes != notes)
+        {
+            var (mark, wrong) = HyperVNotes.Read(notes);
+            _read[id] = read = (notes, mark, wrong);
+        }
+
+        var (_, ours, problem) = read;
         var counts = ours is { Released: false } && ours.Mark.MachineId == id.ToString("D");
         var isRunning = Text(row, "State") is "Running" or "RunningCritical" or "Paused" or "PausedCritical";
         return new HyperVMachine
