@@ -70,8 +70,7 @@ internal static class HyperVBench
                     }
                 }
             });
-            // The shell runs as many calls at once as the pool says by default; the double itself has no bound.
-            await using HyperVHypervisor driver = new(pool, new Throttled(new DoubleShell(world), settings.CallsAtOnce), TimeProvider.System);
+            await using HyperVHypervisor driver = new(pool, new DoubleShell(world, settings.CallsAtOnce), TimeProvider.System);
             double[] whole = new double[rounds], one = new double[rounds];
             int seen = 0, asked = 0;
             for (int i = -1; i < rounds; i++)
@@ -127,29 +126,5 @@ internal static class HyperVBench
         Task<NestReport> nest = driver.ReadNestAsync(cancellation);
         HostReport[] reports = await Task.WhenAll(pool.Hosts.Select(host => driver.ReadHostAsync(host, cancellation)));
         return reports.Sum(report => report.Machines.Count) + (await nest).Dormant.Count;
-    }
-
-    private sealed class Throttled(IShell shell, int callsAtOnce) : IShell
-    {
-        private readonly SemaphoreSlim _gate = new(callsAtOnce);
-
-        public async Task<System.Collections.Generic.IReadOnlyList<PropertyBag>> InvokeAsync(ShellCall call, CancellationToken cancellation)
-        {
-            await _gate.WaitAsync(cancellation);
-            try
-            {
-                return await shell.InvokeAsync(call, cancellation);
-            }
-            finally
-            {
-                _gate.Release();
-            }
-        }
-
-        public ValueTask DisposeAsync()
-        {
-            _gate.Dispose();
-            return shell.DisposeAsync();
-        }
     }
 }
