@@ -127,7 +127,7 @@ public sealed partial class PoolSession
             Superseded = progress?.Superseded,
             Waiting = progress?.Waiting ?? [],
             Explainable = _state.HasInput(plan.Id),
-            Status = !waits && progress?.BegunAt is not null ? PlanStatus.Begun
+            Status = progress?.BegunAt is not null && (!waits || progress.Superseded is not null) ? PlanStatus.Begun
                 : progress?.Superseded is not null ? PlanStatus.Superseded
                 : _clock.GetUtcNow() > plan.ExpiresAt ? PlanStatus.Expired
                 : !waits ? PlanStatus.Ready
@@ -135,12 +135,12 @@ public sealed partial class PoolSession
         };
     }
 
-    private Plan Store(Plan plan, PlannerInput? input, string by, IReadOnlyList<Move> waiting)
+    private Plan Store(Plan plan, PlannerInput? input, string by, IReadOnlyList<Move> waiting, string? superseded = null)
     {
         var stored = _state!.StorePlan(plan);
         if (input is not null)
             _state.StoreInput(plan.Id, input);
-        _state.WriteProgress(new PlanProgress { PlanId = plan.Id, By = StateFolder.Describe(by), Waits = waiting.Count > 0, Waiting = [.. waiting.Select(m => m.Id)] });
+        _state.WriteProgress(new PlanProgress { PlanId = plan.Id, By = StateFolder.Describe(by), Waits = waiting.Count > 0, Waiting = [.. waiting.Select(m => m.Id)], Superseded = superseded });
         var now = _clock.GetUtcNow();
         if (now - _trimmed >= s_memoryEvery)
         {
@@ -164,20 +164,19 @@ public sealed partial class PoolSession
         var waiting = Modes.Waiting(Spec, plan);
         Move[] go = [.. plan.Moves.Except(waiting)];
         var now = _clock.GetUtcNow();
-        if (waiting.Count > 0 && Waits(waiting, now))
-            waiting = [];
-        if (go.Length == 0 && waiting.Count == 0 && plan.Hosts.Count == 0)
+        var same = waiting.Count > 0 ? Waits(waiting, now) : null;
+        if (go.Length == 0 && (waiting.Count == 0 || same is not null) && plan.Hosts.Count == 0)
         {
             if (now - _emptyStored < s_memoryEvery)
                 return (plan, go);
             _emptyStored = now;
         }
 
-        return (Store(plan, input.Servers.Count <= MostServersKept ? input : null, name, waiting), go);
+        return (Store(plan, input.Servers.Count <= MostServersKept ? input : null, name, waiting, same is null ? null : $"plan {same} waits with the same wish."), go);
     }
 
-    /// <summary>True when a plan waits already that wishes the same and has at least half its time left.</summary>
-    private bool Waits(IReadOnlyList<Move> wish, DateTimeOffset now)
+    /// <summary>The plan that waits already, wishes the same and has at least half its time left; null when there is none.</summary>
+    private Guid? Waits(IReadOnlyList<Move> wish, DateTimeOffset now)
     {
         var approvals = Approvals();
         foreach (var id in _state!.ReadPlans().Take(MostPlans))
@@ -188,11 +187,11 @@ public sealed partial class PoolSession
             if (now < plan.CreatedAt + TimeSpan.FromTicks((plan.ExpiresAt - plan.CreatedAt).Ticks / 2) && ToRecord(plan, approvals).Status is PlanStatus.Waiting or PlanStatus.Approved
                 && Modes.SameWish([.. plan.Moves.Where(m => progress.Waiting.Contains(m.Id))], wish))
             {
-                return true;
+                return id;
             }
         }
 
-        return false;
+        return null;
     }
 
     /// <summary>The plans that were approved and not begun, with their moves that waited.</summary>

@@ -101,9 +101,10 @@ public sealed partial class PoolSession
         var record = ToRecord(stored, Approvals());
         bool approved = record.Status is PlanStatus.Approved;
         IReadOnlyList<Move> moves = stored.Moves;
-        if (record.Status is PlanStatus.Waiting or PlanStatus.Superseded)
+        var waiting = Modes.Waiting(Spec, stored);
+        if (waiting.Count > 0 && record.ApprovedBy is null)
         {
-            moves = [.. moves.Where(m => !record.Waiting.Contains(m.Id))];
+            moves = [.. moves.Except(waiting)];
             if (moves.Count == 0)
             {
                 throw new VMatrixException("PlanNotApproved", VMatrixErrorKind.InvalidState,

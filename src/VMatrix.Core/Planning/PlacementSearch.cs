@@ -12,6 +12,9 @@ internal sealed class PlacementSearch
     private const int LongestQueue = 4096;
     private const int TriedHosts = 64;
 
+    /// <summary>What room costs that this plan has to free first.</summary>
+    public const int Freed = 4;
+
     private readonly PlacementState _state;
     private readonly Func<int, double> _valueOfLast;
     private readonly bool _pack;
@@ -80,7 +83,7 @@ internal sealed class PlacementSearch
     public int Score(int i, int h) => Score(i, _state.Of[i], h, _state.DomainCount[_state.Of[i]]);
 
     private int Score(int i, int s, int h, int[]? domains) =>
-        ((domains is null ? 0 : domains[_state.Domain[h]]) << 11) + (Math.Min(255, _state.Misses(i, h)) << 3) + (_state.FitsNow(i, h) ? 0 : 4)
+        ((domains is null ? 0 : domains[_state.Domain[h]]) << 11) + (Math.Min(255, _state.Misses(i, h)) << 3) + (_state.FitsNow(i, h) ? 0 : Freed)
         + (!AnyHoldsImage(s) || IsNear(i, s, h) ? 0 : 2) + (_state.NeedsSeat(i, h) ? 1 : 0);
 
     /// <summary>True where the image's blocks are, unless a server of the service is there already: two that fail together are worth less than blocks that need not come.</summary>

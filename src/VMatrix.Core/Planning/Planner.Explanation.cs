@@ -315,7 +315,9 @@ public static partial class Planner
                 why.Add(Words.Text($"{inDomain} of {_state.Service[s].Name} in its fault domain"));
             if (misses > 0)
                 why.Add(Words.Text($"{misses} {(misses == 1 ? "wish" : "wishes")} for company open"));
-            if (!_state.FitsNow(i, h))
+            // Where it stands already it waits for nobody.
+            bool freed = _state.Home[i] != h && !_state.FitsNow(i, h);
+            if (freed)
                 why.Add("its room is freed by this plan first");
             if (_state.ImageIsSomewhere[s] && !_state.HoldsImage(i, h))
                 why.Add("the image's blocks are not there");
@@ -330,7 +332,7 @@ public static partial class Planner
                 Host = name,
                 Service = _state.Service[s].Name,
                 Verdict = isIt ? verdict! : "possible",
-                Cost = Math.Round(_placement.Search.Score(i, h) + (Oracle.PowerDown ? 1 - full : full), 3),
+                Cost = Math.Round(_placement.Search.Score(i, h) - (freed || _state.FitsNow(i, h) ? 0 : PlacementSearch.Freed) + (Oracle.PowerDown ? 1 - full : full), 3),
                 Why = string.Join(", ", why),
                 MemoryFreeBytes = free,
             };

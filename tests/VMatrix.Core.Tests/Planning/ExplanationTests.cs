@@ -32,6 +32,8 @@ public sealed class ExplanationTests
         Assert.Null(story.Conflict);
         Assert.Contains("FINANCE-1 stays on host1, in the Matrix: it breaks no rule there", story.Outcome, StringComparison.Ordinal);
         Assert.Equal([("host1", "here"), ("host3", "possible"), ("host2", "excluded")], story.Candidates.Select(c => (c.Host, c.Verdict)));
+        Assert.Equal("0 % full without it", story.Candidates[0].Why);
+        Assert.Equal(0, story.Candidates[0].Cost);
         Assert.Equal(["isolation"], story.Candidates[2].Rules);
         Assert.Equal([new RuleCount("isolation", 1)], story.Excluded);
         Assert.Equal("host2", Assert.Single(story.NearestMisses).Host);
