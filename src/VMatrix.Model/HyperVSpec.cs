@@ -8,10 +8,10 @@ public enum Specialize
     /// <summary>It does not: servers of the image may be alike to the last byte.</summary>
     None,
 
-    /// <summary>The gold disk was generalised with sysprep, answer file included; each copy makes itself anew at its first boot.</summary>
+    /// <summary>The gold disk was generalised with sysprep, answer file included; each copy makes itself anew at its first boot, and no image is published from one that has.</summary>
     Sysprep,
 
-    /// <summary>The gold disk holds cloud-init, which finds at each copy's first boot that it is a new machine.</summary>
+    /// <summary>The gold disk holds cloud-init that runs anew where the machine's own id is another one.</summary>
     CloudInit,
 }
 
@@ -46,9 +46,6 @@ public sealed record HyperVSpec
 
     /// <summary>The virtual switch that servers are connected to; null leaves them as they are.</summary>
     public string? Switch { get; init; }
-
-    /// <summary>True to take dormant servers off their hosts, into the nest's share; false to leave them registered, saved or off.</summary>
-    public bool Unregister { get; init; }
 
     /// <summary>Where a server's address comes from.</summary>
     public AddressSource Address { get; init; }

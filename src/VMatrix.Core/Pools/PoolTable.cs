@@ -56,7 +56,7 @@ internal static class PoolTable
         new("memory", nameof(ImageSpec.MemoryBytes), new Size(16 * MiB, 64 * TiB, MiB), "Memory of a server."),
         new("cores", nameof(ImageSpec.Cores), new Whole(1, 4096), "Processor cores of a server.") { Also = ["cpus", "processors"] },
         new("warm", nameof(ImageSpec.Warm), new Flag(), "True to boot the image once, wait for its health check, keep its memory, and make new servers from that."),
-        new("specialize", nameof(ImageSpec.Specialize), OneOf.Values(typeof(Specialize)), "How a copy of a Hyper-V gold disk becomes a machine of its own: sysprep when the disk was generalised with it, cloudInit when it holds cloud-init, none when its servers may be alike to the last byte."),
+        new("specialize", nameof(ImageSpec.Specialize), OneOf.Values(typeof(Specialize)), "How a copy of a Hyper-V gold disk becomes a machine of its own: sysprep when the disk was generalised with it, cloudInit when it holds cloud-init that runs anew where the machine's own id is another one, none when its servers may be alike to the last byte."),
         new("agent", nameof(ImageSpec.Agent), OneOf.Texts("qga", "vmatrix"), "What answers inside the guest, so that clock, identity and randomness are set after each wake: qga is the QEMU guest agent, vmatrix the small one of guests that VMatrix builds itself.") { Otherwise = "nothing", Example = "qga" },
     ]);
 
@@ -187,7 +187,6 @@ internal static class PoolTable
         new("credential", nameof(HyperVSpec.Credential), Text.Line, "The name of the secret that hosts are reached with, never the secret itself: the full path of an .xml file that the account VMatrix runs as made with Export-Clixml, or a name in SecretManagement.") { Otherwise = "the account that VMatrix runs as", Example = "hosts-admin" },
         new("storage", nameof(HyperVSpec.Storage), PathTo.Folder, "The folder that machines are kept in, as the hosts write it. On a share or a cluster's volume machines move without their disks.") { Otherwise = "each host's own default", Example = "\\\\files\\machines" },
         new("switch", nameof(HyperVSpec.Switch), Text.Line, "The virtual switch that servers are connected to.") { Otherwise = "they are left as they are", Example = "LAN" },
-        new("unregister", nameof(HyperVSpec.Unregister), new Flag(), "True to take dormant servers off their hosts, into the nest's share; false to leave them registered, saved or off."),
         new("address", nameof(HyperVSpec.Address), OneOf.Values(typeof(AddressSource)), "Where a server's address comes from: adapter is what the guest's integration services tell, dhcp is the server's name, which the network finds."),
         new("resumeFailure", nameof(HyperVSpec.ResumeFailure), OneOf.Values(typeof(ResumeFailure)), "What is done with a saved state that a host cannot resume: refuse keeps it and refuses the start, boot gives it up and boots from the disk, and says so."),
         new("maxSleep", nameof(HyperVSpec.MaxSleep), new Duration("1h", "3650d"), "How long a server may sleep before the pool says that it is to be woken in the Chamber once.") { Otherwise = "for ever", Example = "30d" },

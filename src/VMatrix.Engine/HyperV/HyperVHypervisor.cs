@@ -248,6 +248,12 @@ public sealed partial class HyperVHypervisor : IHypervisor
             return published;
         var machine = await RequireAsync(server, on, on is null ? HyperVPlace.Nest : HyperVPlace.Host, cancellation);
         var host = HostOf(machine.Host);
+        if (service.Image.Specialize == Specialize.Sysprep)
+        {
+            throw new VMatrixException("ImageNotGeneral", VMatrixErrorKind.NotSupported,
+                $"No image is published from {machine.Who}: its disk has been made one machine's own by sysprep, and every server made from it would be that same machine. Generalise a copy, and name that as image.disk of {service.Name} in the pool file.");
+        }
+
         if (machine.Power is PowerState.Saved or PowerState.Paused)
             throw new VMatrixException("ServerAsleep", VMatrixErrorKind.InvalidState, $"No image is made from {machine.Who}: it is {machine.Power}, and its memory holds what its disk lacks. Wake it in the Chamber first.");
         if (machine.Disks.Count == 0)

@@ -37,6 +37,9 @@ internal class HyperVDriverWorld : DriverWorld
             Hosts = [.. simulated.Hosts.Select(host => host with { Address = host.Name, Storage = Path.Combine(_folder, "disks", host.Name), Switch = host.Role == HostRole.Chamber ? "Isolated" : null })],
             Services = [.. simulated.Services.Select(service => service with { Image = service.Image with { Disk = gold } })],
             HyperV = new HyperVSpec { Switch = "LAN" },
+
+            // What hangs is waited for in real time.
+            Limits = IsReal ? simulated.Limits with { StepTimeout = TimeSpan.FromSeconds(5) } : simulated.Limits,
         };
         Pool = change?.Invoke(Pool) ?? Pool;
         World = new DoubleWorld(Path.Combine(_folder, "world"), Clock);
@@ -163,7 +166,7 @@ internal sealed class PowerShellDriverWorld : HyperVDriverWorld
     private readonly ChildShell _shell;
 
     private PowerShellDriverWorld(TemporaryFolder folder, ChildShell shell)
-        : base(folder.Path)
+        : base(folder.Path, pool => pool with { Limits = pool.Limits with { StepTimeout = TimeSpan.FromSeconds(20) } }) // A PowerShell has to start first.
     {
         _folder = folder;
         Samples = true;

@@ -1,0 +1,100 @@
+using System;
+using System.Linq;
+using System.Threading.Tasks;
+using VMatrix.Contract;
+using VMatrix.Doubles;
+using VMatrix.Drivers;
+using Xunit;
+
+namespace VMatrix.Tests.HyperV;
+
+/// <summary>Saved states age and are bound to the hosts that they were made on; clusters move their own.</summary>
+public sealed class HyperVSavedStateTests
+{
+    [Fact]
+    public Task A_memory_that_a_host_cannot_resume_is_kept_unless_the_owner_says_otherwise() => InAsync(null, async (world, driver, server, service) =>
+    {
+        await SleepAsync(world, driver, server, service);
+        world.World.SetHost("host1", host => host with { ProcessorFamily = "AMD-B" });
+        await using var next = world.OpenHypervisor();
+        var refused = await Assert.ThrowsAsync<VMatrixException>(() => next.StartAsync(default, server, service, world.Pool.Hosts[0], default));
+        Assert.Equal("SavedStateNotResumable", refused.Id);
+        Assert.Contains("hyperv.resumeFailure", refused.Message, StringComparison.Ordinal);
+        var found = Assert.Single((await next.ReadHostAsync(world.Pool.Hosts[0], default)).Machines);
+        Assert.Equal((PowerState.Saved, (string?)null), (found.Power, found.Problem));
+        Assert.Contains(await next.CompareAsync(server, service, null, world.Pool.Hosts[0], false, default), obstacle => obstacle.Severity == ObstacleSeverity.Blocks);
+
+        world.World.SetHost("host1", host => host with { ProcessorFamily = "Intel-A" });
+        await using var back = world.OpenHypervisor();
+        await back.StartAsync(default, server, service, world.Pool.Hosts[0], default);
+    });
+
+    [Fact]
+    public Task Where_the_owner_says_so_it_boots_without_its_memory_and_says_so() => InAsync(spec => spec with { ResumeFailure = ResumeFailure.Boot }, async (world, driver, server, service) =>
+    {
+        await SleepAsync(world, driver, server, service);
+        world.World.SetHost("host1", host => host with { ProcessorFamily = "AMD-B" });
+        await using var next = world.OpenHypervisor();
+        await next.StartAsync(default, server, service, world.Pool.Hosts[0], default);
+        var found = Assert.Single((await next.ReadHostAsync(world.Pool.Hosts[0], default)).Machines);
+        Assert.Equal(PowerState.Running, found.Power);
+        Assert.Contains("memory was given up", found.Problem, StringComparison.Ordinal);
+
+        // It is told until it sleeps again.
+        await next.SaveAsync(default, server, world.Pool.Hosts[0], default);
+        await next.StartAsync(default, server, service, world.Pool.Hosts[0], default);
+        Assert.Null(Assert.Single((await next.ReadHostAsync(world.Pool.Hosts[0], default)).Machines).Problem);
+    });
+
+    [Fact]
+    public Task One_that_has_slept_too_long_is_named() => InAsync(spec => spec with { MaxSleep = TimeSpan.FromDays(3) }, async (world, driver, server, service) =>
+    {
+        await SleepAsync(world, driver, server, service);
+        await driver.StowAsync(default, server, world.Pool.Hosts[0], default);
+        Assert.Empty((await driver.ReadNestAsync(default)).Problems);
+        await Task.Delay(TimeSpan.FromDays(4), world.Clock);
+        Assert.Contains("hyperv.maxSleep", Assert.Single((await driver.ReadNestAsync(default)).Problems), StringComparison.Ordinal);
+    });
+
+    [Fact]
+    public Task No_image_is_published_from_a_Windows_that_is_somebody_already() => InAsync(null, async (world, driver, server, service) =>
+    {
+        await driver.FetchAsync(default, server, world.Pool.Hosts[0], default);
+        var windows = service with { Image = service.Image with { Specialize = Specialize.Sysprep } };
+        Assert.Equal("ImageNotGeneral", (await Assert.ThrowsAsync<VMatrixException>(() => driver.PublishImageAsync(default, server, windows, world.Pool.Hosts[0], default))).Id);
+    });
+
+    [Fact]
+    public Task A_chamber_may_be_cut_off_from_the_others_by_its_switch() => InAsync(null, async (world, driver, server, service) =>
+    {
+        var chamber = world.Pool.Hosts.Single(host => host.Role == HostRole.Chamber);
+        await driver.FetchAsync(default, server, chamber, default);
+        await driver.StartAsync(default, server, service, chamber, default);
+        Assert.Equal("Isolated", Assert.Single(world.MachineOf(server).Adapters).Switch);
+        await driver.MigrateAsync(default, server, service, chamber, world.Pool.Hosts[0], default);
+        Assert.Equal("LAN", Assert.Single(world.MachineOf(server).Adapters).Switch);
+    });
+
+    private static async Task SleepAsync(HyperVDriverWorld world, IHypervisor driver, Guid server, ServiceSpec service)
+    {
+        var host = world.Pool.Hosts[0];
+        await driver.FetchAsync(default, server, host, default);
+        await driver.StartAsync(default, server, service, host, default);
+        await driver.SaveAsync(default, server, host, default);
+    }
+
+    private static async Task InAsync(Func<HyperVSpec, HyperVSpec>? change, Func<HyperVDriverWorld, IHypervisor, Guid, ServiceSpec, Task> test)
+    {
+        await using var world = new HyperVDriverWorld(change: pool => change is null ? pool : pool with { HyperV = change(pool.HyperV) });
+        await world.RunAsync(async () =>
+        {
+            await using var driver = world.OpenHypervisor();
+            var service = world.Pool.Services[0];
+            var image = await driver.PrepareImageAsync(default, service, world.Pool.Hosts[0], null, default);
+            var mark = TestPool.Mark(world.Pool, service.Name, 1, Guid.NewGuid(), image, world.Clock.GetUtcNow());
+            await driver.CreateAsync(default, mark, service, default);
+            await test(world, driver, mark.ServerId, service);
+            Assert.Empty(world.World.Violations);
+        });
+    }
+}
