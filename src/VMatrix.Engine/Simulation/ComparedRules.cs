@@ -10,6 +10,8 @@ internal sealed class ComparedRules
     /// <summary>Splits times rows that are looked at for the bound; a pool with more is not measured on that scale.</summary>
     private const long MostWork = 400_000_000;
 
+    private const long MostSplits = 200_000;
+
     private const double TargetUse = 0.7;
     private static readonly TimeSpan s_calm = TimeSpan.FromMinutes(5);
 
@@ -112,7 +114,7 @@ internal sealed class ComparedRules
         var strides = new int[count];
         for (int s = count - 1; s >= 0; s--)
         {
-            if (size * (_most[s] + 1) * _trace.Rows > MostWork)
+            if (size * (_most[s] + 1L) > Math.Min(MostSplits, MostWork / _trace.Rows))
                 return double.NaN;
             strides[s] = (int)size;
             size *= _most[s] + 1;
