@@ -96,7 +96,7 @@ Describe 'Compare-VMatrixServer' {
         $found.What | Select-Object -Unique | Should -Be 'HostSuspended'
         "$($found[0].Group)", $found[0].Mend, $found[0].Server | Should -Be 'People', 'Resume-VMatrixHost host2', 'FINANCE-1'
         (Get-VMatrixServer FINANCE-1 | Compare-VMatrixServer -Destination host2 | Where-Object Severity -EQ Blocks).What | Should -Be 'HostSuspended'
-        Invoke-Expression $found[0].Mend
+        & ([scriptblock]::Create($found[0].Mend))
         Compare-VMatrixServer FINANCE-1 host2 | Where-Object Severity -EQ Blocks | Should -BeNullOrEmpty -Because 'the mend is a command that mends'
         $null = Resume-VMatrixHost host3
     }

@@ -94,7 +94,7 @@ internal sealed class HyperVLoadSource(PoolSpec pool, IShell shell, TimeProvider
         return uses;
     }
 
-    private async Task<Dictionary<Guid, (double Average, TimeSpan Duration)>> MeasureAsync(HyperVHost host, (Guid Id, string Name)[] machines, IReadOnlyList<PropertyBag> all, CancellationToken cancellation)
+    private static async Task<Dictionary<Guid, (double Average, TimeSpan Duration)>> MeasureAsync(HyperVHost host, (Guid Id, string Name)[] machines, IReadOnlyList<PropertyBag> all, CancellationToken cancellation)
     {
         string[] properties = ["VMId", "AverageProcessorUsage", "MeteringDuration"];
 

@@ -64,9 +64,9 @@ internal sealed class NlbBalancer(PoolSpec pool, IShell shell, TimeProvider cloc
         nodes[server] = new Entry(service.Name, node, address, false);
         Write(nodes);
         if (state == "Suspended")
-            await RunAsync($"Resuming the node {node}", node, [], cancellation, Of("NetworkLoadBalancingClusters\\Resume-NlbClusterNode", ("HostName", node)));
+            await RunAsync($"Resuming the node {node}", node, [], Of("NetworkLoadBalancingClusters\\Resume-NlbClusterNode", ("HostName", node)), cancellation);
         if (state is not ("Converged" or "ConvergedDefault" or "Converging"))
-            await RunAsync($"Starting the node {node}", node, [], cancellation, Of("NetworkLoadBalancingClusters\\Start-NlbClusterNode", ("HostName", node)));
+            await RunAsync($"Starting the node {node}", node, [], Of("NetworkLoadBalancingClusters\\Start-NlbClusterNode", ("HostName", node)), cancellation);
     }
 
     /// <inheritdoc/>
@@ -80,8 +80,8 @@ internal sealed class NlbBalancer(PoolSpec pool, IShell shell, TimeProvider cloc
         Write(nodes);
         if (await StateAsync(entry.Node, cancellation) is "Converged" or "ConvergedDefault" or "Converging")
         {
-            await RunAsync($"Draining the node {entry.Node}", entry.Node, [], cancellation, Of("NetworkLoadBalancingClusters\\Stop-NlbClusterNode",
-                ("HostName", entry.Node), ("Drain", true), ("Timeout", (int)Math.Max(1, Math.Ceiling(pool.Balancer.DrainTimeout.TotalMinutes)))));
+            await RunAsync($"Draining the node {entry.Node}", entry.Node, [], Of("NetworkLoadBalancingClusters\\Stop-NlbClusterNode",
+                ("HostName", entry.Node), ("Drain", true), ("Timeout", (int)Math.Max(1, Math.Ceiling(pool.Balancer.DrainTimeout.TotalMinutes)))), cancellation);
         }
     }
 
@@ -108,7 +108,7 @@ internal sealed class NlbBalancer(PoolSpec pool, IShell shell, TimeProvider cloc
         try
         {
             if (await StateAsync(node, cancellation) is not ("Stopped" or "Suspended"))
-                await RunAsync($"Stopping the node {node}", node, [], cancellation, Of("NetworkLoadBalancingClusters\\Stop-NlbClusterNode", ("HostName", node)));
+                await RunAsync($"Stopping the node {node}", node, [], Of("NetworkLoadBalancingClusters\\Stop-NlbClusterNode", ("HostName", node)), cancellation);
         }
         catch (VMatrixException e) when (e.Id is "NlbNodeUnreachable" or "NlbNodeMissing")
         {
@@ -119,11 +119,11 @@ internal sealed class NlbBalancer(PoolSpec pool, IShell shell, TimeProvider cloc
     // The state by its own word; the node is asked on its own host, so that no other one need answer.
     private async Task<string> StateAsync(string node, CancellationToken cancellation)
     {
-        var rows = await RunAsync($"Asking the node {node}", node, ["Name", "State"], cancellation, Of("NetworkLoadBalancingClusters\\Get-NlbClusterNode", ("HostName", node), ("NodeName", node)));
+        var rows = await RunAsync($"Asking the node {node}", node, ["Name", "State"], Of("NetworkLoadBalancingClusters\\Get-NlbClusterNode", ("HostName", node), ("NodeName", node)), cancellation);
         return rows.Count == 1 && rows[0].TryGetValue("State", out var state) && state is string word ? word : throw Missing(node, null);
     }
 
-    private async Task<IReadOnlyList<PropertyBag>> RunAsync(string what, string node, string[] properties, CancellationToken cancellation, ShellCommand command)
+    private async Task<IReadOnlyList<PropertyBag>> RunAsync(string what, string node, string[] properties, ShellCommand command, CancellationToken cancellation)
     {
         const int NoServer = unchecked((int)0x800706BA);
         try
