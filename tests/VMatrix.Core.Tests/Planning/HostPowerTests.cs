@@ -171,10 +171,19 @@ public sealed class HostPowerTests
     }
 
     [Fact]
-    public void Under_any_load_the_reserve_stays_and_no_host_flaps() => Gen.Select(Gen.Int[3, 8], Gen.Int[0, 2], Gen.Int[0, 1], Gen.Double[0, 60].Array[6, 10], Gen.Int[2, 60]).Sample(
-        (hosts, idle, reserve, rates, hold) =>
+    public void Under_any_load_the_reserve_stays_and_no_host_flaps() => Gen.Select(Gen.Int[3, 8], Gen.Int[0, 2], Gen.Int[0, 1], Gen.Double[0, 60].Array[6, 10], Gen.Int[2, 60], Gen.Bool).Sample(
+        (hosts, idle, reserve, rates, hold, shared) =>
         {
             var pool = Pool(hosts, idle, reserve);
+            if (shared)
+            {
+                pool.World.Pool = pool.World.Pool with
+                {
+                    Hosts = [.. pool.World.Pool.Hosts.Select(h => h with { MostServers = 2 })],
+                    Services = [.. pool.World.Pool.Services.Select(s => s with { Isolation = Isolation.Shared })],
+                };
+            }
+
             for (int i = 0; i < rates.Length * hold; i++)
             {
                 int upBefore = pool.Up, actions = pool.Actions.Count;
