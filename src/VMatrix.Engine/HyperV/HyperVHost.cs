@@ -96,6 +96,9 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
 
     public string Address => host.Address ?? host.Name;
 
+    /// <summary>The host's name as its cluster knows it: the first part of its network name.</summary>
+    private string Node => IPAddress.TryParse(Address, out _) ? host.Name : Address.Split('.')[0];
+
     public string? Switch => host.Switch ?? pool.HyperV.Switch;
 
     private string? Credential => host.Credential ?? pool.HyperV.Credential;
@@ -284,16 +287,14 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
         if (machine.IsClustered)
         {
             await RunAsync($"Moving {machine.Who} to {to.Spec.Name} by its cluster", [], s_long, cancellation, Of("FailoverClusters\\Move-ClusterVirtualMachineRole",
-                ("VMId", machine.Id), ("Node", to.Spec.Name), ("MigrationType", machine.Power is PowerState.Running ? "Live" : "Quick"), ("Cluster", Address)));
+                ("VMId", machine.Id), ("Node", to.Node), ("MigrationType", machine.Power is PowerState.Running ? "Live" : "Quick"), ("Cluster", Address)));
             return;
         }
 
-        var parameters = new List<(string, object?)> { ("DestinationHost", to.Address) };
+        // Said when it is false too: without it PowerShell cannot choose between two ways to call the command.
+        var parameters = new List<(string, object?)> { ("DestinationHost", to.Address), ("IncludeStorage", !SharesStorageWith(to)) };
         if (!SharesStorageWith(to))
-        {
-            parameters.Add(("IncludeStorage", true));
             parameters.Add(("DestinationStoragePath", folder));
-        }
 
         if (to.Credential is { } secret)
             parameters.Add(("DestinationCredential", new ShellSecret(secret)));
@@ -348,6 +349,16 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
         return (await ListAsync(cancellation)).Count(m => m.IsMoving) >= most ? most : null;
     }
 
+    /// <summary>Takes a machine out of its cluster, where it is in one; the machine stays.</summary>
+    public async Task LeaveClusterAsync(HyperVMachine machine, CancellationToken cancellation)
+    {
+        if (machine.IsClustered)
+        {
+            await RunAsync($"Taking {machine.Who} out of its cluster", [], s_long, cancellation,
+                Of("FailoverClusters\\Remove-ClusterGroup", ("VMId", machine.Id), ("RemoveResources", true), ("Force", true), ("Cluster", Address)));
+        }
+    }
+
     /// <summary>How far the host's cluster balances by itself, as a sentence; null when it does not, or there is none.</summary>
     public async Task<string?> FindOwnBalancingAsync(CancellationToken cancellation)
     {
@@ -387,12 +398,10 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     /// <summary>What a move to another host is told beside the destination: the other host's credential, and the folder for disks that are not shared.</summary>
     public IReadOnlyList<(string, object?)> MoveParameters(HyperVHost to, string folder)
     {
-        var parameters = new List<(string, object?)> { ("DestinationHost", to.Address) };
+        // Said when it is false too: without it PowerShell cannot choose between two ways to call the command.
+        var parameters = new List<(string, object?)> { ("DestinationHost", to.Address), ("IncludeStorage", !SharesStorageWith(to)) };
         if (!SharesStorageWith(to))
-        {
-            parameters.Add(("IncludeStorage", true));
             parameters.Add(("DestinationStoragePath", folder));
-        }
 
         if (to.Credential is { } secret)
             parameters.Add(("DestinationCredential", new ShellSecret(secret)));

@@ -405,6 +405,7 @@ public sealed partial class HyperVHypervisor : IHypervisor
 
             // Its own disks only: what they lean on serves others.
             _nest.WriteTrace(server, new HyperVTrace { Host = machine.Host.Name, Files = [.. machine.Disks.Select(host.Reach), host.Reach(folder)] });
+            await host.LeaveClusterAsync(machine, cancellation);
             await host.OnAsync(machine, "Removing", "Hyper-V\\Remove-VM", cancellation, ("Force", true));
         }
 

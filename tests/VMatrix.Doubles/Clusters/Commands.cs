@@ -183,7 +183,7 @@ namespace VMatrix.Doubles
             var cluster = await ClusterAsync("Cluster");
             var names = Bound.All<string>("Name");
             Guid? id = Bound.Has("VMId") ? Bound.Get<Guid>("VMId") : null;
-            _ = Bound.Is("RemoveResources");
+            _ = Bound.Is("RemoveResources") | Bound.Is("Force");
             World.Change(state =>
             {
                 foreach (var group in state.Groups.Values.Where(group => Same(group.Cluster, cluster.Name) && (id is not null ? group.Machine == id : names.Any(name => Like(name, group.Name)))).ToArray())

@@ -75,6 +75,40 @@ public sealed class HyperVSavedStateTests
         Assert.Equal("LAN", Assert.Single(world.MachineOf(server).Adapters).Switch);
     });
 
+    [Fact]
+    public async Task A_clustered_machine_is_moved_by_its_cluster_whose_own_balancing_is_told()
+    {
+        await using var world = new HyperVDriverWorld(change: pool => pool with { Hosts = [.. pool.Hosts.Select(host => host with { Storage = pool.Nest.Folder + "-machines" })] });
+        foreach (var host in world.Pool.Hosts)
+            world.World.SetHost(host.Name, known => known with { Cluster = "cluster1" });
+        world.World.Change(state => state.Clusters.Put("cluster1", new ClusterState { Name = "cluster1", AutoBalancerMode = 2 }));
+        await world.RunAsync(async () =>
+        {
+            await using var driver = world.OpenHypervisor();
+            var (service, first, second) = (world.Pool.Services[0], world.Pool.Hosts[0], world.Pool.Hosts[1]);
+            var image = await driver.PrepareImageAsync(default, service, first, null, default);
+            var mark = TestPool.Mark(world.Pool, service.Name, 1, Guid.NewGuid(), image, world.Clock.GetUtcNow());
+            await driver.CreateAsync(default, mark, service, default);
+            await driver.FetchAsync(default, mark.ServerId, first, default);
+            Assert.Null((await driver.ReadHostAsync(first, default)).Problem);
+            await using (var admin = new DoubleShell(world.World))
+                await admin.InvokeAsync(new VMatrix.Shells.ShellCall { Commands = [new(@"FailoverClusters\Add-ClusterVirtualMachineRole", new System.Collections.Generic.Dictionary<string, object?> { ["Cluster"] = "cluster1", ["VMId"] = world.MachineOf(mark.ServerId).Id })] }, default);
+            await driver.StartAsync(default, mark.ServerId, service, first, default);
+            var report = await driver.ReadHostAsync(first, default);
+            Assert.Contains("AutoBalancerMode", report.Problem, StringComparison.Ordinal);
+
+            await driver.MigrateAsync(default, mark.ServerId, service, first, second, default);
+            Assert.Equal(second.Name, world.MachineOf(mark.ServerId).Host);
+            await driver.SaveAsync(default, mark.ServerId, second, default);
+            await driver.CarryAsync(default, mark.ServerId, second, first, default);
+            Assert.Equal((first.Name, Microsoft.HyperV.PowerShell.VMState.Saved), (world.MachineOf(mark.ServerId).Host, world.MachineOf(mark.ServerId).State));
+            await driver.DiscardAsync(default, mark.ServerId, first, default);
+            await driver.EraseAsync(default, mark.ServerId, default);
+            Assert.Empty(world.World.Machines);
+            Assert.Empty(world.Leftovers([]));
+        });
+    }
+
     private static async Task SleepAsync(HyperVDriverWorld world, IHypervisor driver, Guid server, ServiceSpec service)
     {
         var host = world.Pool.Hosts[0];
