@@ -118,6 +118,13 @@ public sealed class MachineIdentity
         HostName = (value.Read("Host") ?? value.Read("ComputerName"))?.ToString();
     }
 
+    /// <summary>Names a machine by a live object of its hypervisor's own listing, whatever its type.</summary>
+    /// <param name="value">The object.</param>
+    public MachineIdentity(object value)
+        : this(PSObject.AsPSObject(value))
+    {
+    }
+
     /// <summary>The hypervisor's id of the machine, or its name.</summary>
     public string Text { get; }
 

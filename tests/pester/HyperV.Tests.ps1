@@ -72,6 +72,31 @@ oracle: { interval: 500ms, calm: 1s }
         (Get-VM -Id $other -ComputerName hv1).Notes | Should -Be 'do not touch'
     }
 
+    It 'takes a machine of the admin''s into a service and lets it go again, with its notes as they were' {
+        $vm = Get-VM -ComputerName hv1, hv2 | Where-Object Name -EQ mail
+        (Get-VMatrixServer -Foreign -Name mail).MachineId | Should -Be $vm.Id
+        { $vm | Register-VMatrixServer -Service SPORTS -ErrorAction Stop } | Should -Throw -ErrorId 'MoveRefused,*' -ExpectedMessage '*no address*'
+        (Get-VM -Id $vm.Id -ComputerName hv1).Notes | Should -Be 'do not touch'
+        $vm | Get-VMNetworkAdapter | Connect-VMNetworkAdapter -SwitchName LAN
+        $server = Get-VM -Id $vm.Id -ComputerName hv1 | Register-VMatrixServer -Service SPORTS
+        "$($server.Stage)", "$($server.Health)", $server.Host, $server.Name | Should -Be 'Matrix', 'Healthy', 'hv1', 'mail'
+        (Get-VM -Id $vm.Id -ComputerName hv1).Notes | Should -BeLike 'do not touch*VMatrix:{*}'
+        Unregister-VMatrixServer $server -Force
+        (Get-VM -Id $vm.Id -ComputerName hv1).Notes | Should -Be 'do not touch'
+        (Get-VM -Id $vm.Id -ComputerName hv1).State | Should -Be 'Running'
+    }
+
+    It 'tells what stands in the way of a move with a command that mends it, and does not try' {
+        $server = Get-VMatrixServer -Stage Matrix | Select-Object -First 1
+        $to = 'hv1', 'hv2' | Where-Object { $_ -ne $server.Host }
+        Disable-VMMigration -ComputerName $to
+        $found = Compare-VMatrixServer $server -Destination $to | Where-Object What -EQ LiveMigrationOff
+        "$($found.Group)", "$($found.Severity)", $found.Mend | Should -Be 'People', 'Blocks', "Enable-VMMigration -ComputerName $to"
+        { Move-VMatrixServer $server -Destination $to -Live -ErrorAction Stop } | Should -Throw -ErrorId 'MoveObstructed,*' -ExpectedMessage "*Enable-VMMigration -ComputerName $to*"
+        & ([scriptblock]::Create($found.Mend))
+        Compare-VMatrixServer $server -Destination $to | Where-Object What -EQ LiveMigrationOff | Should -BeNullOrEmpty
+    }
+
     It 'tells what is wrong with a host, and how to mend it' {
         $world.SetReadable('hv2', $false)
         (Get-VMatrixHost hv2).Problem | Should -BeLike '*Hyper-V Administrators*'
