@@ -49,7 +49,7 @@ internal static class PoolTable
 
     public static PoolSection Image { get; } = new("image", typeof(ImageSpec), "What new servers of a service are made from: for qemu a disk, a kernel, or both. The files need not be there when the pool file is read.",
     [
-        new("disk", nameof(ImageSpec.Disk), PathTo.FileOrTemplate, "The gold disk (qcow2 or raw for qemu, VHDX for hyperv) or the name of a virtual hard disk in the VMM library (scvmm).") { Otherwise = "a guest that lives in its initial RAM disk", Example = "images/finance.qcow2" },
+        new("disk", nameof(ImageSpec.Disk), PathTo.FileOrTemplate, "The gold disk (qcow2 or raw for qemu, VHDX for hyperv) or the name of a template or virtual hard disk in the VMM library (scvmm).") { Otherwise = "a guest that lives in its initial RAM disk", Example = "images/finance.qcow2" },
         new("kernel", nameof(ImageSpec.Kernel), PathTo.File, "A kernel to start directly; for qemu.") { Otherwise = "starts from the disk", Example = "guest/vmlinuz" },
         new("initrd", nameof(ImageSpec.Initrd), PathTo.File, "The initial RAM disk that goes with the kernel.") { Otherwise = "none", Example = "guest/initrd" },
         new("append", nameof(ImageSpec.Append), Text.Line, "The kernel's command line, added to what the driver needs.") { Otherwise = "none", Also = ["cmdline"], Example = "quiet" },

@@ -124,19 +124,30 @@ public sealed class ScvmmHypervisor : IHypervisor
         await _prepare.WaitAsync(cancellation);
         try
         {
-            var name = service.Image.Disk ?? throw new VMatrixException("ImageNotFound", VMatrixErrorKind.InvalidInput, $"{service.Name} has no gold disk: name a virtual hard disk of the VMM library as image.disk in the pool file.");
-            var disk = await _vmm.FindDiskAsync(FileName(name), cancellation);
-            var owner = HyperVNest.Name(disk.State);
+            var name = service.Image.Disk ?? throw new VMatrixException("ImageNotFound", VMatrixErrorKind.InvalidInput, $"{service.Name} has no gold disk: name a template or a virtual hard disk of the VMM library as image.disk in the pool file.");
+            var source = await _vmm.FindSourceAsync(FileName(name), cancellation);
+            var owner = HyperVNest.Name(source.State);
             var machines = await ListAsync(cancellation);
             if (CurrentImage(machines, service)?.Image is { } current && current.Owner == owner)
                 return current.Version;
             var stored = await ImageAsync(machines, service, owner, cancellation);
             if (stored is null)
             {
-                progress?.Report($"{service.Name}: copying the disk {name} into an image in the library");
-                stored = await _vmm.MakeAsync($"Making the image of {service.Name}", cancellation,
-                    ("Name", ImageName(service, owner)), ("VirtualHardDisk", _vmm.DiskCall(disk.Id)), ("LibraryServer", _vmm.LibraryCall()), ("SharePath", _vmm.Share),
-                    ("MemoryMB", (int)(service.Image.MemoryBytes >> 20)), ("CPUCount", service.Image.Cores), ("Generation", _pool.Scvmm.MachineGeneration));
+                progress?.Report($"{service.Name}: making an image of {name} in the library");
+                (string, object?)[] size = [("Name", ImageName(service, owner)), ("MemoryMB", (int)(service.Image.MemoryBytes >> 20)), ("CPUCount", service.Image.Cores)];
+                var what = $"Making the image of {service.Name}";
+                if (source.IsTemplate)
+                {
+                    // VMM makes machines of a template on hosts only; this one never runs there.
+                    var path = _pool.Scvmm.Path ?? throw new VMatrixException("PoolInvalid", VMatrixErrorKind.InvalidInput, $"The image of {service.Name} is the template {name}, which VMM turns into a machine only in a folder that is named: set scvmm.path in {_pool.Path}.");
+                    var made = await _vmm.MakeAsync(what, cancellation, [.. size, ("VMTemplate", _vmm.TemplateCall(source.Id)), ("VMHost", _vmm.HostCall(on)), ("Path", path)]);
+                    await StoreAsync(made, cancellation);
+                    stored = await _vmm.SettledAsync(made.Id, cancellation) ?? throw NotDone(made, "the library");
+                }
+                else
+                {
+                    stored = await _vmm.MakeAsync(what, cancellation, [.. size, ("VirtualHardDisk", _vmm.DiskCall(source.Id)), ("LibraryServer", _vmm.LibraryCall()), ("SharePath", _vmm.Share), ("Generation", _pool.Scvmm.MachineGeneration)]);
+                }
             }
 
             await _vmm.DescribeAsync(stored, ScvmmServer.Describe(new ScvmmImage { Service = service.Name, Version = owner, Owner = owner, SelectedAt = _clock.GetUtcNow() }), null, cancellation);

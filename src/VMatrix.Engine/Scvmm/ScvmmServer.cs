@@ -146,7 +146,7 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
         await FollowAsync(what, await RunAsync(what, ["ID", "MostRecentTaskID"], cancellation, Get(machine.Id), Of(command, [.. parameters, ("RunAsynchronously", true)])), cancellation);
     }
 
-    /// <summary>Makes a stored machine as a job, follows it, and returns the machine.</summary>
+    /// <summary>Makes a machine as a job, follows it, and returns the machine.</summary>
     public async Task<ScvmmMachine> MakeAsync(string what, CancellationToken cancellation, params (string, object?)[] parameters)
     {
         var rows = await RunAsync(what, ["ID", "MostRecentTaskID"], cancellation, Of("New-SCVirtualMachine", [.. parameters, ("VMMServer", Connection()), ("RunAsynchronously", true)]));
@@ -187,19 +187,25 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
         return rating > 0 ? [] : reasons.Length > 0 ? reasons : [$"VMM rates {host.Name} with zero stars for it and does not say why"];
     }
 
-    /// <summary>The owner's disk in the library: its id and what changes when it does.</summary>
-    public async Task<(Guid Id, string State)> FindDiskAsync(string name, CancellationToken cancellation)
+    /// <summary>The owner's disk in the library, or his template of that name: its id and what changes when it does.</summary>
+    public async Task<(Guid Id, string State, bool IsTemplate)> FindSourceAsync(string name, CancellationToken cancellation)
     {
+        var templates = await RunAsync($"Asking for the template {name}", ["ID", "ModifiedTime"], cancellation, Of("Get-SCVMTemplate", ("VMMServer", Connection()), ("Name", name)));
+        if (templates.Count == 1 && Id(templates[0], "ID") is { } template)
+            return (template, FormattableString.Invariant($"{template}|{templates[0]["ModifiedTime"]:O}"), true);
+
         var rows = await RunAsync($"Asking for the disk {name}", ["ID", "Name", "Size", "ModifiedTime"], cancellation, Of("Get-SCVirtualHardDisk", ("VMMServer", Connection()), ("Name", name)));
         return rows.Count switch
         {
-            1 when Id(rows[0], "ID") is { } id => (id, FormattableString.Invariant($"{id}|{rows[0]["Size"]}|{rows[0]["ModifiedTime"]:O}")),
-            0 => throw new VMatrixException("ImageNotFound", VMatrixErrorKind.NotFound, $"There is no virtual hard disk '{name}' in the VMM library: put it on a library share and refresh the share, or mend image.disk in the pool file."),
+            1 when Id(rows[0], "ID") is { } id => (id, FormattableString.Invariant($"{id}|{rows[0]["Size"]}|{rows[0]["ModifiedTime"]:O}"), false),
+            0 => throw new VMatrixException("ImageNotFound", VMatrixErrorKind.NotFound, $"There is no template and no virtual hard disk '{name}' in the VMM library: put it on a library share and refresh the share, or mend image.disk in the pool file."),
             _ => throw new VMatrixException("ImageNotFound", VMatrixErrorKind.InvalidInput, $"The VMM library has {rows.Count} virtual hard disks named '{name}': give the one that is meant a name of its own."),
         };
     }
 
     public ShellCall DiskCall(Guid id) => new() { Commands = [Of("Get-SCVirtualHardDisk", ("VMMServer", Connection()), ("ID", id))] };
+
+    public ShellCall TemplateCall(Guid id) => new() { Commands = [Of("Get-SCVMTemplate", ("VMMServer", Connection()), ("ID", id))] };
 
     public ShellCall MachineCall(Guid id) => new() { Commands = [Get(id)] };
 

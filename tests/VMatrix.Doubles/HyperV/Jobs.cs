@@ -259,7 +259,7 @@ public sealed partial class DoubleWorld
         var disks = new List<DiskState>();
         if (job.More.TryGetValue("disk", out var disk))
         {
-            disks.Add(Copy(library, disk));
+            disks.Add(Copy(state.Host(job.More.GetValueOrDefault("from", library.Name))!, disk));
         }
         else
         {

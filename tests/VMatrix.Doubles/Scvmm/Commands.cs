@@ -22,6 +22,7 @@ public sealed partial class CommandCall
             ["Get-SCLibraryServer"] = call => call.GetSCLibraryServerAsync(),
             ["Get-SCVirtualMachine"] = call => call.GetSCVirtualMachineAsync(),
             ["Get-SCVirtualHardDisk"] = call => call.GetSCVirtualHardDiskAsync(),
+            ["Get-SCVMTemplate"] = call => call.GetSCVMTemplateAsync(),
             ["Get-SCJob"] = call => call.GetSCJobAsync(),
             ["Get-SCVMHostRating"] = call => call.GetSCVMHostRatingAsync(),
             ["New-SCVirtualMachine"] = call => call.NewSCVirtualMachineAsync(),
@@ -106,6 +107,16 @@ public sealed partial class CommandCall
         }).ToArray()));
     }
 
+    private async Task GetSCVMTemplateAsync()
+    {
+        await ReachVmmAsync();
+        var name = Bound.Get<string>("Name");
+        Guid? id = Bound.Has("ID") ? Bound.Get<Guid>("ID") : null;
+        _ = Bound.Is("All");
+        Output.AddRange(World.Read(state => state.Managed.Values.Where(each => each.Kind == "template" && (name is null || Like(name, each.Name)) && (id is null || each.Id == id))
+            .Select(each => new Template { ID = each.Id, Name = each.Name, ModifiedTime = DateTime.Parse(each.More["modified"], CultureInfo.InvariantCulture, DateTimeStyles.RoundtripKind) }).ToArray()));
+    }
+
     private async Task GetSCJobAsync()
     {
         await ReachVmmAsync();
@@ -146,9 +157,11 @@ public sealed partial class CommandCall
     private async Task NewSCVirtualMachineAsync()
     {
         await ReachVmmAsync();
-        if (Bound.Set.Name is not ("NewStoredVmFromVirtualDisk" or "NewStoredVmFromVm"))
+        if (Bound.Set.Name is not ("NewStoredVmFromVirtualDisk" or "NewStoredVmFromVm" or "NewVmFromTemplate"))
             throw new NotDoubledException($@"VirtualMachineManager\New-SCVirtualMachine {Bound.Set.Name}");
-        var (name, library, share) = (Bound.Get<string>("Name")!, Bound.Get<LibraryServer>("LibraryServer")!.Name, Bound.Get<string>("SharePath")!);
+        var template = Bound.Get<Template>("VMTemplate");
+        var name = Bound.Get<string>("Name")!;
+        var (library, share) = template is null ? (Bound.Get<LibraryServer>("LibraryServer")!.Name, Bound.Get<string>("SharePath")!) : (Bound.Get<Host>("VMHost")!.Name, Bound.Get<string>("Path")!);
         var (disk, source) = (Bound.Get<StandaloneVirtualHardDisk>("VirtualHardDisk"), Bound.Get<VM>("VM"));
         var description = Bound.Get<string>("Description") ?? "";
         var memory = Bound.Has("MemoryMB") ? (long)Bound.Get<int>("MemoryMB") << 20 : (long?)null;
@@ -173,7 +186,9 @@ public sealed partial class CommandCall
                 StartAction = start == VMStartAction.NeverAutoTurnOnVM ? StartAction.Nothing : start == VMStartAction.AlwaysAutoTurnOnVM ? StartAction.Start : StartAction.StartIfRunning,
             };
             made = machine.Id;
-            var more = disk is not null ? new Dictionary<string, string> { ["disk"] = disk.Location } : new() { ["source"] = original!.Id.ToString(), ["sourceHost"] = original.Host };
+            var of = template is null ? null : state.Managed.Values.First(each => each.Id == template.ID);
+            var more = of is not null ? new Dictionary<string, string> { ["disk"] = of.More["path"], ["from"] = of.More["library"] }
+                : disk is not null ? new() { ["disk"] = disk.Location } : new() { ["source"] = original!.Id.ToString(), ["sourceHost"] = original.Host };
             return BeginVmm(state, "vmm-new", to, machine, Time(state, 4L << 20), more);
         }, () => made);
     }

@@ -162,6 +162,15 @@ public sealed class StandaloneVirtualHardDisk
     public LibraryServer? LibraryServer { get; init; }
 }
 
+public sealed class Template
+{
+    public Guid ID { get; init; }
+
+    public string Name { get; init; } = "";
+
+    public DateTime ModifiedTime { get; init; }
+}
+
 public sealed class ErrorInfo
 {
     public string DisplayableErrorCode { get; init; } = "";

@@ -116,6 +116,13 @@ public sealed partial class DoubleWorld
         state.Managed.Put(disk.Id.ToString(), disk);
     });
 
+    /// <summary>Makes a template of SCVMM from a disk of its library.</summary>
+    public void AddTemplate(string name, string disk) => Change(state =>
+    {
+        var of = state.Managed.Values.First(each => each.Kind == "vhd" && each.Name == disk);
+        state.Managed.Put("template/" + name, of with { Id = Guid.NewGuid(), Kind = "template", Name = name });
+    });
+
     /// <summary>Deletes a machine behind everybody's back, disks and all.</summary>
     public void DeleteMachine(Guid id) => Change(state =>
     {

@@ -41,7 +41,12 @@ public sealed partial class CoverageTests
 
         foreach (var credential in new[] { null, "vmm-operator" })
         {
-            await using var world = new ScvmmDriverWorld(change: pool => pool with { Scvmm = pool.Scvmm with { Credential = credential } });
+            await using var world = new ScvmmDriverWorld(change: pool => pool with
+            {
+                Scvmm = pool.Scvmm with { Credential = credential, Path = @"D:\VMs" },
+                Services = [.. pool.Services.Select(service => service with { Image = service.Image with { Disk = credential is null ? "gold.vhdx" : "template" } })],
+            });
+            world.World.AddTemplate("template", "gold.vhdx");
             await RunAsync(world, world.World, bound);
         }
 

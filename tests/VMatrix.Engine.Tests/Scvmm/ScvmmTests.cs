@@ -27,6 +27,25 @@ public sealed class ScvmmTests
     });
 
     [Fact]
+    public Task A_template_becomes_an_image_that_servers_are_made_of() => InAsync(async (world, driver, server, service) =>
+    {
+        world.World.AddTemplate("finance template", "gold.vhdx");
+        var templated = service with { Image = service.Image with { Disk = "finance template" } };
+        Assert.Equal("PoolInvalid", (await Assert.ThrowsAsync<VMatrixException>(() => driver.PrepareImageAsync(default, templated, world.Pool.Hosts[0], null, default))).Id);
+        var other = new VMatrix.Scvmm.ScvmmHypervisor(world.Pool with { Scvmm = world.Pool.Scvmm with { Path = @"D:\VMs" } }, new DoubleShell(world.World), world.Clock);
+        var before = (await driver.ReadNestAsync(default)).Images[service.Name];
+        var image = await other.PrepareImageAsync(default, templated, world.Pool.Hosts[0], null, default);
+        Assert.NotEqual(before, image);
+        Assert.Equal(image, (await driver.ReadNestAsync(default)).Images[service.Name]);
+        Assert.Empty((await driver.ReadHostAsync(world.Pool.Hosts[0], default)).Machines);
+        Assert.Equal(image, await other.PrepareImageAsync(default, templated, world.Pool.Hosts[0], null, default));
+        var made = Guid.NewGuid();
+        await driver.CreateAsync(default, TestPool.Mark(world.Pool, service.Name, 2, Guid.NewGuid(), image, world.Clock.GetUtcNow(), made), service, default);
+        await driver.FetchAsync(default, made, world.Pool.Hosts[0], default);
+        await driver.StartAsync(default, made, service, world.Pool.Hosts[0], default);
+    });
+
+    [Fact]
     public Task A_job_that_fails_is_told_with_its_code_and_why() => InAsync(async (world, driver, server, service) =>
     {
         await driver.FetchAsync(default, server, world.Pool.Hosts[0], default);
