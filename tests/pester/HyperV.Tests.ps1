@@ -104,6 +104,13 @@ oracle: { interval: 500ms, calm: 1s }
         (Get-VMatrixHost hv2).Problem | Should -BeNullOrEmpty
     }
 
+    It 'is the same to the program, which is no PowerShell and starts one' {
+        $oracle = Join-Path $Module 'bin/net10.0/engine/vmatrix-oracle.dll'
+        $told = (dotnet exec $oracle status $pool 2>&1) -join "`n"
+        $LASTEXITCODE | Should -Be 0
+        foreach ($server in Get-VMatrixServer -Stage Matrix -SkipHealthCheck) { $told | Should -BeLike "*$($server.Name)*" }
+    }
+
     It 'switches servers to where the load is, and takes them back' -Tag Long {
         $oracle = Join-Path $Module 'bin/net10.0/engine/vmatrix-oracle.dll'
         $shell = [powershell]::Create()
