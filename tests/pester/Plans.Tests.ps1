@@ -164,7 +164,7 @@ Describe 'Approve-VMatrixPlan' {
         $process = Start-Process dotnet -ArgumentList $oracle, 'run', $pool -PassThru -RedirectStandardOutput (Join-Path $TestDrive 'oracle.txt')
         try {
             $patience = [System.Diagnostics.Stopwatch]::StartNew()
-            while (-not ($waiting = @(Get-VMatrixPlan -Status Waiting -Pool $pool)) -and $patience.Elapsed.TotalSeconds -lt 60) { Start-Sleep -Milliseconds 100 }
+            while (-not ($waiting = @(Get-VMatrixPlan -Status Waiting -Pool $pool -ErrorAction Ignore)) -and $patience.Elapsed.TotalSeconds -lt 60) { Start-Sleep -Milliseconds 100 }
             $waiting.Count | Should -Be 1
             $waiting[0].By | Should -BeLike "vmatrix-oracle (process $($process.Id)*"
             $waiting | Approve-VMatrixPlan -Pool $pool
