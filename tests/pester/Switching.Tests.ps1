@@ -107,7 +107,7 @@ Describe 'A move that is stopped or fails' {
         $complaints = $null
         $null = Move-VMatrixServer $servers[0] -Destination host2 -Pool $pool -ErrorAction SilentlyContinue -ErrorVariable complaints
         $done = Move-VMatrixServer $servers[1] -Destination host1 -Pool $pool -PassThru
-        $complaints[0].FullyQualifiedErrorId | Should -Match '^Move(Undone|Failed|Refused|Interrupted),VMatrix.Commands.MoveVMatrixServerCommand$'
+        $complaints[0].FullyQualifiedErrorId | Should -Match '^Move(Obstructed|Undone|Failed|Refused|Interrupted),VMatrix.Commands.MoveVMatrixServerCommand$'
         $complaints[0].TargetObject.Id | Should -Be $servers[0].Id
         $done.Host | Should -Be 'host1'
     }
