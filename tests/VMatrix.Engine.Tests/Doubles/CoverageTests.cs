@@ -136,7 +136,6 @@ public sealed partial class CoverageTests
                 await DoAsync("ReadHost of a cluster", async () => Assert.Contains("cluster1", (await driver.ReadHostAsync(here, default)).Problem, StringComparison.Ordinal));
                 await DoAsync("Migrate in a cluster", () => driver.MigrateAsync(default, server, service, here, there, default));
                 await DoAsync("Migrate in a cluster", () => driver.MigrateAsync(default, server, service, there, here, default));
-                hosts.Change(all => all.Groups.Remove("role"));
             }
 
             await DoAsync("Release", () => driver.ReleaseAsync(default, server, here, default));
