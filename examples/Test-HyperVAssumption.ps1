@@ -81,6 +81,7 @@ begin {
     $clusterCalls = @(
         @{ Command = 'FailoverClusters\Get-Cluster'; Give = , 'Name' }
         @{ Command = 'FailoverClusters\Move-ClusterVirtualMachineRole'; Give = 'VMId', 'Node', 'MigrationType', 'Cluster' }
+        @{ Command = 'FailoverClusters\Remove-ClusterGroup'; Give = 'VMId', 'RemoveResources', 'Force', 'Cluster' }
     )
 
     $nlbCalls = @(

@@ -75,7 +75,7 @@ public sealed partial class PoolSession : IAsyncDisposable
             StateId = _state?.Id ?? Guid.Empty,
             ServersByStage = byStage,
             Decider = _state?.ReadDecider(),
-            Problems = [.. seen.Problems],
+            Problems = _state?.History.Warning is { } lost ? [.. seen.Problems, lost] : [.. seen.Problems],
         };
     }
 

@@ -89,6 +89,21 @@ public sealed class PoolSessionTests : IDisposable
     }
 
     [Fact]
+    public async Task A_history_that_cannot_be_kept_is_told_and_hinders_nothing()
+    {
+        await using (var session = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None))
+            Assert.Empty((await session.GetPoolAsync(CancellationToken.None)).Problems);
+        foreach (var file in Directory.GetFiles(Path.Combine(_folder, ".vmatrix"), "history.db*"))
+            File.Delete(file);
+        Directory.CreateDirectory(Path.Combine(_folder, ".vmatrix", "history.db"));
+
+        await using var without = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None);
+        await CarryOut(without, await without.PlanCreateAsync("FINANCE", 1, null, CancellationToken.None));
+
+        Assert.Contains("history", Assert.Single((await without.GetPoolAsync(CancellationToken.None)).Problems), StringComparison.OrdinalIgnoreCase);
+    }
+
+    [Fact]
     public async Task Who_looks_on_takes_no_sample_away_from_the_planner()
     {
         await using var session = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None);
