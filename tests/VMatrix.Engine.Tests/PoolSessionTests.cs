@@ -198,7 +198,7 @@ public sealed class PoolSessionTests : IDisposable
     [InlineData(true)]
     public async Task What_was_repaired_in_the_chamber_replaces_the_servers_or_they_come_back(bool spoiled)
     {
-        await File.WriteAllTextAsync(Pool, (await File.ReadAllTextAsync(Pool)).Replace("capacity: 10/s, image", "capacity: 10/s, health: { interval: 50ms, startTimeout: 500ms }, image"));
+        await File.WriteAllTextAsync(Pool, (await File.ReadAllTextAsync(Pool)).Replace("capacity: 10/s, image", "capacity: 10/s, health: { interval: 50ms, startTimeout: 3s }, image"));
         await using var session = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None);
         await CarryOut(session, await session.PlanCreateAsync("FINANCE", 3, null, CancellationToken.None));
         var servers = await session.GetServersAsync(false, null, CancellationToken.None);
