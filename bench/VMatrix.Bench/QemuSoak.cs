@@ -111,6 +111,8 @@ internal sealed class QemuSoak : Soak, IDisposable
         await File.WriteAllTextAsync(path, JsonSerializer.Serialize(order));
         var start = new ProcessStartInfo(Environment.ProcessPath!, ["exec", typeof(QemuSoak).Assembly.Location, "soak", "--carry-out", path]) { RedirectStandardOutput = true, RedirectStandardError = true };
         start.Environment["VMATRIX_FAILPOINT"] = point;
+        // What is killed cannot take its debugger's pipes away.
+        start.Environment["DOTNET_EnableDiagnostics"] = "0";
         int wait = Random.Next(300, 4000);
         var watch = Stopwatch.StartNew();
         using var child = Process.Start(start)!;

@@ -38,7 +38,8 @@ public static class Victim
         var start = new ProcessStartInfo(Environment.ProcessPath is { } host && Path.GetFileNameWithoutExtension(host) == "dotnet" ? host : "dotnet")
         {
             ArgumentList = { "exec", assembly, "carry-out", path },
-            Environment = { ["VMATRIX_FAILPOINT"] = point, ["DOTNET_TieredPGO"] = "0" },
+            // What is killed cannot take its debugger's pipes away.
+            Environment = { ["VMATRIX_FAILPOINT"] = point, ["DOTNET_TieredPGO"] = "0", ["DOTNET_EnableDiagnostics"] = "0" },
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         };
