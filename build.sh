@@ -117,7 +117,7 @@ run_pester() {
     # Counted from the files where they cannot run: one for each It, however many cases it has.
     blocks=$(grep -hcE "^[[:space:]]*It[[:space:]]+['\"]" tests/pester/*.Tests.ps1 2>/dev/null | awk '{n += $1} END {print n + 0}')
     if ! pwsh=$(find_pwsh); then
-        say "PowerShell 7.6 is neither on PATH nor to be had as a .NET tool: the $blocks Pester tests are skipped."
+        say "PowerShell 7.6 is neither on PATH nor to be had as a .NET tool: the $blocks Pester tests are skipped, as were those above that ask a PowerShell child."
         skipped=$((skipped + blocks))
         return
     fi
