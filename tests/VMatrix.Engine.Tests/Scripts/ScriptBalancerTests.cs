@@ -29,7 +29,7 @@ public sealed class ScriptBalancerContract : BalancerContract
     public static async Task<int> RunScriptAsync(string folder, IReadOnlyList<string> arguments)
     {
         var told = Enumerable.Range(0, arguments.Count / 2).ToDictionary(i => arguments[2 * i].TrimStart('-'), i => arguments[(2 * i) + 1], StringComparer.OrdinalIgnoreCase);
-        var pool = PoolOf(folder, File.ReadAllLines(Path.Combine(folder, "listens")));
+        var pool = WebWorld.PoolOf(folder, File.ReadAllLines(Path.Combine(folder, "listens")));
         await using var balancer = new HAProxyBalancer(pool with { Balancer = new BalancerSpec { Kind = "haproxy" } }, TimeProvider.System);
         var server = told.TryGetValue("Server", out var id) ? Guid.Parse(id) : Guid.Empty;
         try
@@ -71,84 +71,19 @@ public sealed class ScriptBalancerContract : BalancerContract
         }
     }
 
-    private static PoolSpec PoolOf(string folder, string[] listens)
+    private sealed class World : WebWorld
     {
-        var pool = TestPool.Simulated(folder);
-        return pool with
-        {
-            Services = [.. pool.Services.Select((service, i) => service with { Listen = listens[i], Health = new HealthSpec { Path = "/health", Interval = TimeSpan.FromMilliseconds(100), Timeout = TimeSpan.FromMilliseconds(500), Failures = 2 } })],
-        };
-    }
-
-    private sealed class World : BalancerWorld
-    {
-        private readonly TemporaryFolder _folder = new();
-        private readonly Dictionary<Guid, WebServer> _servers = [];
-        private readonly HttpClient _client = new(new SocketsHttpHandler { UseProxy = false }) { DefaultRequestHeaders = { ConnectionClose = true } };
-
         public World()
         {
             string[] listens = [FreeAddress(), FreeAddress()];
-            File.WriteAllLines(Path.Combine(_folder.Path, "listens"), listens);
-            var script = Scripts.Write(_folder.Path, "balance", $"exec dotnet exec '{typeof(ScriptBalancerContract).Assembly.Location}' balance '{_folder.Path}' \"$@\"");
-            Pool = PoolOf(_folder.Path, listens) with { Balancer = new BalancerSpec { Kind = "script", Script = script, Own = true } };
+            File.WriteAllLines(Path.Combine(Folder.Path, "listens"), listens);
+            var script = Scripts.Write(Folder.Path, "balance", $"exec dotnet exec '{typeof(ScriptBalancerContract).Assembly.Location}' balance '{Folder.Path}' \"$@\"");
+            Pool = PoolOf(Folder.Path, listens) with { Balancer = new BalancerSpec { Kind = "script", Script = script, Own = true } };
         }
 
         public override PoolSpec Pool { get; }
 
-        public override TimeProvider Clock => TimeProvider.System;
-
         public override IBalancer OpenBalancer() => new ScriptBalancer(Pool, TimeProvider.System);
-
-        public override Task<string> ServeAsync(ServiceSpec service, Guid server)
-        {
-            var web = new WebServer(server.ToString());
-            lock (_servers)
-                _servers[server] = web;
-            return Task.FromResult(web.Address);
-        }
-
-        public override async Task BreakAsync(Guid server) => await _servers[server].DisposeAsync();
-
-        public override async Task AskAsync(ServiceSpec service, int requests)
-        {
-            for (var i = 0; i < requests; i++)
-                _ = await _client.GetStringAsync($"http://{service.Listen}/");
-        }
-
-        public override async Task KillAsync()
-        {
-            var report = await OpenBalancer().ReadAsync(default);
-            using var process = System.Diagnostics.Process.GetProcessById(int.Parse(report.Incarnation.Split('@')[0]));
-            process.Kill();
-            await process.WaitForExitAsync();
-        }
-
-        public override async ValueTask DisposeAsync()
-        {
-            await OpenBalancer().StopAsync(default);
-            foreach (var server in _servers.Values)
-            {
-                try
-                {
-                    await server.DisposeAsync();
-                }
-                catch (ObjectDisposedException)
-                {
-                    // Broken by the test.
-                }
-            }
-
-            _client.Dispose();
-            _folder.Dispose();
-        }
-
-        private static string FreeAddress()
-        {
-            using var listener = new TcpListener(IPAddress.Loopback, 0);
-            listener.Start();
-            return listener.LocalEndpoint.ToString()!;
-        }
     }
 }
 
