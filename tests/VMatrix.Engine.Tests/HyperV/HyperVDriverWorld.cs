@@ -11,30 +11,25 @@ using VMatrix.Drivers;
 using VMatrix.HyperV;
 using VMatrix.Shells;
 using VMatrix.Simulation;
+using VMatrix.Tests.Doubles;
 using Xunit;
 
 namespace VMatrix.Tests.HyperV;
 
 /// <summary>Hyper-V hosts as the double has them: on a virtual clock in this process, or on the real one in a folder that several processes share.</summary>
-internal class HyperVDriverWorld : DriverWorld
+internal class HyperVDriverWorld : DoubledWorld
 {
-    private readonly TemporaryFolder? _own;
-    private readonly string _folder;
-    private readonly VirtualClock? _virtual;
-
     /// <param name="folder">The folder of somebody else, on the real clock; null for a world of its own on a virtual one.</param>
     /// <param name="change">Changes the pool.</param>
     public HyperVDriverWorld(string? folder = null, Func<PoolSpec, PoolSpec>? change = null)
+        : base(folder)
     {
-        _own = folder is null ? new TemporaryFolder() : null;
-        _folder = folder ?? _own!.Path;
-        _virtual = folder is null ? new VirtualClock() : null;
-        var gold = Path.Combine(_folder, "gold", "finance.vhdx");
-        var simulated = TestPool.Simulated(_folder);
+        var gold = Path.Combine(Folder, "gold", "finance.vhdx");
+        var simulated = TestPool.Simulated(Folder);
         Pool = simulated with
         {
             Hypervisor = "hyperv",
-            Hosts = [.. simulated.Hosts.Select(host => host with { Address = host.Name, Storage = Path.Combine(_folder, "disks", host.Name), Switch = host.Role == HostRole.Chamber ? "Isolated" : null })],
+            Hosts = [.. simulated.Hosts.Select(host => host with { Address = host.Name, Storage = Path.Combine(Folder, "disks", host.Name), Switch = host.Role == HostRole.Chamber ? "Isolated" : null })],
             Services = [.. simulated.Services.Select(service => service with { Image = service.Image with { Disk = gold } })],
             HyperV = new HyperVSpec { Switch = "LAN" },
 
@@ -42,64 +37,26 @@ internal class HyperVDriverWorld : DriverWorld
             Limits = IsReal ? simulated.Limits with { StepTimeout = TimeSpan.FromSeconds(5) } : simulated.Limits,
         };
         Pool = change?.Invoke(Pool) ?? Pool;
-        World = new DoubleWorld(Path.Combine(_folder, "world"), Clock);
         if (File.Exists(gold))
             return;
         Directory.CreateDirectory(Path.GetDirectoryName(gold)!);
         File.WriteAllText(gold, "gold");
-        World.Configure(settings => settings with { BootTime = IsReal ? TimeSpan.FromMilliseconds(2) : TimeSpan.FromSeconds(2), WakeTime = TimeSpan.FromMilliseconds(IsReal ? 1 : 200), Bandwidth = IsReal ? 1L << 50 : 1L << 30 });
+        SetTimes();
         foreach (var host in Pool.Hosts)
             World.AddHost(new HostState { Name = host.Name, MemoryBytes = 2L << 30, Switches = ["LAN", "Isolated"], MaxMigrations = 4, MaxStorageMigrations = 4 });
     }
 
-    public DoubleWorld World { get; }
-
     public override PoolSpec Pool { get; }
-
-    public override TimeProvider Clock => (TimeProvider?)_virtual ?? TimeProvider.System;
 
     public bool Samples { get; init; }
 
     public override bool IsSlow => Samples;
 
-    private bool IsReal => _virtual is null;
-
     protected virtual IShell OpenShell() => new DoubleShell(World);
 
     public override IHypervisor OpenHypervisor() => new HyperVHypervisor(Pool, OpenShell(), Clock);
 
-    public override IBalancer OpenBalancer() => new FileBalancer(Path.Combine(_folder, "balancer.json"), Clock);
-
-    public override IHealthProbe OpenProbe() => new DoubleHealthProbe(World);
-
-    public override Task RunAsync(Func<Task> body)
-    {
-        if (_virtual is null)
-            return body();
-        _virtual.Run(body);
-        return Task.CompletedTask;
-    }
-
-    public override Task CrashAsync(Guid server)
-    {
-        World.Crash(MachineOf(server).Id);
-        return Task.CompletedTask;
-    }
-
-    public override Task HangAsync(Guid server)
-    {
-        World.Hang(MachineOf(server).Id);
-        return Task.CompletedTask;
-    }
-
-    public override Task CloneAsync(Guid server, HostSpec on)
-    {
-        World.Clone(MachineOf(server), on.Name);
-        return Task.CompletedTask;
-    }
-
-    /// <summary>The machine that a server's mark was written on.</summary>
-    public MachineState MachineOf(Guid server) => World.Machines.Single(machine => MarkOf(machine) is { } mark && mark.ServerId == server && mark.MachineId == machine.Id.ToString("D"));
+    protected override ServerMark? ReadMark(MachineState machine) => MarkOf(machine);
 
     public static ServerMark? MarkOf(MachineState machine) => HyperVNotes.Read(machine.Notes).Mark?.Mark;
 
@@ -122,23 +79,14 @@ internal class HyperVDriverWorld : DriverWorld
             foreach (var machine in World.Machines.Where(machine => MarkOf(machine) is { } mark ? !known.Contains(mark.ServerId) : machine.Name.StartsWith("vmatrix-making-", StringComparison.Ordinal)))
                 found.Add($"The machine {machine.Name} ({machine.Id}) on {machine.Host} belongs to no server of the test.");
             var disks = World.Machines.SelectMany(machine => machine.Disks).Select(disk => disk.Path).ToHashSet();
-            if (Directory.Exists(Path.Combine(_folder, "disks")))
-                found.AddRange(Directory.EnumerateFiles(Path.Combine(_folder, "disks"), "*.vhdx", SearchOption.AllDirectories).Where(disk => !disks.Contains(disk)).Select(disk => $"The disk {disk} belongs to no machine."));
+            if (Directory.Exists(Path.Combine(Folder, "disks")))
+                found.AddRange(Directory.EnumerateFiles(Path.Combine(Folder, "disks"), "*.vhdx", SearchOption.AllDirectories).Where(disk => !disks.Contains(disk)).Select(disk => $"The disk {disk} belongs to no machine."));
             if (Directory.Exists(Path.Combine(Pool.Nest.Folder, "images")))
                 found.AddRange(Directory.EnumerateDirectories(Path.Combine(Pool.Nest.Folder, "images"), ".making-*", SearchOption.AllDirectories).Select(folder => $"The folder {folder} was left half made."));
             if (Directory.Exists(Path.Combine(Pool.Nest.Folder, "traces")))
                 found.AddRange(Directory.EnumerateFiles(Path.Combine(Pool.Nest.Folder, "traces")).Where(trace => !known.Contains(Guid.Parse(Path.GetFileNameWithoutExtension(trace)))).Select(trace => $"The trace {trace} is of no server."));
             return found;
         }
-    }
-
-    public override void Forget() => World.Forget();
-
-    public override ValueTask DisposeAsync()
-    {
-        World.Forget();
-        _own?.Dispose();
-        return default;
     }
 }
 
