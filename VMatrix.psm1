@@ -1,5 +1,7 @@
 # Imports the build of the cmdlets that fits this PowerShell; what they need they find themselves.
-$framework = if ($PSVersionTable.PSEdition -ne 'Core') { 'netstandard2.0' } elseif ([Environment]::Version.Major -ge 10) { 'net10.0' } else {
-    throw "VMatrix needs PowerShell 7.6 or newer, or Windows PowerShell 5.1; this is PowerShell $($PSVersionTable.PSVersion)."
+# Kept this short on purpose: to ask for the version first takes longer than the whole import.
+try {
+    if ($PSEdition -eq 'Core') { Import-Module "$PSScriptRoot/bin/net10.0/VMatrix.Cmdlets.dll" -ErrorAction Stop }
+    else { Import-Module "$PSScriptRoot/bin/netstandard2.0/VMatrix.Cmdlets.dll" -ErrorAction Stop }
 }
-Import-Module "$PSScriptRoot/bin/$framework/VMatrix.Cmdlets.dll"
+catch { throw "VMatrix needs PowerShell 7.6 or newer, or Windows PowerShell 5.1, and its files whole: $_" }
