@@ -115,7 +115,14 @@ public static class PoolFile
                 throw new PoolSyntaxException(line, column, "a tab", "YAML is indented with spaces; replace the tab by spaces.");
             }
 
-            if (char.IsControl(c) && c is not ('\t' or '\n' or '\r' or '\x85'))
+            // The parser ends a line at U+0085, U+2028 and U+2029, which no editor does: every line told after one would be wrong.
+            if (c is '\u2028' or '\u2029')
+            {
+                var (line, column) = Place(text.Substring(0, i));
+                throw new PoolSyntaxException(line, column, $"the line separator U+{(int)c:X4}", $"The sign U+{(int)c:X4}, which cannot be seen, separates lines for some programs and not for others; remove it, or end the line here.");
+            }
+
+            if (char.IsControl(c) && c is not ('\t' or '\n' or '\r'))
             {
                 var (line, column) = Place(text.Substring(0, i));
                 throw new PoolSyntaxException(line, column, $"the control character U+{(int)c:X4}", $"A pool file is text in UTF-8; remove the control character U+{(int)c:X4}, or save the file as UTF-8.");

@@ -75,6 +75,17 @@ public sealed class PoolFileBoundsTests
         Assert.Equal((3, 3), (finding.Line, finding.Column));
     }
 
+    [Theory]
+    [InlineData('\u0085')]
+    [InlineData('\u2028')]
+    [InlineData('\u2029')]
+    public void Lines_are_those_that_an_editor_counts(char separator)
+    {
+        var finding = One($"pool: a\n# one{separator}two\nhosts: {{\n");
+        Assert.Equal((2, 6), (finding.Line, finding.Column));
+        Assert.Contains($"U+{(int)separator:X4}", finding.Message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void A_file_over_1_MiB_is_refused_and_one_of_1_MiB_is_read()
     {
