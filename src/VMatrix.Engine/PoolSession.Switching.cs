@@ -44,6 +44,7 @@ public sealed partial class PoolSession
         var seen = await ObserveAsync(null, cancellation);
         var health = await _sensor.CheckHealthAsync([.. seen.Servers.Where(s => s.Stage is Stage.Matrix)], cancellation);
         LastLook = Look(seen, await measuring, health);
+        var advice = _drivers.Hypervisor is IHostAdviser adviser ? await adviser.AdviseAsync([.. Spec.Hosts.Where(h => seen.IsReachable(h.Name))], cancellation) : new HostAdvice();
         var now = _clock.GetLocalNow();
         var suspended = SuspendedHosts(now);
         HostAction[] powered = Spec.Oracle.PowerDown && _state is not null ? [.. _state.ReadHostClaims().Select(c => c.Action)] : [];
@@ -71,6 +72,7 @@ public sealed partial class PoolSession
             Memory = _memory,
             WakeTime = _wakeTime,
             Images = seen.Images,
+            Advice = advice,
             Pinned = (_trial is null ? _state?.Overrides.ReadServices(now) : null)?.ToDictionary(o => o.Service, o => o.Servers, StringComparer.OrdinalIgnoreCase) ?? [],
             LiveMigration = _drivers.Hypervisor.Traits.LiveMigration,
             HostPower = _drivers.Hypervisor is IHostPower && _drivers.Hypervisor.Traits.HostPower,

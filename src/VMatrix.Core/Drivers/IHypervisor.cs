@@ -125,6 +125,50 @@ public interface IHostPower
     Task WakeHostAsync(DriverCall call, HostSpec host, CancellationToken cancellation);
 }
 
+/// <summary>
+/// Knows of hosts what memory, cores and the pool file do not tell: what a hypervisor driver also is where its platform refuses hosts for
+/// servers, or likes one better than another. Changes nothing.
+/// </summary>
+public interface IHostAdviser
+{
+    /// <summary>What is known of hosts for the pool's servers. Asked before each plan: a driver whose answers cost calls keeps them for a time that its help states.</summary>
+    /// <param name="hosts">The hosts that answer.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    Task<HostAdvice> AdviseAsync(IReadOnlyList<HostSpec> hosts, CancellationToken cancellation);
+}
+
+/// <summary>An adviser's answer.</summary>
+public sealed record HostAdvice
+{
+    /// <summary>What is known, in any order; of what is not here nothing is.</summary>
+    public IReadOnlyList<HostVerdict> Verdicts { get; init; } = [];
+
+    /// <summary>What could not be found out, as sentences: plans tell them.</summary>
+    public IReadOnlyList<string> Problems { get; init; } = [];
+}
+
+/// <summary>What a platform says of one host for the servers of a service, or for one of them. Where several speak of the same, every refusal counts and the last rating.</summary>
+public sealed record HostVerdict
+{
+    /// <summary>The host's name.</summary>
+    public required string Host { get; init; }
+
+    /// <summary>The service.</summary>
+    public required string Service { get; init; }
+
+    /// <summary>The one server, asleep, that it is said of, for what it was kept with; null for all of the service, those too that do not exist yet.</summary>
+    public Guid? Server { get; init; }
+
+    /// <summary>
+    /// Why nothing of it may be placed there, in a few words that fit behind "ruled out:" and do not name the host, so that hosts with one
+    /// reason are counted together; null when it may. What stands there already may stay.
+    /// </summary>
+    public string? Refusal { get; init; }
+
+    /// <summary>How well the platform likes it, from 0 to 1, for all of the service; null when it does not say. Only hosts that no rule tells apart are told apart by it.</summary>
+    public double? Rating { get; init; }
+}
+
 /// <summary>What a hypervisor driver can do.</summary>
 public sealed record HypervisorTraits
 {

@@ -269,19 +269,28 @@ internal sealed class Ordering
         if (_noSleeper.TryGetValue(s, out string? known))
             return known;
         string service = _state.Service[s].Name;
-        int woken = _state.Dormant[s].Count, held = 0, claimed = 0;
+        // Those that no host may take were left out of the dormant ones.
+        int woken = _state.Dormant[s].Count, held = 0, claimed = 0, ruledOut = -woken;
         foreach (var server in _state.Input)
         {
             if (server.Mark.Stage != Stage.Nest || server.Mark.Service != service)
                 continue;
             claimed += server.Claimed ? 1 : 0;
-            held += !server.Claimed && server.Mark.HeldUntil is DateTimeOffset until && until > _input.Now ? 1 : 0;
+            bool isHeld = !server.Claimed && server.Mark.HeldUntil is DateTimeOffset until && until > _input.Now;
+            held += isHeld ? 1 : 0;
+            ruledOut += server.Claimed || isHeld ? 0 : 1;
         }
 
-        if (held + claimed == 0)
+        if (held + claimed + ruledOut == 0)
             return _noSleeper[s] = $"no other server of {service} sleeps in the nest";
-        string rest = held == 0 ? Words.Text($"{claimed} on the way") : Words.Text($"{held} moved by hand and held") + (claimed == 0 ? "" : Words.Text($" and {claimed} on the way"));
-        return _noSleeper[s] = Words.Text($"of the servers of {service} that sleep in the nest {(woken == 0 ? "none" : "no other")} may be woken ({rest})");
+        var rest = new List<string>();
+        if (held > 0)
+            rest.Add(Words.Text($"{held} moved by hand and held"));
+        if (claimed > 0)
+            rest.Add(Words.Text($"{claimed} on the way"));
+        if (ruledOut > 0)
+            rest.Add(Words.Text($"{ruledOut} that every host is ruled out for"));
+        return _noSleeper[s] = Words.Text($"of the servers of {service} that sleep in the nest {(woken == 0 ? "none" : "no other")} may be woken ({string.Join(", ", rest)})");
     }
 
     private string Why(int i)

@@ -436,6 +436,8 @@ internal sealed class Placement
             });
         }
 
+        // One that no host may take sleeps on, and others come in its place.
+        dormant.RemoveAll(State.IsRuledOutEverywhere);
         for (int k = 0; k < missing; k++)
         {
             int i = k < dormant.Count ? dormant[k] : State.New(s);
@@ -827,7 +829,7 @@ internal sealed class Placement
         for (int h = 0; h < State.Hosts; h++)
         {
             if (State.Closed[h] == Rules.Role && State.Memory[h] + State.MemoryOf[i] <= State.MemoryCap[h] && State.Cores[h] + State.CoresOf[i] <= State.CoresCap[h]
-                && State.Live[h] < State.Most[h] && (best < 0 || State.MemoryCap[h] - State.Memory[h] > State.MemoryCap[best] - State.Memory[best]))
+                && State.Live[h] < State.Most[h] && State.RuledOut(i, h) is null && (best < 0 || State.MemoryCap[h] - State.Memory[h] > State.MemoryCap[best] - State.Memory[best]))
             {
                 best = h;
             }
@@ -984,7 +986,7 @@ internal sealed class Placement
                 if (State.Home[u] >= 0 && !IsLost(u))
                     continue;
                 int n = sleeping.FindIndex(v => State.Home[v] == h && Alike(u, v));
-                n = n >= 0 ? n : sleeping.FindIndex(v => Alike(u, v));
+                n = n >= 0 ? n : sleeping.FindIndex(v => Alike(u, v) && State.RuledOut(v, h) is null);
                 if (n < 0)
                     continue;
                 int stays = sleeping[n];
@@ -1010,7 +1012,8 @@ internal sealed class Placement
                 foreach (int v in coming)
                 {
                     int home = State.Home[v], now = State.At[v];
-                    if (home < 0 || now < 0 || now == home || IsClosed(home) || !at.TryGetValue(home, out int u) || u == v || !Alike(u, v))
+                    if (home < 0 || now < 0 || now == home || IsClosed(home) || !at.TryGetValue(home, out int u) || u == v || !Alike(u, v)
+                        || (now != State.Home[u] && State.RuledOut(u, now) is not null))
                         continue;
                     State.Set(u, now);
                     State.Set(v, home);

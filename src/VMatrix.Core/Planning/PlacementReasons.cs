@@ -14,6 +14,7 @@ internal sealed class PlacementReasons
         (Rules.Suspended, "suspended", "suspended hosts"),
         (Rules.PoweredDown, "powered down", "hosts powered down"),
         (Rules.Hosts, "not allowed", "allowed and forbidden hosts"),
+        (Rules.RuledOut, "ruled out", "hosts that the platform rules out"),
         (Rules.Licence, "without a licence", "licences"),
         (Rules.LicenceInstances, "with the licence's most instances", "the licence's instances a host"),
         (Rules.Dedicated, "taken by a server that shares with no other", "isolation"),
@@ -23,6 +24,9 @@ internal sealed class PlacementReasons
         (Rules.MostServers, "with their most servers", "most servers a host"),
         (Rules.Reserve, "kept in reserve", "the reserve for the failure of hosts"),
     ];
+
+    /// <summary>Of the platform's own reasons so many are told, the most frequent ones.</summary>
+    private const int MostPlatformReasons = 3;
 
     private readonly Placement _placement;
     private readonly PlacementState _state;
@@ -53,7 +57,9 @@ internal sealed class PlacementReasons
     {
         public int Hosts;
         public int Fit;
-        public readonly int[] Excluded = new int[14];
+        public readonly int[] Excluded = new int[15];
+        public readonly Dictionary<string, int> RuledOut = [];
+        public string? NearRuledOut;
         public int NearHost = -1;
         public Rules NearRules;
         public long NearShort = long.MaxValue;
@@ -104,9 +110,12 @@ internal sealed class PlacementReasons
                 }
             }
 
+            string? ruledOut = _state.RuledOut(i, h);
+            if (ruledOut is not null)
+                census.RuledOut[ruledOut] = census.RuledOut.TryGetValue(ruledOut, out int known) ? known + 1 : 1;
             long lacks = (rules & Rules.Memory) != 0 ? _state.Memory[h] + _state.MemoryOf[i] - _state.MemoryCap[h] : 0;
             if (bits < census.NearCount || (bits == census.NearCount && lacks < census.NearShort))
-                (census.NearHost, census.NearRules, census.NearCount, census.NearShort) = (h, rules, bits, lacks);
+                (census.NearHost, census.NearRules, census.NearCount, census.NearShort, census.NearRuledOut) = (h, rules, bits, lacks, ruledOut);
         }
 
         return census;
@@ -129,12 +138,49 @@ internal sealed class PlacementReasons
             if (n == 0)
                 continue;
             text.Append(before).Append(Words.Text($"{n} {counted}"));
+            if (rule == Rules.RuledOut)
+                text.Append(" (").Append(PlatformReasons(census.RuledOut)).Append(')');
             before = ", ";
         }
 
         if (census.NearHost >= 0)
-            text.Append("; nearest miss ").Append(Miss(census.NearHost, census.NearRules, census.NearShort));
+            text.Append("; nearest miss ").Append(Miss(census.NearHost, census.NearRules, census.NearShort, census.NearRuledOut));
         return text.ToString();
+    }
+
+    /// <summary>How many hosts the platform rules out for a service, and why, in brackets; empty when it rules out none.</summary>
+    public string RuledOut(int s)
+    {
+        var reasons = new Dictionary<string, int>();
+        int hosts = 0, count = 0;
+        for (int h = 0; h < _state.Hosts; h++)
+        {
+            if ((_state.Closed[h] & Rules.Role) != 0)
+                continue;
+            hosts++;
+            if (_state.RuledOutFor(s, h) is not string why)
+                continue;
+            count++;
+            reasons[why] = reasons.TryGetValue(why, out int known) ? known + 1 : 1;
+        }
+
+        return count == 0 ? "" : Words.Text($" ({count} of {hosts} hosts ruled out: {PlatformReasons(reasons)})");
+    }
+
+    private static string PlatformReasons(Dictionary<string, int> reasons)
+    {
+        var sorted = new List<KeyValuePair<string, int>>(reasons);
+        sorted.Sort((a, b) => a.Value != b.Value ? b.Value.CompareTo(a.Value) : string.CompareOrdinal(a.Key, b.Key));
+        var text = new StringBuilder();
+        for (int k = 0; k < sorted.Count && k < MostPlatformReasons; k++)
+        {
+            text.Append(k == 0 ? "" : "; ");
+            if (sorted.Count > 1)
+                text.Append(Words.Text($"{sorted[k].Value}: "));
+            text.Append(sorted[k].Key);
+        }
+
+        return sorted.Count <= MostPlatformReasons ? text.ToString() : text.Append(Words.Text($"; and {sorted.Count - MostPlatformReasons} reasons more")).ToString();
     }
 
     /// <summary>The rules as reasons name them.</summary>
@@ -153,11 +199,11 @@ internal sealed class PlacementReasons
     /// <summary>What keeps a server away from a host, in words.</summary>
     public string Lacks(int i, int h, Rules rules)
     {
-        string miss = Miss(h, rules, _state.Memory[h] + _state.MemoryOf[i] - _state.MemoryCap[h]);
+        string miss = Miss(h, rules, _state.Memory[h] + _state.MemoryOf[i] - _state.MemoryCap[h], _state.RuledOut(i, h));
         return miss.Substring(_state.Host[h].Name.Length + 2);
     }
 
-    private string Miss(int h, Rules rules, long lacks)
+    private string Miss(int h, Rules rules, long lacks, string? ruledOut)
     {
         var text = new StringBuilder(_state.Host[h].Name).Append(": ");
         string before = "";
@@ -165,7 +211,7 @@ internal sealed class PlacementReasons
         {
             if ((rules & rule) == 0)
                 continue;
-            text.Append(before).Append(rule == Rules.Memory ? Words.Text($"{Math.Ceiling(lacks / 1048576.0):0} MiB short") : counted);
+            text.Append(before).Append(rule == Rules.Memory ? Words.Text($"{Math.Ceiling(lacks / 1048576.0):0} MiB short") : rule == Rules.RuledOut ? $"{counted}: {ruledOut}" : counted);
             before = ", ";
         }
 

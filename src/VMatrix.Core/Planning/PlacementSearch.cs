@@ -35,7 +35,7 @@ internal sealed class PlacementSearch
         _visited = new int[state.Hosts];
     }
 
-    /// <summary>The best host that a server fits on as things stand, or <see cref="PlacementState.Nowhere"/>: fewest of its service in the fault domain, then with those it wants beside it, then with room now rather than freed by this plan, then holding its image, then licensed already, then the emptiest (or, when packing, the fullest).</summary>
+    /// <summary>The best host that a server fits on as things stand, or <see cref="PlacementState.Nowhere"/>: fewest of its service in the fault domain, then with those it wants beside it, then with room now rather than freed by this plan, then holding its image, then licensed already, then the emptiest (or, when packing, the fullest), where one that the platform likes less counts as up to a quarter less so.</summary>
     /// <param name="i">The server.</param>
     /// <param name="thorough">True to look at every host.</param>
     /// <param name="domainBelow">Only fault domains with fewer servers of its service.</param>
@@ -52,7 +52,7 @@ internal sealed class PlacementSearch
                 return best;
         }
 
-        int left = int.MaxValue;
+        int left = int.MaxValue, bestRank = best < 0 ? int.MaxValue : Rank(s, best);
         for (int k = 0; k < PlacementState.BucketCount && left > 0; k++)
         {
             int bucket = _pack ? k : PlacementState.BucketCount - 1 - k;
@@ -63,21 +63,23 @@ internal sealed class PlacementSearch
                 int score = Score(i, s, h, domains);
                 if (left == int.MaxValue && !thorough && domains is null)
                     left = LookFurther;
+                int rank = k + _state.Handicap(s, h);
                 // Of equals the emptier one, and in one bucket the first in the pool file.
-                if (score < bestScore || (score == bestScore && k == BucketRank(best) && h < best))
-                    (best, bestScore) = (h, score);
-                if (bestScore <= ideal && left > LookInBucket)
+                if (score < bestScore || (score == bestScore && (rank < bestRank || (rank == bestRank && h < best))))
+                    (best, bestScore, bestRank) = (h, score, rank);
+                if (bestScore <= ideal && rank == k && left > LookInBucket)
                     left = LookInBucket;
             }
 
-            if (best >= 0 && bestScore <= ideal)
+            if (best >= 0 && bestScore <= ideal && bestRank <= k)
                 break;
         }
 
         return best;
-
-        int BucketRank(int host) => _pack ? _state.BucketOf(host) : PlacementState.BucketCount - 1 - _state.BucketOf(host);
     }
+
+    /// <summary>Where a host stands among those of one score: the lower the sooner it is taken.</summary>
+    private int Rank(int s, int h) => (_pack ? _state.BucketOf(h) : PlacementState.BucketCount - 1 - _state.BucketOf(h)) + _state.Handicap(s, h);
 
     /// <summary>What it costs to set a server on a host that it fits on: the lower the better. Of equals the emptiest is taken or, when packing, the fullest.</summary>
     public int Score(int i, int h) => Score(i, _state.Of[i], h, _state.DomainCount[_state.Of[i]]);
@@ -94,7 +96,7 @@ internal sealed class PlacementSearch
     /// <summary>The best host among those that carry what the server wants beside it.</summary>
     private int Beside(int i, int[] wanted, out int bestScore)
     {
-        int best = PlacementState.Nowhere;
+        int best = PlacementState.Nowhere, s = _state.Of[i];
         bestScore = int.MaxValue;
         _visit++;
         foreach (int t in wanted)
@@ -107,15 +109,13 @@ internal sealed class PlacementSearch
                 _visited[h] = _visit;
                 if (!_state.Fits(i, h))
                     continue;
-                int score = Score(i, _state.Of[i], h, null);
-                if (score < bestScore || (score == bestScore && (Emptier(h, best) || (!Emptier(best, h) && h < best))))
+                int score = Score(i, s, h, null);
+                if (score < bestScore || (score == bestScore && (Rank(s, h), h).CompareTo((Rank(s, best), best)) < 0))
                     (best, bestScore) = (h, score);
             }
         }
 
         return best;
-
-        bool Emptier(int a, int b) => _pack ? _state.BucketOf(a) < _state.BucketOf(b) : _state.BucketOf(a) > _state.BucketOf(b);
     }
 
     /// <summary>
@@ -153,7 +153,7 @@ internal sealed class PlacementSearch
             for (int h = 0; h < _state.Hosts; h++)
             {
                 _budget--;
-                if (_visited[h] == _visit || _state.Closed[h] != Rules.None || _state.Eligible[_state.Of[x]]?[h] == false)
+                if (_visited[h] == _visit || _state.Closed[h] != Rules.None || _state.Eligible[_state.Of[x]]?[h] == false || _state.RuledOut(x, h) is not null)
                     continue;
                 bool reached = false;
                 for (int v = _state.First[h]; v >= 0; v = _state.Next[v])

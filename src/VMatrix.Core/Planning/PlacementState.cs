@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using VMatrix.Drivers;
 
 namespace VMatrix.Planning;
 
@@ -14,14 +15,15 @@ internal enum Rules
     Suspended = 1 << 3,
     PoweredDown = 1 << 4,
     Hosts = 1 << 5,
-    Licence = 1 << 6,
-    LicenceInstances = 1 << 7,
-    Dedicated = 1 << 8,
-    AntiAffinity = 1 << 9,
-    Memory = 1 << 10,
-    Cores = 1 << 11,
-    MostServers = 1 << 12,
-    Reserve = 1 << 13,
+    RuledOut = 1 << 6,
+    Licence = 1 << 7,
+    LicenceInstances = 1 << 8,
+    Dedicated = 1 << 9,
+    AntiAffinity = 1 << 10,
+    Memory = 1 << 11,
+    Cores = 1 << 12,
+    MostServers = 1 << 13,
+    Reserve = 1 << 14,
 }
 
 /// <summary>Why a server stays as it is, whatever else is planned.</summary>
@@ -43,6 +45,12 @@ internal sealed class PlacementState
 {
     public const int Nowhere = -1;
     private const int Buckets = 256;
+
+    /// <summary>What the platform's best rating is worth against its worst, in room: a quarter of a host.</summary>
+    private const int RatingBuckets = Buckets / 4;
+
+    /// <summary>What a host counts as that the platform does not rate beside others that it does.</summary>
+    private const double Unrated = 0.5;
 
     // Hosts.
     public readonly int Hosts;
@@ -116,6 +124,11 @@ internal sealed class PlacementState
     private readonly int[] _bucketOf;
     private readonly double[] _perMemory;
     private readonly double[] _perCore;
+
+    // What the platform says: why hosts are ruled out for services and for single servers, and how it rates them.
+    private readonly string?[]?[] _ruledOut;
+    private readonly Dictionary<(int Server, int Host), string>? _ruledOutFor;
+    private readonly double?[]?[] _rating;
 
     // How many fault domains that a service may use hold how many of its servers.
     private readonly int[]?[] _domainsWith;
@@ -301,6 +314,18 @@ internal sealed class PlacementState
             }
         }
 
+        _ruledOut = new string?[Services][];
+        _rating = new double?[Services][];
+        foreach (var verdict in input.Advice.Verdicts)
+        {
+            if (verdict.Server is not null || !ServiceIndex.TryGetValue(verdict.Service, out int s) || !HostIndex.TryGetValue(verdict.Host, out int h))
+                continue;
+            if (verdict.Refusal is string why)
+                (_ruledOut[s] ??= new string?[Hosts])[h] ??= why;
+            if (verdict.Rating is double rating)
+                (_rating[s] ??= new double?[Hosts])[h] = Math.Max(0, Math.Min(1, rating));
+        }
+
         for (int s = 0; s < Services; s++)
         {
             if (!Service[s].Spread)
@@ -308,7 +333,7 @@ internal sealed class PlacementState
             DomainCount[s] = new int[Domains];
             var open = _domainOpen[s] = new bool[Domains];
             for (int h = 0; h < Hosts; h++)
-                open[Domain[h]] |= Closed[h] == Rules.None && Eligible[s]?[h] != false && MayHold(s, h);
+                open[Domain[h]] |= Closed[h] == Rules.None && MayUse(s, h);
             var with = _domainsWith[s] = new int[16];
             foreach (bool isOpen in open)
                 with[0] += isOpen ? 1 : 0;
@@ -316,6 +341,7 @@ internal sealed class PlacementState
 
         Input = input.Servers;
         Count = Input.Count;
+        _ruledOutFor = OfSingleServers(input.Advice.Verdicts);
         Of = new int[Count];
         MemoryOf = new long[Count];
         UsedOf = new long[Count];
@@ -400,6 +426,62 @@ internal sealed class PlacementState
         found.CopyTo(indexes);
         return indexes;
     }
+
+    private Dictionary<(int, int), string>? OfSingleServers(IReadOnlyList<HostVerdict> verdicts)
+    {
+        Dictionary<(int, int), string>? refusals = null;
+        Dictionary<Guid, int>? indexes = null;
+        foreach (var verdict in verdicts)
+        {
+            if (verdict.Server is not Guid id || verdict.Refusal is not string why || !HostIndex.TryGetValue(verdict.Host, out int h))
+                continue;
+            if (indexes is null)
+            {
+                indexes = new Dictionary<Guid, int>(Input.Count);
+                for (int i = 0; i < Input.Count; i++)
+                    indexes[Input[i].Mark.ServerId] = i;
+            }
+
+            if (indexes.TryGetValue(id, out int server))
+                (refusals ??= [])[(server, h)] = why;
+        }
+
+        return refusals;
+    }
+
+    /// <summary>True where a service's servers may run at all, whoever else is there.</summary>
+    public bool MayUse(int s, int h) => Eligible[s]?[h] != false && _ruledOut[s]?[h] is null && MayHold(s, h);
+
+    /// <summary>Why the platform rules a host out for a service; null when it does not.</summary>
+    public string? RuledOutFor(int s, int h) => _ruledOut[s]?[h];
+
+    /// <summary>Why the platform rules a host out for a server; null when it does not.</summary>
+    public string? RuledOut(int i, int h) =>
+        _ruledOut[Of[i]]?[h] ?? (_ruledOutFor is not null && _ruledOutFor.TryGetValue((i, h), out string? why) ? why : null);
+
+    /// <summary>True when no open host is left for a server because of what the platform says of itself, not of its service: another one may go where it cannot.</summary>
+    public bool IsRuledOutEverywhere(int i)
+    {
+        if (_ruledOutFor is null)
+            return false;
+        bool any = false;
+        for (int h = 0; h < Hosts; h++)
+        {
+            if (Closed[h] != Rules.None || !MayUse(Of[i], h))
+                continue;
+            if (!_ruledOutFor.ContainsKey((i, h)))
+                return false;
+            any = true;
+        }
+
+        return any;
+    }
+
+    /// <summary>How the platform rates a host for a service, from 0 to 1; null when it does not.</summary>
+    public double? Rating(int s, int h) => _rating[s]?[h];
+
+    /// <summary>How many buckets fuller than it is a host counts as for a service, because the platform likes others better: at most <see cref="RatingBuckets"/>.</summary>
+    public int Handicap(int s, int h) => _rating[s] is double?[] ratings ? (int)Math.Round((1 - (ratings[h] ?? Unrated)) * RatingBuckets) : 0;
 
     private bool MayHold(int s, int h) =>
         LicenceOf[s] < 0 || _licensed[LicenceOf[s]][h] || _licence[LicenceOf[s]].Seats > 0;
@@ -706,7 +788,7 @@ internal sealed class PlacementState
         int hosts = 0;
         // One a host is a limit on how many there can be; beside others it takes no more of a host than its room.
         bool oneAHost = IsDedicated[s] || (Anti[s] is int[] anti && Array.BinarySearch(anti, s) >= 0);
-        if (Eligible[s] is null && LicenceOf[s] < 0)
+        if (Eligible[s] is null && _ruledOut[s] is null && LicenceOf[s] < 0)
         {
             foreach (var kind in _kinds)
                 Count(kind.Memory, kind.Cores, kind.Most, kind.Count);
@@ -715,7 +797,7 @@ internal sealed class PlacementState
         {
             for (int h = 0; h < Hosts; h++)
             {
-                if (Closed[h] == Rules.None && Eligible[s]?[h] != false && MayHold(s, h))
+                if (Closed[h] == Rules.None && MayUse(s, h))
                     Count(MemoryCap[h] - HostNow[h].ForeignMemoryBytes, CoresCap[h], Most[h], 1);
             }
         }
@@ -756,7 +838,7 @@ internal sealed class PlacementState
 
         if (memory > MemoryCap[h] || cores > CoresCap[h] || live >= Most[h] || dedicated > 0 || (IsDedicated[s] && live > 0))
             return false;
-        if (Eligible[s]?[h] == false)
+        if (Eligible[s]?[h] == false || RuledOut(i, h) is not null)
             return false;
         if (LicenceOf[s] >= 0 && LicenceRules(s, h, without) != Rules.None)
             return false;
@@ -774,6 +856,8 @@ internal sealed class PlacementState
         var rules = Closed[h];
         if (Eligible[s]?[h] == false)
             rules |= Rules.Hosts;
+        if (RuledOut(i, h) is not null)
+            rules |= Rules.RuledOut;
         if (LicenceOf[s] >= 0)
             rules |= LicenceRules(s, h, Nowhere);
         if (Dedicated[h] > 0 || (IsDedicated[s] && Live[h] > 0))

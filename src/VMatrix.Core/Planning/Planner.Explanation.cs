@@ -325,6 +325,8 @@ public static partial class Planner
                 why.Add($"another of {_state.Service[s].Name} is there, with its image's blocks");
             if (_state.NeedsSeat(i, h))
                 why.Add("a licence has to be assigned");
+            if (_state.Rating(s, h) is double rating)
+                why.Add(Words.Text($"rated {100 * rating:0} % by the platform"));
             double full = 1 - ((double)free / Math.Max(1, _state.MemoryCap[h]));
             why.Add(Words.Text($"{100 * full:0} % full without it"));
             return new Candidate
@@ -332,7 +334,7 @@ public static partial class Planner
                 Host = name,
                 Service = _state.Service[s].Name,
                 Verdict = isIt ? verdict! : "possible",
-                Cost = Math.Round(_placement.Search.Score(i, h) - (freed || _state.FitsNow(i, h) ? 0 : PlacementSearch.Freed) + (Oracle.PowerDown ? 1 - full : full), 3),
+                Cost = Math.Round(_placement.Search.Score(i, h) - (freed || _state.FitsNow(i, h) ? 0 : PlacementSearch.Freed) + (Oracle.PowerDown ? 1 - full : full) + _state.Handicap(s, h) / (double)PlacementState.BucketCount, 3),
                 Why = string.Join(", ", why),
                 MemoryFreeBytes = free,
             };

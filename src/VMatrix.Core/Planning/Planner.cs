@@ -251,6 +251,9 @@ public static partial class Planner
         /// <summary>Sorts hosts and servers.</summary>
         private void Look()
         {
+            // Told by the plan itself, not by what it looks ahead to.
+            if (_before is null)
+                _refused.AddRange(_input.Advice.Problems.Select(problem => new RefusedMove("go by what the platform says of hosts", problem)));
             foreach (var spec in _input.Pool.Services)
             {
                 var known = new Service { Spec = spec, Memory = ServiceMemory.Read(_input.Memory, spec.Name) };
@@ -490,7 +493,7 @@ public static partial class Planner
                 : service.Frozen is not null ? $"stays at {service.Live.Count}: {service.Frozen}"
                 : _input.Pinned.TryGetValue(service.Spec.Name, out int pinned) ? Words.Text($"pinned at {pinned} by an operator")
                 : need.Bad is not null ? $"frozen at {claim.Granted}: {need.Bad}"
-                : claim.Granted < need.Servers ? Words.Text($"needs {need.Servers}, granted {claim.Granted}: {(claim.Granted == claim.Ceiling ? claim.Ceiling == service.Spec.Most ? $"most is {claim.Ceiling}" : "no host may take more of it" : "the pool is short and the room is worth more to others")}")
+                : claim.Granted < need.Servers ? Words.Text($"needs {need.Servers}, granted {claim.Granted}: {(claim.Granted == claim.Ceiling ? claim.Ceiling == service.Spec.Most ? $"most is {claim.Ceiling}" : $"no host may take more of it{_placement.Reasons.RuledOut(_state.ServiceIndex[service.Spec.Name])}" : "the pool is short and the room is worth more to others")}")
                 : claim.Granted > need.Servers && claim.Granted <= claim.Calm ? Words.Text($"needs {need.Servers}, keeps {claim.Granted}: {need.Calm} were needed within {Words.Seconds(Oracle.Calm)}")
                 : Words.Text($"needs {need.Servers}, granted {claim.Granted}");
             return new ServiceDecision

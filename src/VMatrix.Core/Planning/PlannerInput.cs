@@ -34,6 +34,9 @@ public sealed record PlannerInput
     /// <summary>The newest image version by service.</summary>
     public IReadOnlyDictionary<string, string> Images { get; init; } = new Dictionary<string, string>();
 
+    /// <summary>What the platform says of hosts for servers.</summary>
+    public HostAdvice Advice { get; init; } = new();
+
     /// <summary>True when the driver can move a running server without stopping it.</summary>
     public bool LiveMigration { get; init; }
 

@@ -129,12 +129,79 @@ public sealed class PlacementTests
         Assert.Equal("host2", Goes(2, ("SPORTS", "host3"), ("FINANCE", "host1")));
     }
 
+    [Fact]
+    public void A_host_that_the_platform_rules_out_is_left_out_with_its_reason_and_what_stands_there_stays()
+    {
+        HostVerdict Out(string host, string why) => new() { Host = host, Service = "FINANCE", Refusal = why };
+        var wake = Plan(4, [Service("FINANCE")], [], out _, verdicts: [Out("host1", "no network LAN"), Out("host2", "no network LAN"), Out("host3", "no room on its disk")]).Moves.Single(m => m.Kind == MoveKind.Wake);
+        Assert.Equal("host4", wake.ToHost);
+        Assert.Contains("1 of 4 hosts could take it; excluded: 3 ruled out (2: no network LAN; 1: no room on its disk); nearest miss host1: ruled out: no network LAN", wake.Reason, StringComparison.Ordinal);
+
+        Assert.Empty(Plan(2, [Service("FINANCE")], [("FINANCE", "host1")], out _, verdicts: [Out("host1", "no network LAN")]).Moves);
+        var none = Plan(1, [Service("FINANCE")], [], out _, verdicts: [Out("host1", "no network LAN")]);
+        Assert.Empty(none.Moves);
+        Assert.Contains("granted 0: no host may take more of it (1 of 1 hosts ruled out: no network LAN)", Assert.Single(none.Decisions).Reason, StringComparison.Ordinal);
+
+        var refuses = Service("FINANCE") with { Least = 2, Isolation = Isolation.Shared, AntiAffinity = ["FINANCE"] };
+        var alone = Plan(3, [refuses, Service("SPORTS") with { AllowedHosts = ["host2"] }], [("SPORTS", "host2")], out _, verdicts: [Out("host1", "no network LAN")]);
+        var refused = Assert.Single(alone.Refused, r => r.What.StartsWith("wake", StringComparison.Ordinal));
+        Assert.Contains("hosts that the platform rules out", refused.Reason, StringComparison.Ordinal);
+        Assert.Contains("1 ruled out (no network LAN)", refused.Reason, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void What_the_platform_could_not_be_asked_is_told_once_by_each_plan()
+    {
+        var plan = Plan(2, [Service("FINANCE") with { Least = 2 }], [], out _, problems: ["The server does not answer."]);
+        Assert.Equal(new RefusedMove("go by what the platform says of hosts", "The server does not answer."), Assert.Single(plan.Refused));
+    }
+
+    [Fact]
+    public void One_that_sleeps_and_that_no_host_may_take_sleeps_on_and_another_comes_in_its_place()
+    {
+        var sleeper = new ServerState
+        {
+            Mark = new ServerMark { ServerId = new Guid(9, 0, 0, new byte[8]), Name = "FINANCE-9", Service = "FINANCE", Image = "1", Stage = Stage.Nest, StateId = Guid.Empty, CreatedAt = s_now.AddDays(-9), ChangedAt = s_now.AddDays(-9) },
+            Power = PowerState.Saved,
+            MemoryBytes = 128 * MiB,
+        };
+        HostVerdict Out(string host) => new() { Host = host, Service = "FINANCE", Server = sleeper.Mark.ServerId, Refusal = "its memory was kept on another processor" };
+        var there = Assert.Single(Plan(2, [Service("FINANCE")], [], out _, verdicts: [Out("host1")], asleep: [sleeper]).Moves);
+        Assert.Equal(("FINANCE-9", "host2"), (there.ServerName, there.ToHost));
+        var moves = Plan(2, [Service("FINANCE")], [], out _, verdicts: [Out("host1"), Out("host2")], asleep: [sleeper]).Moves;
+        Assert.Equal([MoveKind.Create, MoveKind.Wake], moves.Select(m => m.Kind));
+        Assert.Equal("of the servers of FINANCE that sleep in the nest none may be woken (1 that every host is ruled out for): a new one is made", moves[0].Reason);
+        Assert.DoesNotContain(moves, m => m.ServerName == "FINANCE-9");
+    }
+
+    [Fact]
+    public void Of_equal_hosts_the_better_rated_one_is_taken_and_a_rating_outweighs_no_rule_and_no_more_than_a_quarter_of_a_host()
+    {
+        var finance = Service("FINANCE") with { Isolation = Isolation.Shared };
+        var sports = Service("SPORTS") with { Isolation = Isolation.Shared };
+        HostVerdict Rated(string host, double rating) => new() { Host = host, Service = "FINANCE", Rating = rating };
+        string? Goes(ServiceSpec[] services, (string, string)[] live, params HostVerdict[] verdicts) => Plan(3, services, live, out _, verdicts: verdicts).Moves.Single(m => m is { Kind: MoveKind.Wake, Service: "FINANCE" }).ToHost;
+
+        Assert.Equal("host1", Goes([finance], []));
+        Assert.Equal("host2", Goes([finance], [], Rated("host1", 0.4), Rated("host2", 0.9), Rated("host3", 0.8)));
+        Assert.Equal("host3", Goes([finance], [], Rated("host1", 0.4), Rated("host2", 0.3)));
+
+        // One server is an eighth of a host, two are a quarter of it.
+        Assert.Equal("host2", Goes([finance, sports], [("SPORTS", "host2")], Rated("host1", 0.2), Rated("host2", 1), Rated("host3", 0)));
+        Assert.Equal("host1", Goes([finance, sports with { Least = 3 }], [("SPORTS", "host2"), ("SPORTS", "host2"), ("SPORTS", "host2")], Rated("host1", 0.01), Rated("host2", 1), Rated("host3", 0)));
+
+        // Spread, affinity and blocks that are there go before it.
+        Assert.Equal("host3", Goes([finance with { Spread = true, Least = 3 }], [("FINANCE", "host1"), ("FINANCE", "host2")], Rated("host1", 1), Rated("host2", 1), Rated("host3", 0)));
+        Assert.Equal("host3", Goes([finance with { Affinity = ["SPORTS"] }, sports], [("SPORTS", "host3")], Rated("host1", 1), Rated("host2", 1), Rated("host3", 0)));
+        Assert.Equal("host3", Plan(3, [finance], [], out _, verdicts: [Rated("host1", 1), Rated("host3", 0)], image: ("FINANCE", "1", "host3")).Moves.Single(m => m.Kind == MoveKind.Wake).ToHost);
+    }
+
     private static ServiceSpec Service(string name) => new() { Name = name, Least = 1, Most = 10, Capacity = 10, Image = new ImageSpec { MemoryBytes = 128 * MiB } };
 
     private static Plan Plan(
         int count, ServiceSpec[] services, (string Service, string Host)[] live, out PlannerMemory after, Func<ServiceSpec, ServiceSpec>? change = null,
         OracleSpec? oracle = null, double rate = 1, string? dead = null, string? suspended = null, LicenceSpec? licence = null, PlannerMemory? memory = null,
-        Func<HostSpec, HostSpec>? hosts = null, (string Service, string Version, string Host)? image = null)
+        Func<HostSpec, HostSpec>? hosts = null, (string Service, string Version, string Host)? image = null, HostVerdict[]? verdicts = null, string[]? problems = null, ServerState[]? asleep = null)
     {
         var specs = Enumerable.Range(1, count).Select(i => new HostSpec { Name = $"host{i}", MemoryBytes = 1024 * MiB }).Select(hosts ?? (h => h)).ToArray();
         var input = new PlannerInput
@@ -162,7 +229,8 @@ public sealed class PlacementTests
                 Power = PowerState.Running,
                 Health = ServerHealth.Healthy,
                 MemoryBytes = 128 * MiB,
-            }).ToArray(),
+            }).Concat(asleep ?? []).ToArray(),
+            Advice = new HostAdvice { Verdicts = verdicts ?? [], Problems = problems ?? [] },
             Loads = services.ToDictionary(s => s.Name, s => (IReadOnlyList<ServiceLoad>)[new ServiceLoad { Service = s.Name, At = s_now, RequestRate = rate, ServedRate = rate }]),
             Memory = memory,
         };

@@ -245,6 +245,8 @@ internal sealed class PlanChecker
             Broken($"{what} goes to a {host.Spec.Role} host");
         if (!host.State.Reachable || host.State.ProvenDead || host.State.Suspended || host.State.PoweredDown)
             Broken($"{what} goes to a host that is not to be used");
+        if (_input.Advice.Verdicts.Any(v => v.Refusal is not null && v.Host == host.Spec.Name && v.Service == service.Name && (v.Server is null || v.Server == move.ServerId)))
+            Broken($"{what} goes to a host that the platform rules out for it");
         if (host.Memory + Memory(server) > host.Spec.MemoryBytes)
             Broken($"{what} passes the host's memory");
         if (host.Cores + server.Input.Cores > (host.Spec.Cores ?? int.MaxValue))

@@ -139,7 +139,23 @@ internal sealed record RandomPool(int Seed, int Hosts, int Services, Wildness Wi
             Loads = services.ToDictionary(s => s.Name, s => (IReadOnlyList<ServiceLoad>)[Load(s.Name, Math.Round(r.NextDouble() * 60, 1))]),
             Images = services.ToDictionary(s => s.Name, _ => "1"),
             Seed = 7,
+            Advice = new HostAdvice { Verdicts = wild ? [.. Verdicts(r, services, hosts, servers)] : [] },
         };
+    }
+
+    private static IEnumerable<HostVerdict> Verdicts(Random r, ServiceSpec[] services, HostSpec[] hosts, List<ServerState> servers)
+    {
+        foreach (var service in services.Where(_ => r.Next(4) == 0))
+        {
+            foreach (var host in hosts)
+                yield return new HostVerdict { Host = host.Name, Service = service.Name, Refusal = r.Next(4) == 0 ? "no network LAN" : null, Rating = r.Next(3) == 0 ? null : Math.Round(r.NextDouble(), 2) };
+        }
+
+        foreach (var server in servers.Where(s => s.Mark.Stage == Stage.Nest && r.Next(3) == 0))
+        {
+            foreach (var host in hosts.Where(_ => r.Next(2) == 0))
+                yield return new HostVerdict { Host = host.Name, Service = server.Mark.Service, Server = server.Mark.ServerId, Refusal = "its memory was kept on another processor" };
+        }
     }
 
     private static ServiceLoad Load(string service, double rate) => new() { Service = service, At = Now, RequestRate = rate, ServedRate = rate };
@@ -196,6 +212,8 @@ internal sealed record RandomPool(int Seed, int Hosts, int Services, Wildness Wi
         }
 
         text.AppendLine($"  reserve {input.Pool.Oracle.ReserveHosts}, gap {input.Pool.Oracle.BalanceGap}, licences {string.Join(", ", input.Pool.Licences)}; in the nest {string.Join(' ', input.Servers.Where(s => s.Mark.Stage == Stage.Nest).Select(s => s.Mark.Name))}");
+        foreach (var verdict in input.Advice.Verdicts)
+            text.AppendLine($"  {verdict.Host} for {verdict.Service} {verdict.Server}: {verdict.Refusal} {verdict.Rating}");
         foreach (var plan in plans)
         {
             text.AppendLine(plan.Summary);
