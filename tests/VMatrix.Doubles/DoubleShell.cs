@@ -87,7 +87,15 @@ public sealed class DoubleShell(DoubleWorld world, int callsAtOnce = 1000) : ISh
         {
             var given = new Dictionary<string, object?>();
             foreach (var (name, value) in command.Parameters)
-                given[name] = value is ShellCall nested ? Nested(await RunAsync(nested, cancellation)) : Admit(command, name, value);
+            {
+                given[name] = value switch
+                {
+                    ShellCall nested => Nested(await RunAsync(nested, cancellation)),
+                    ShellCall[] many => await AllAsync(many, cancellation),
+                    _ => Admit(command, name, value),
+                };
+            }
+
             var output = new List<object>();
             foreach (var item in input is null ? [null] : input.Cast<object?>())
             {
@@ -113,6 +121,14 @@ public sealed class DoubleShell(DoubleWorld world, int callsAtOnce = 1000) : ISh
         if (failed is { } told)
             throw Shown(told.Bound, told.Error);
         return input ?? [];
+    }
+
+    private async Task<object[]> AllAsync(ShellCall[] calls, CancellationToken cancellation)
+    {
+        var all = new List<object>();
+        foreach (var call in calls)
+            all.AddRange(await RunAsync(call, cancellation));
+        return [.. all];
     }
 
     private static object? Nested(IReadOnlyList<object> results) => results.Count == 1 ? results[0] : results.Count == 0 ? null : results.ToArray();

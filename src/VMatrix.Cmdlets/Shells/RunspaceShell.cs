@@ -143,6 +143,11 @@ public sealed class RunspaceShell : IDisposable
             case ShellCall nested:
                 var found = await RunAsync(nested, stop);
                 return found.Count == 1 ? found[0] : found.ToArray();
+            case Array many when many.Length > 0 && many.Cast<object?>().All(item => item is ShellCall):
+                var all = new List<PSObject>();
+                foreach (ShellCall each in many)
+                    all.AddRange(await RunAsync(each, stop));
+                return all.ToArray();
             case ShellSecret secret:
                 return await FindCredentialAsync(secret.Name, stop);
             default:

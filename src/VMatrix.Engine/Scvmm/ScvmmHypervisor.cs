@@ -16,7 +16,7 @@ namespace VMatrix.Scvmm;
 /// description, which VMM keeps for it wherever it goes, in the same words as in the notes of the Hyper-V driver. Every change is a job that is
 /// followed to its end, and what a job reports as done is looked at.
 /// </summary>
-public sealed class ScvmmHypervisor : IHypervisor
+public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser
 {
     private const string Making = "vmatrix-making-";
     private readonly PoolSpec _pool;
@@ -24,6 +24,7 @@ public sealed class ScvmmHypervisor : IHypervisor
     private readonly TimeProvider _clock;
     private readonly ScvmmServer _vmm;
     private readonly HyperVNest _nest;
+    private readonly ScvmmRatings _ratings;
     private readonly ConcurrentDictionary<Guid, Guid> _seen = new();
     private readonly ConcurrentDictionary<Guid, SemaphoreSlim> _gates = new();
     private readonly SemaphoreSlim _prepare = new(1);
@@ -39,6 +40,7 @@ public sealed class ScvmmHypervisor : IHypervisor
         _clock = clock;
         _vmm = new ScvmmServer(pool, shell, clock);
         _nest = new HyperVNest(pool.Nest.Folder, clock);
+        _ratings = new ScvmmRatings(pool, _vmm, clock);
     }
 
     /// <inheritdoc/>
@@ -65,6 +67,9 @@ public sealed class ScvmmHypervisor : IHypervisor
             Images = _pool.Services.Select(service => CurrentImage(machines, service)?.Image).OfType<ScvmmImage>().ToDictionary(image => image.Service, image => image.Version, StringComparer.OrdinalIgnoreCase),
         };
     }
+
+    /// <inheritdoc/>
+    public Task<HostAdvice> AdviseAsync(IReadOnlyList<HostSpec> hosts, CancellationToken cancellation) => _ratings.AdviseAsync(hosts, ListAsync, CurrentImage, cancellation);
 
     private Machine Show(ScvmmMachine machine)
     {

@@ -175,16 +175,29 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
     public Task RefreshAsync(ScvmmMachine machine, CancellationToken cancellation) =>
         RunAsync($"Refreshing {machine.Who}", [], cancellation, Get(machine.Id), Of("Read-SCVirtualMachine"));
 
-    /// <summary>What VMM has against a host for a machine, one sentence each; empty when it would take it.</summary>
-    public async Task<IReadOnlyList<string>> RateAsync(ScvmmMachine machine, HostSpec host, CancellationToken cancellation)
+    /// <summary>What VMM has against a host for a machine, one sentence each; empty when it would take it. Of one host alone VMM asks the host itself.</summary>
+    public async Task<IReadOnlyList<string>> RateAsync(ScvmmMachine machine, HostSpec host, CancellationToken cancellation) =>
+        (await RateAsync(machine, [host], cancellation)).FirstOrDefault() is not { } rating ? [$"VMM gives {host.Name} no rating for it"]
+        : rating.Stars > 0 ? []
+        : rating.Reasons.Count > 0 ? rating.Reasons : [$"VMM rates {host.Name} with zero stars for it and does not say why"];
+
+    /// <summary>How VMM rates hosts for a machine, in one call. Of several hosts it goes by what it remembers of them.</summary>
+    public async Task<IReadOnlyList<ScvmmRating>> RateAsync(ScvmmMachine machine, IReadOnlyList<HostSpec> hosts, CancellationToken cancellation)
     {
-        var row = (await RunAsync($"Rating {host.Name} for {machine.Who}", ["Name", "Rating", "ZeroRatingReasonList"], cancellation, Get(machine.Id),
-            Of("Get-SCVMHostRating", ("VMHost", HostCall(host)), ("IsMigration", true)))).FirstOrDefault();
-        if (row is null)
-            return [$"VMM gives {host.Name} no rating for it"];
-        var rating = row.TryGetValue("Rating", out var value) && value is not null ? Convert.ToDouble(value, CultureInfo.InvariantCulture) : 0;
-        var reasons = row.TryGetValue("ZeroRatingReasonList", out var list) && list is Array many ? many.Cast<object?>().Select(reason => reason?.ToString() ?? "").Where(reason => reason.Length > 0).ToArray() : [];
-        return rating > 0 ? [] : reasons.Length > 0 ? reasons : [$"VMM rates {host.Name} with zero stars for it and does not say why"];
+        var rows = await RunAsync($"Rating {(hosts.Count == 1 ? hosts[0].Name : $"{hosts.Count} hosts")} for {machine.Who}", ["VMHost.Name", "VMHost.AvailableMemory", "Rating", "ZeroRatingReasonList"], cancellation, Get(machine.Id),
+            Of("Get-SCVMHostRating", ("VMHost", hosts.Select(HostCall).ToArray()), ("IsMigration", true)));
+        return
+        [
+            .. from row in rows
+               let name = Text(row, "VMHost.Name")
+               let host = hosts.FirstOrDefault(h => IsNamed(name, h))
+               where host is not null
+               select new ScvmmRating(
+                   host,
+                   row.TryGetValue("Rating", out var stars) && stars is not null ? Convert.ToDouble(stars, CultureInfo.InvariantCulture) : 0,
+                   row.TryGetValue("ZeroRatingReasonList", out var list) && list is Array many ? [.. many.Cast<object?>().Select(reason => reason?.ToString() ?? "").Where(reason => reason.Length > 0)] : [],
+                   row.TryGetValue("VMHost.AvailableMemory", out var free) && free is not null ? Convert.ToInt64(free, CultureInfo.InvariantCulture) << 20 : null),
+        ];
     }
 
     /// <summary>The owner's disk in the library, or his template of that name: its id and what changes when it does.</summary>
@@ -213,7 +226,9 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
 
     public ShellCall HostCall(HostSpec host) => new() { Commands = [Of("Get-SCVMHost", ("VMMServer", Connection()), ("ComputerName", Address(host)))] };
 
-    public static bool IsOn(ScvmmMachine machine, HostSpec host) => machine.Host is { } name &&
+    public static bool IsOn(ScvmmMachine machine, HostSpec host) => IsNamed(machine.Host, host);
+
+    private static bool IsNamed(string? name, HostSpec host) => name is not null &&
         (string.Equals(name, Address(host), StringComparison.OrdinalIgnoreCase) || name.StartsWith(Address(host) + ".", StringComparison.OrdinalIgnoreCase));
 
     private static string Address(HostSpec host) => host.Address ?? host.Name;

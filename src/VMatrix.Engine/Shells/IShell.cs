@@ -11,7 +11,7 @@ namespace VMatrix.Shells;
 /// </summary>
 /// <remarks>
 /// Values that cross in either direction: null, string, bool, int, long, double, <see cref="Guid"/>, <see cref="TimeSpan"/>, <see cref="DateTimeOffset"/>,
-/// an array of these, <see cref="PropertyBag"/> (results only), <see cref="ShellCall"/> (parameters only: its live results are the value)
+/// an array of these, <see cref="PropertyBag"/> (results only), <see cref="ShellCall"/> (parameters only: its live results are the value; of an array of them, the results of all)
 /// and <see cref="ShellSecret"/> (parameters only: the credential of that name is the value).
 /// An enumeration is sent by name or number and comes back as its name.
 /// </remarks>

@@ -69,6 +69,11 @@ public static class ShellChecks
         Is(string.Join(",", rows.SelectMany(row => row.Keys)), "Name,Name");
         Is((string?)rows[1]["Name"], "tmp");
         Is((await shell.InvokeAsync(Call([], Command(@"Microsoft.PowerShell.Utility\Write-Output", ("InputObject", "x"))), default)).Count, 1);
+
+        // What calls within the call find is the value, of several calls all that they find.
+        ShellCall Item(string path) => Call([], Command(@"Microsoft.PowerShell.Management\Get-Item", ("LiteralPath", path)));
+        var found = await shell.InvokeAsync(Call(["Name"], Command(@"Microsoft.PowerShell.Utility\Write-Output", ("InputObject", new[] { Item("/"), Item("/tmp") }))), default);
+        Is(string.Join(",", found.Select(row => row["Name"])), "/,tmp");
         Is((await shell.InvokeAsync(Call(["Name"], Command(@"Microsoft.PowerShell.Core\Out-Null", ("InputObject", "x"))), default)).Count, 0);
     }
 

@@ -148,7 +148,7 @@ public sealed partial class CommandCall
             return hosts.Select(host =>
             {
                 var on = state.Host(host.Name)!;
-                var reasons = Reasons(state, machine, on).ToArray();
+                var reasons = Reasons(state, machine, on).Concat(machine.Runs ? [] : NoRoom(state, machine, on)).ToArray();
                 return new VMHostRating { Name = on.Name, VMHost = ShowHost(state, on), Rating = reasons.Length > 0 ? 0 : 1 + (4.0 * FreeMemory(state, on) / on.MemoryBytes), ZeroRatingReasonList = reasons };
             }).ToArray();
         }));
@@ -389,7 +389,16 @@ public sealed partial class CommandCall
         var from = state.Host(machine.Host);
         foreach (var obstacle in Obstacles(state, from, host, machine, storage: true))
             yield return new ErrorInfo { DisplayableErrorCode = "10437", Problem = obstacle.Message };
-        if (machine.Runs && FreeMemory(state, host) < machine.MemoryBytes)
+        if (machine.Runs)
+        {
+            foreach (var reason in NoRoom(state, machine, host))
+                yield return reason;
+        }
+    }
+
+    private static IEnumerable<ErrorInfo> NoRoom(WorldState state, MachineState machine, HostState host)
+    {
+        if (!Same(machine.Host, host.Name) && FreeMemory(state, host) < machine.MemoryBytes)
             yield return new ErrorInfo { DisplayableErrorCode = "10424", Problem = $"The host {host.Name} does not have enough memory." };
     }
 

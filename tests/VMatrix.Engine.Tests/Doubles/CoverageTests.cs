@@ -71,6 +71,8 @@ public sealed partial class CoverageTests
             ServerMark Mark(Guid id) => TestPool.Mark(world.Pool, service.Name, 1, state, image, world.Clock.GetUtcNow(), id);
 
             await DoAsync("PrepareImage", async () => image = await driver.PrepareImageAsync(default, service, here, null, default));
+            if (driver is IHostAdviser adviser)
+                await DoAsync("Advise", () => adviser.AdviseAsync(world.Pool.Hosts, default));
             await DoAsync("Create", () => driver.CreateAsync(default, Mark(server), service, default));
             await DoAsync("ReadNest", () => driver.ReadNestAsync(default));
             await DoAsync("Fetch", () => driver.FetchAsync(default, server, here, default));

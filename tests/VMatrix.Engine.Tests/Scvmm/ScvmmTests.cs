@@ -6,6 +6,8 @@ using VMatrix.Contract;
 using VMatrix.Doubles;
 using VMatrix.Drivers;
 using VMatrix.Moves;
+using VMatrix.Scvmm;
+using VMatrix.Shells;
 using Xunit;
 
 namespace VMatrix.Tests.Scvmm;
@@ -32,7 +34,7 @@ public sealed class ScvmmTests
         world.World.AddTemplate("finance template", "gold.vhdx");
         var templated = service with { Image = service.Image with { Disk = "finance template" } };
         Assert.Equal("PoolInvalid", (await Assert.ThrowsAsync<VMatrixException>(() => driver.PrepareImageAsync(default, templated, world.Pool.Hosts[0], null, default))).Id);
-        var other = new VMatrix.Scvmm.ScvmmHypervisor(world.Pool with { Scvmm = world.Pool.Scvmm with { Path = @"D:\VMs" } }, new DoubleShell(world.World), world.Clock);
+        var other = new ScvmmHypervisor(world.Pool with { Scvmm = world.Pool.Scvmm with { Path = @"D:\VMs" } }, new DoubleShell(world.World), world.Clock);
         var before = (await driver.ReadNestAsync(default)).Images[service.Name];
         var image = await other.PrepareImageAsync(default, templated, world.Pool.Hosts[0], null, default);
         Assert.NotEqual(before, image);
@@ -81,6 +83,87 @@ public sealed class ScvmmTests
         Assert.Equal((ObstacleSeverity.Blocks, "HostRatedZero"), (obstacle.Severity, obstacle.What));
         Assert.Contains("LAN", obstacle.Why, StringComparison.Ordinal);
     });
+
+    [Fact]
+    public Task Ratings_are_asked_in_one_call_for_each_service_and_kept_for_five_minutes() => InAsync(async (world, _, server, service) =>
+    {
+        var calls = new CountingShell(new DoubleShell(world.World), "Get-SCVMHostRating");
+        var driver = new ScvmmHypervisor(world.Pool, calls, world.Clock);
+        var advice = await driver.AdviseAsync(world.Pool.Hosts, default);
+        Assert.Empty(advice.Problems);
+        Assert.Equal(world.Pool.Hosts.Select(host => (host.Name, service.Name)), advice.Verdicts.Select(verdict => (verdict.Host, verdict.Service))); // SPORTS has no image yet.
+        Assert.All(advice.Verdicts, verdict => Assert.True(verdict is { Rating: > 0.9 and <= 1, Refusal: null, Server: null }));
+        Assert.Equal(1, calls.Count);
+
+        world.World.SetHost("host1", host => host with { Switches = ["Other"] });
+        await Task.Delay(TimeSpan.FromMinutes(5) - TimeSpan.FromSeconds(1), world.Clock);
+        Assert.All((await driver.AdviseAsync(world.Pool.Hosts, default)).Verdicts, verdict => Assert.Null(verdict.Refusal));
+        Assert.Equal(1, calls.Count);
+        await Task.Delay(TimeSpan.FromSeconds(1), world.Clock);
+        var later = await driver.AdviseAsync(world.Pool.Hosts, default);
+        Assert.Equal(2, calls.Count);
+        var refused = Assert.Single(later.Verdicts, verdict => verdict.Refusal is not null);
+        Assert.Equal("host1", refused.Host);
+        Assert.StartsWith("VMM rates it zero: ", refused.Refusal, StringComparison.Ordinal);
+        Assert.Contains("LAN", refused.Refusal, StringComparison.Ordinal);
+
+        // A host that does not answer is not asked for; one that is back is, at once.
+        Assert.DoesNotContain((await driver.AdviseAsync([.. world.Pool.Hosts.Skip(1)], default)).Verdicts, verdict => verdict.Host == "host1");
+        Assert.Equal(2, calls.Count);
+    });
+
+    [Fact]
+    public Task A_host_that_is_only_full_is_not_ruled_out_for_the_plan_may_empty_it() => InAsync(async (world, _, server, service) =>
+    {
+        world.World.AddForeign("host1", "FULL", memoryBytes: 2L << 30);
+        world.World.AddForeign("host2", "FULL", memoryBytes: 2L << 30);
+        world.World.SetHost("host2", host => host with { Switches = ["Other"] });
+        var verdicts = (await ((IHostAdviser)world.OpenHypervisor()).AdviseAsync(world.Pool.Hosts, default)).Verdicts;
+        Assert.DoesNotContain(verdicts, verdict => verdict.Host == "host1");
+        Assert.Contains("LAN", Assert.Single(verdicts, verdict => verdict.Host == "host2").Refusal, StringComparison.Ordinal);
+        Assert.Equal(world.Pool.Hosts.Count - 1, verdicts.Count);
+    });
+
+    [Fact]
+    public Task Ratings_that_cannot_be_had_are_told_and_nothing_is_ruled_out() => InAsync(async (world, _, server, service) =>
+    {
+        var driver = new ScvmmHypervisor(world.Pool, new CountingShell(new DoubleShell(world.World), "Get-SCVMHostRating") { Fails = true }, world.Clock);
+        var advice = await driver.AdviseAsync(world.Pool.Hosts, default);
+        Assert.Empty(advice.Verdicts);
+        Assert.StartsWith($"VMM was asked how it rates hosts for {service.Name}, and placement goes by the pool file alone: ", Assert.Single(advice.Problems), StringComparison.Ordinal);
+    });
+
+    [Fact]
+    public Task A_plan_leaves_out_what_VMM_rates_zero_with_its_reason_and_prefers_what_it_likes() => InAsync(async (world, driver, server, service) =>
+    {
+        world.World.SetHost("host1", host => host with { Switches = ["Other"] });
+        world.World.SetHost("host2", host => host with { MemoryBytes = 1L << 30 }); // The fuller one for VMM, which counts what it does not tell.
+        world.World.AddForeign("host2", "OTHER", memoryBytes: 512L << 20);
+        var pool = world.Pool with { Services = [service with { Least = 1 }] };
+        await using var session = new PoolSession(pool, new PoolDrivers(driver, world.OpenBalancer(), world.OpenProbe()), null, world.Clock);
+        var plan = await session.PlanSwitchAsync(default);
+        var wake = Assert.Single(plan.Moves, move => move.Kind is MoveKind.Wake);
+        Assert.Equal("host3", wake.ToHost);
+        Assert.Contains("excluded: 1 ruled out (VMM rates it zero: ", wake.Reason, StringComparison.Ordinal);
+        Assert.Contains("LAN", wake.Reason, StringComparison.Ordinal);
+    });
+
+    private sealed class CountingShell(IShell shell, string command) : IShell
+    {
+        public int Count { get; private set; }
+
+        public bool Fails { get; init; }
+
+        public Task<IReadOnlyList<PropertyBag>> InvokeAsync(ShellCall call, System.Threading.CancellationToken cancellation)
+        {
+            if (!call.Commands.Any(each => each.Name.EndsWith(command, StringComparison.Ordinal)))
+                return shell.InvokeAsync(call, cancellation);
+            Count++;
+            return Fails ? throw new ShellException("The user role does not allow it.") { ErrorId = "1604,x" } : shell.InvokeAsync(call, cancellation);
+        }
+
+        public ValueTask DisposeAsync() => shell.DisposeAsync();
+    }
 
     [Fact]
     public Task Localised_texts_names_that_are_not_unique_and_descriptions_of_others_change_nothing() => InAsync(async (world, driver, server, service) =>
