@@ -8,10 +8,10 @@ public enum Specialize
     /// <summary>It does not: servers of the image may be alike to the last byte.</summary>
     None,
 
-    /// <summary>The gold disk was generalised with sysprep, answer file included; each copy makes itself anew at its first boot, and no image is published from one that has.</summary>
+    /// <summary>The gold disk was generalised with sysprep; each copy makes itself anew at its first boot, by the answer file in it or by <see cref="ImageSpec.Answers"/>, and no image is published from one that has.</summary>
     Sysprep,
 
-    /// <summary>The gold disk holds cloud-init that runs anew where the machine's own id is another one.</summary>
+    /// <summary>The gold disk holds cloud-init; each copy is handed a NoCloud seed with its id, its name and its address.</summary>
     CloudInit,
 }
 

@@ -165,6 +165,9 @@ public sealed record ServiceSpec
     /// <summary>Where the balancer listens for this service's users, as <c>address:port</c>; null when the balancer is configured by its owner.</summary>
     public string? Listen { get; init; }
 
+    /// <summary>The static addresses that its servers get, one each; null where guests get theirs otherwise.</summary>
+    public AddressSpec? Addresses { get; init; }
+
     /// <summary>How to tell that a server of it works.</summary>
     public HealthSpec Health { get; init; } = new();
 
@@ -215,6 +218,22 @@ public sealed record FreezeSpec
     public TimeSpan To { get; init; }
 }
 
+/// <summary>Static addresses for the servers of a service. A server keeps the one that it was made with until it is purged.</summary>
+public sealed record AddressSpec
+{
+    /// <summary>The addresses, both ends included.</summary>
+    public required AddressRange Range { get; init; }
+
+    /// <summary>Bits of the address that name the network.</summary>
+    public required int Prefix { get; init; }
+
+    /// <summary>The router that leads out of the network; null for none.</summary>
+    public string? Gateway { get; init; }
+
+    /// <summary>The servers that guests ask for names.</summary>
+    public IReadOnlyList<string> Dns { get; init; } = [];
+}
+
 /// <summary>What new servers of a service are made from: a gold disk and, if it exists, a warm state with memory.</summary>
 public sealed record ImageSpec
 {
@@ -241,6 +260,15 @@ public sealed record ImageSpec
 
     /// <summary>How a copy of a Hyper-V gold disk becomes a machine of its own.</summary>
     public Specialize Specialize { get; init; }
+
+    /// <summary>Full path of the owner's user-data for cloud-init, which goes onto a server's seed as it is; null for none.</summary>
+    public string? UserData { get; init; }
+
+    /// <summary>Full path of the owner's answer file for Windows, into which a server's name and address are put; null for a gold disk that brings its own.</summary>
+    public string? Answers { get; init; }
+
+    /// <summary>Full path of the folder of files by which servers join their domain, <c>NAME.txt</c> of each as djoin has made it; null where the owner's answer file says how.</summary>
+    public string? Join { get; init; }
 
     /// <summary>What answers inside the guest, so that clock, identity and randomness are set after each wake: <c>qga</c> (the QEMU guest agent), <c>vmatrix</c> (the small agent of guests that VMatrix builds itself) or null for nothing.</summary>
     public string? Agent { get; init; }

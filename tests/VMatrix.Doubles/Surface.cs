@@ -79,6 +79,9 @@ public sealed class SurfaceParameter
     /// <summary>The values that are published for it; empty when none are.</summary>
     public IReadOnlyList<string> Values { get; init; } = [];
 
+    /// <summary>True where the reference itself gives $null to it.</summary>
+    public bool TakesNull { get; init; }
+
     public bool IsArray => Type.EndsWith("[]", StringComparison.Ordinal) || Type == "StringCollection" || Type.StartsWith("System.Collections.Generic.List", StringComparison.Ordinal);
 
     /// <summary>The type of one of its values, without a namespace.</summary>

@@ -149,6 +149,8 @@ public sealed class SurfaceBinder
     private static object? Convert(SurfaceCommand command, string name, object? value)
     {
         var parameter = command.Parameters[name];
+        if (value is null && parameter.TakesNull)
+            return null;
         if (value is null)
             throw new BindingException($"{command.FullName}: -{name} is null; leave it out instead.");
         if (!parameter.IsArray)

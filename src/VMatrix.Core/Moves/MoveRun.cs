@@ -508,8 +508,9 @@ internal sealed class MoveRun
         {
             foreach (var made in seen.Where(s => s.Place is Place.Nest))
                 await Call("Discarding", c => hypervisor.DiscardAsync(_call, server, null, c));
-            if (seen.Count > 0)
-                await Call("Erasing", c => hypervisor.EraseAsync(_call, server, c));
+
+            // Also when nothing of it is seen: the driver may have begun.
+            await Call("Erasing", c => hypervisor.EraseAsync(_call, server, c));
             return;
         }
         if (seen.Count == 0 && (_route == MoveRoutes.Restart || _route == MoveRoutes.Register))

@@ -36,6 +36,7 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
         var hosts = Hosts();
         var services = Services(pool.Hypervisor);
         Listens();
+        Addresses();
         Licences(pool.Licences);
         Room(pool.Licences);
         var simulation = Simulation(pool.Simulation);
@@ -57,6 +58,7 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
                 Own = balancer.Own && (balancer.Kind is not ("script" or "nlb") || root["balancer"]?["own"] is not null),
             },
         };
+        SeedsFit(pool);
         BalancerFits(pool);
         OracleFits(pool);
         ScvmmFits(pool);
@@ -311,13 +313,29 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
             foreach (var name in new[] { "kernel", "initrd", "append", "agent" })
                 if (at[name] is not null)
                     Add(at, $"{key}.image", name, $"{key}.image.{name} has no meaning for {hypervisor}; remove it.");
+            foreach (var (name, isSet, fits, so) in new[]
+            {
+                ("userData", image.UserData is not null, image.Specialize is Specialize.CloudInit, "specialize: cloudInit"),
+                ("answers", image.Answers is not null, image.Specialize is Specialize.Sysprep, "specialize: sysprep"),
+                ("join", image.Join is not null, image.Answers is not null, "answers, the file that it is put into"),
+            })
+            {
+                if (isSet && (hypervisor != "hyperv" || !fits))
+                    Add(at, $"{key}.image", name, hypervisor != "hyperv" ? $"{key}.image.{name} has no meaning for {hypervisor}; remove it." : $"{key}.image.{name} goes with {so}; write that too, or remove the key.");
+            }
+
+            // The number of its servers is part of their names.
+            var example = $"{service.Name}-{(service.Most == int.MaxValue ? 100 : service.Most)}";
+            if (hypervisor == "hyperv" && image.Answers is not null && reading.IsSound(node, "name", "most") && (example.Length > 15 || example.IndexOfAny(['.', '_']) >= 0))
+                Add(node, key, "name", $"{key}.name is '{service.Name}', and names of its servers, such as {example}, must be names of Windows computers: at most 15 letters, digits and dashes; choose another one.");
             if (image.Warm)
                 Add(at, $"{key}.image", "warm", $"{key}.image.warm is true, but {hypervisor} makes no servers from a kept memory: two Windows machines of one memory are one machine to a domain; remove the key.");
             return;
         }
 
-        if (at["specialize"] is not null)
-            Add(at, $"{key}.image", "specialize", $"{key}.image.specialize has no meaning for {hypervisor}; remove it.");
+        foreach (var name in new[] { "specialize", "userData", "answers", "join" })
+            if (at[name] is not null)
+                Add(at, $"{key}.image", name, $"{key}.image.{name} has no meaning for {hypervisor}; remove it.");
 
         if (hypervisor == "qemu" && image.Disk is null && image.Kernel is null)
             Add(node, key, "image", $"{key}.image has neither a disk nor a kernel; name at least one of them.");
@@ -360,6 +378,48 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
         }
 
         static bool IsAny(string address) => address is "0.0.0.0" or "[::]";
+    }
+
+    /// <summary>Static addresses that all mean one thing each, in a network that they fit in.</summary>
+    private void Addresses()
+    {
+        var ranges = new List<(AddressRange Range, string Service)>();
+        var hosts = _hosts.Values.Select(h => (Host: h, Known: AddressRange.TryRead(h.Address, out var number), Number: number)).Where(h => h.Known).ToArray();
+        foreach (var (node, key, service) in _services)
+        {
+            if (node["addresses"] is not { } at || service.Addresses is not { } addresses)
+                continue;
+            if (reading.Hypervisor is not ("hyperv" or ""))
+            {
+                Add(node, key, "addresses", $"{key}.addresses has no meaning for {reading.Hypervisor}; remove it.");
+                continue;
+            }
+
+            if (!reading.IsSound(at, "range", "prefix", "gateway", "dns"))
+                continue;
+            var (range, path) = (addresses.Range, $"{key}.addresses");
+            var host = uint.MaxValue >> addresses.Prefix;
+            var (network, last) = (range.First & ~host, range.First | host);
+            if (range.First == network || range.Last >= last)
+                Add(at, path, "range", $"{path}.range is {range}, which does not fit between the ends of the network {AddressRange.Show(network)}/{addresses.Prefix}, whose addresses are {AddressRange.Show(network + 1)} to {AddressRange.Show(last - 1)}; change the range or the prefix.");
+            if (addresses.Gateway is { } gateway && (!AddressRange.TryRead(gateway, out var router) || (router & ~host) != network || router == network || router == last))
+                Add(at, path, "gateway", $"{path}.gateway is {gateway}, which is no address of the network {AddressRange.Show(network)}/{addresses.Prefix}; name the router as servers there see it.");
+            foreach (var (name, address) in addresses.Dns.Select(dns => ("dns", dns)).Prepend(("gateway", addresses.Gateway ?? "")).Where(each => range.Contains(each.Item2)))
+                Add(at, path, name, $"{path}.{name} is {address}, which is in the range {range}, so that a server would be given it; leave it out of the range.");
+            if (Array.Find(hosts, h => h.Number >= range.First && h.Number <= range.Last).Host is { } taken)
+                Add(at, path, "range", $"{path}.range is {range}, which holds the address {taken.Address} of the host '{taken.Name}'; leave it out of the range.");
+            foreach (var (other, whose) in ranges.Where(other => other.Range.Overlaps(range)).Take(1))
+                Add(at, path, "range", $"{path}.range is {range}, which overlaps the addresses of '{whose}' ({other}); give each service addresses of its own.");
+            ranges.Add((range, service.Name));
+            if (service.Image is { Specialize: Specialize.Sysprep, Answers: null } && reading.IsSound(node, "image"))
+                Add(node, key, "addresses", $"{key} has static addresses, and nothing that tells them to Windows; name your answer file as image.answers.");
+            if (!reading.IsSound(node, "most", "least"))
+                continue;
+            if (service.Most == int.MaxValue)
+                Add(node, key, "addresses", $"{key} has {range.Count} addresses and no limit to its servers; give it most, of at most {range.Count}.");
+            else if (service.Most > range.Count)
+                Add(at, path, "range", $"{path}.range is {range}, which holds {range.Count} {(range.Count == 1 ? "address" : "addresses")}, fewer than the {service.Most} servers of most; make it larger, or most smaller.");
+        }
     }
 
     private void Licences(IReadOnlyList<LicenceSpec> terms)
@@ -438,6 +498,16 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
 
         if (demands.TrueForAll(d => d.Hosts.Count > 0 && d.Service.Least <= d.Slots) && PoolRoom.Shortage(demands, hosts) is { } shortage)
             reading.Add(root["services"]!, "services", shortage);
+    }
+
+    /// <summary>Hosts read a server's seed from the nest: a folder of one machine is none to the others.</summary>
+    private void SeedsFit(PoolSpec pool)
+    {
+        var folder = pool.Nest.Folder;
+        if (pool.Hypervisor != "hyperv" || pool.Hosts.Count < 2 || folder.Length < 2 || folder[1] != ':' || folder.Split('\\').Contains("ClusterStorage", StringComparer.OrdinalIgnoreCase))
+            return;
+        if (pool.Services.FirstOrDefault(s => s.Image is { Specialize: Specialize.CloudInit } or { Answers: not null }) is { } seeded)
+            Add(root["nest"] ?? root, "nest", "folder", $"nest.folder is {folder}, a folder of one machine, and every host reads what makes servers of '{seeded.Name}' machines of their own from there; name a share, such as \\\\files\\vmatrix.");
     }
 
     private void ScvmmFits(PoolSpec pool)

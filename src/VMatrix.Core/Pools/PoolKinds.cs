@@ -413,6 +413,37 @@ internal sealed class Listen : ScalarKind
     }
 }
 
+/// <summary>An IPv4 address: <c>10.0.5.1</c>.</summary>
+internal sealed class Address : ScalarKind
+{
+    public const string Pattern = "(?:(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])[.]){3}(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";
+
+    public override Type ValueType => typeof(string);
+
+    public override string Allowed => "an IPv4 address, such as 10.0.5.1";
+
+    protected override object? Parse(string text, PoolReading reading, ref string? hint) => AddressRange.TryRead(text, out _) ? text : null;
+}
+
+/// <summary>IPv4 addresses one after another: <c>10.0.5.10-10.0.5.60</c>.</summary>
+internal sealed class Addresses : ScalarKind
+{
+    /// <summary>Addresses that a range may hold; more is a slip of the pen.</summary>
+    private const long Most = 65_536;
+
+    public override Type ValueType => typeof(AddressRange);
+
+    public override string Allowed => "the first and the last of up to 65536 IPv4 addresses, such as 10.0.5.10-10.0.5.60";
+
+    protected override object? Parse(string text, PoolReading reading, ref string? hint)
+    {
+        var ends = text.Split('-');
+        if (ends.Length == 2 && AddressRange.TryRead(ends[0].Trim(), out var first) && AddressRange.TryRead(ends[1].Trim(), out var last) && last < first)
+            hint = "; it ends before it begins: write the lower address first";
+        return AddressRange.TryParse(text) is { Count: <= Most } range ? range : null;
+    }
+}
+
 /// <summary>The path of a file or folder, made full.</summary>
 internal sealed class PathTo : ScalarKind
 {

@@ -56,7 +56,10 @@ internal static class PoolTable
         new("memory", nameof(ImageSpec.MemoryBytes), new Size(16 * MiB, 64 * TiB, MiB), "Memory of a server."),
         new("cores", nameof(ImageSpec.Cores), new Whole(1, 4096), "Processor cores of a server.") { Also = ["cpus", "processors"] },
         new("warm", nameof(ImageSpec.Warm), new Flag(), "True to boot the image once, wait for its health check, keep its memory, and make new servers from that."),
-        new("specialize", nameof(ImageSpec.Specialize), OneOf.Values(typeof(Specialize)), "How a copy of a Hyper-V gold disk becomes a machine of its own: sysprep when the disk was generalised with it, cloudInit when it holds cloud-init that runs anew where the machine's own id is another one, none when its servers may be alike to the last byte."),
+        new("specialize", nameof(ImageSpec.Specialize), OneOf.Values(typeof(Specialize)), "How a copy of a Hyper-V gold disk becomes a machine of its own: sysprep when the disk was generalised with it, cloudInit when it holds cloud-init, which a seed disc tells the server's id, name and address, none when its servers may be alike to the last byte."),
+        new("userData", nameof(ImageSpec.UserData), PathTo.File, "Your user-data for cloud-init, which goes onto the seed of each server as it is; for hyperv with specialize: cloudInit.") { Otherwise = "none", Example = "portal-cloud.yaml" },
+        new("answers", nameof(ImageSpec.Answers), PathTo.File, "Your answer file for Windows, which goes onto a disc for each server with its name, its address and its join put in; for hyperv with specialize: sysprep.") { Otherwise = "the gold disk brings its own", Also = ["unattend", "answerFile"], Example = "unattend.xml" },
+        new("join", nameof(ImageSpec.Join), PathTo.Folder, "A folder of files by which servers join their domain, NAME.txt for each, made by djoin /provision /savefile; for hyperv with answers. Without it your answer file says how, or nothing joins.") { Otherwise = "none", Also = ["domainJoin"], Example = "joins" },
         new("agent", nameof(ImageSpec.Agent), OneOf.Texts("qga", "vmatrix"), "What answers inside the guest, so that clock, identity and randomness are set after each wake: qga is the QEMU guest agent, vmatrix the small one of guests that VMatrix builds itself.") { Otherwise = "nothing", Example = "qga" },
     ]);
 
@@ -83,6 +86,14 @@ internal static class PoolTable
         new("to", nameof(FreezeSpec.To), new TimeOfDay(), "When it ends; a time not after its begin is on the next day.") { Required = true, Also = ["until", "end"], Example = "\"06:00\"" },
     ]);
 
+    public static PoolSection StaticAddresses { get; } = new("addresses", typeof(AddressSpec), "Static IPv4 addresses for the servers of a service, for hyperv. Each server is given one that nothing else has, and keeps it until it is purged.",
+    [
+        new("range", nameof(AddressSpec.Range), new Addresses(), "The addresses. Servers that sleep or are disposed of keep theirs, so it holds more than most.") { Required = true, Example = "10.0.5.10-10.0.5.60" },
+        new("prefix", nameof(AddressSpec.Prefix), new Whole(8, 30), "How many bits of an address name its network: 24 is the mask 255.255.255.0.") { Required = true, Also = ["mask", "netmask"], Example = "24" },
+        new("gateway", nameof(AddressSpec.Gateway), new Address(), "The router that leads out of the network.") { Otherwise = "none", Also = ["router"], Example = "10.0.5.1" },
+        new("dns", nameof(AddressSpec.Dns), new ListOf(new Address()), "The servers that guests ask for names.") { Also = ["nameservers"], Example = "[10.0.0.53]" },
+    ]);
+
     public static PoolSection Service { get; } = new("service", typeof(ServiceSpec), "What users reach, such as FINANCE.",
     [
         new("name", nameof(ServiceSpec.Name), Text.Name, "The service's name, unique in the pool whatever the case of its letters.") { Required = true, Example = "FINANCE" },
@@ -91,6 +102,7 @@ internal static class PoolTable
         new("most", nameof(ServiceSpec.Most), new Whole(0, 100_000), "Most servers in the Matrix.") { Otherwise = "no limit", Also = ["max", "maximum", "maxServers"] },
         new("image", nameof(ServiceSpec.Image), Image, "What its servers are made from. Only simulated services may leave it out."),
         new("port", nameof(ServiceSpec.Port), new Whole(1, 65535), "The port that it answers on inside the server."),
+        new("addresses", nameof(ServiceSpec.Addresses), StaticAddresses, "The static addresses that its servers get, one each; for hyperv. Left out, hyperv.address says where a server's address comes from.") { Also = ["address", "static"] },
         new("listen", nameof(ServiceSpec.Listen), new Listen(), "Where the balancer listens for this service's users. Needed when VMatrix owns the balancer.") { Otherwise = "the balancer is configured by its owner", Also = ["bind", "frontend"], Example = "127.0.0.1:18081" },
         new("health", nameof(ServiceSpec.Health), Health, "How to tell that a server works."),
         new("capacity", nameof(ServiceSpec.Capacity), new Rate(), "Requests per second that one server carries.") { Otherwise = "learned from what a saturated server really carried", Also = ["rate", "requestsPerSecond"], Example = "5/s" },

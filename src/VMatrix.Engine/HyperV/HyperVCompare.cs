@@ -13,7 +13,7 @@ namespace VMatrix.HyperV;
 /// What stands in the way of a machine's move to another Hyper-V host: what Compare-VM says, and what it does not say and users run into.
 /// Only enumerations, numbers and ids decide; texts of the hosts are passed on as they are.
 /// </summary>
-internal sealed class HyperVCompare(HyperVHost from, HyperVHost to, HyperVMachine machine, HyperVSpec settings)
+internal sealed class HyperVCompare(HyperVHost from, HyperVHost to, HyperVMachine machine, HyperVSpec settings, string seed)
 {
     /// <summary>Incompatibilities of Compare-VM by their message id. Others are passed on under their number.</summary>
     private static readonly Dictionary<long, string> s_known = new()
@@ -93,14 +93,15 @@ internal sealed class HyperVCompare(HyperVHost from, HyperVHost to, HyperVMachin
         else if (Text(row, "ReplicationState") == "Replicating")
             Warn(ObstacleGroup.Software, "ReplicaTarget", $"It is replicated from {from.Spec.Name}; the replica server must accept {to.Spec.Name} too, or replication stops after the move.", $"On the replica server: New-VMReplicationAuthorizationEntry {to.Address} ...");
 
+        var byAdapter = settings.Address is AddressSource.Adapter && machine.Ours?.Address is null;
         if (machine.Power is PowerState.Running && NotEmpty(Text(row, "Heartbeat")) is var heartbeat && !(heartbeat?.StartsWith("Ok", StringComparison.Ordinal) ?? false))
         {
             var found = new MoveObstacle
             {
                 Group = ObstacleGroup.Software,
                 What = "IntegrationServices",
-                Severity = settings.Address is AddressSource.Adapter && heartbeat is null or "Disabled" ? ObstacleSeverity.Blocks : ObstacleSeverity.Warns,
-                Why = $"Its integration services do not answer (heartbeat: {heartbeat ?? "none"}){(settings.Address is AddressSource.Adapter ? ", so that its address is not known after the move" : "")}.",
+                Severity = byAdapter && heartbeat is null or "Disabled" ? ObstacleSeverity.Blocks : ObstacleSeverity.Warns,
+                Why = $"Its integration services do not answer (heartbeat: {heartbeat ?? "none"}){(byAdapter ? ", so that its address is not known after the move" : "")}.",
                 Mend = $"Enable them ({This} | Enable-VMIntegrationService -Name Heartbeat; the name is localised), and see that they run in the guest.",
             };
             Put(found);
@@ -108,7 +109,8 @@ internal sealed class HyperVCompare(HyperVHost from, HyperVHost to, HyperVMachin
 
         if (there is not null && Text(row, "Version") is { } version && Texts(there, "SupportedVmVersions") is { Count: > 0 } versions && !versions.Contains(version))
             Add(ObstacleGroup.Software, "ConfigurationVersion", $"Its configuration version is {version}; {to.Spec.Name} knows {string.Join(", ", versions)}.", $"Move it to a newer host; or where its version is too old: {This} | Update-VMVersion");
-        foreach (var iso in Texts(row, "DVDDrives.Path").Where(path => path.Length > 0))
+        // Its own seed is taken out before it moves.
+        foreach (var iso in Texts(row, "DVDDrives.Path").Where(path => path.Length > 0 && !HyperVHost.IsSamePath(path, seed)))
         {
             Warn(ObstacleGroup.Hardware, "AttachedIso", $"The image file {iso} is in its DVD drive; where {to.Spec.Name} does not have it under the same path the move fails.",
                 $"{This} | Get-VMDvdDrive | Set-VMDvdDrive -Path $null");

@@ -29,6 +29,9 @@ internal sealed record HyperVMachine
     /// <summary>A mark in its notes that does not count, for it was written on another machine.</summary>
     public ServerMark? Stale { get; init; }
 
+    /// <summary>The static address that its notes tell, whether or not the mark there counts: its guest may have it all the same.</summary>
+    public string? Static { get; init; }
+
     /// <summary>True when it is not ours and lies in the nest, where it was let go.</summary>
     public bool LiesInNest { get; init; }
 
@@ -44,6 +47,9 @@ internal sealed record HyperVMachine
     public bool IsClustered { get; init; }
 
     public IReadOnlyList<string> Disks { get; init; } = [];
+
+    /// <summary>Image files in its drives; known of a machine that was asked for by itself.</summary>
+    public IReadOnlyList<string> Discs { get; init; } = [];
 
     /// <summary>What it does. A state in between, or one that is not known, counts as running: nothing is proven by it.</summary>
     public PowerState Power => State switch
@@ -80,7 +86,7 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     private static readonly TimeSpan s_gathering = TimeSpan.FromMilliseconds(5);
     private static readonly TimeSpan s_factsAge = TimeSpan.FromMinutes(10);
     private static readonly string[] s_listed = ["Id", "Name", "State", "Notes", "MemoryAssigned", "MemoryStartup", "ProcessorCount", "Version", "IsClustered", "OperationalStatus"];
-    private static readonly string[] s_one = [.. s_listed, "HardDrives.Path"];
+    private static readonly string[] s_one = [.. s_listed, "HardDrives.Path", "DVDDrives.Path"];
 
     /// <summary>Moves that this process asks of the host at once; more of them wait here rather than fail there.</summary>
     private readonly SemaphoreSlim _moves = new(pool.Limits.MovesPerHost);
@@ -282,6 +288,36 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
             await RunAsync($"Connecting {machine.Who} to the switch '{name}'", [], null, cancellation, Get(machine.Id), Of("Hyper-V\\Get-VMNetworkAdapter"), Of("Hyper-V\\Connect-VMNetworkAdapter", ("SwitchName", name)));
     }
 
+    /// <summary>Puts an image file into a drive of a machine that is off: one that is empty, else a new one.</summary>
+    public async Task InsertAsync(HyperVMachine machine, string disc, CancellationToken cancellation)
+    {
+        var drives = await ListDrivesAsync(machine, cancellation);
+        if (drives.Any(drive => IsSamePath(Text(drive, "Path"), disc)))
+            return;
+        if (drives.FirstOrDefault(drive => string.IsNullOrEmpty(Text(drive, "Path"))) is { } empty)
+            await SetDriveAsync(machine, empty, disc, cancellation);
+        else
+            await OnAsync(machine, "Putting its seed into a drive of", "Hyper-V\\Add-VMDvdDrive", cancellation, ("Path", disc));
+    }
+
+    /// <summary>Takes an image file out of a machine's drives, running or off.</summary>
+    public async Task EjectAsync(HyperVMachine machine, string disc, CancellationToken cancellation)
+    {
+        foreach (var drive in (await ListDrivesAsync(machine, cancellation)).Where(drive => IsSamePath(Text(drive, "Path"), disc)))
+            await SetDriveAsync(machine, drive, null, cancellation);
+    }
+
+    public static bool IsSamePath(string? one, string other) => string.Equals(one, other, StringComparison.OrdinalIgnoreCase);
+
+    private Task<IReadOnlyList<PropertyBag>> ListDrivesAsync(HyperVMachine machine, CancellationToken cancellation) =>
+        RunAsync($"Asking for the drives of {machine.Who}", ["Path", "ControllerNumber", "ControllerLocation"], null, cancellation, Get(machine.Id), Of("Hyper-V\\Get-VMDvdDrive"));
+
+    // By its place: a machine may have other drives, with discs of its owner.
+    private Task<IReadOnlyList<PropertyBag>> SetDriveAsync(HyperVMachine machine, PropertyBag drive, string? disc, CancellationToken cancellation) =>
+        RunAsync($"Changing the disc of {machine.Who}", [], null, cancellation, Get(machine.Id),
+            Of("Hyper-V\\Get-VMDvdDrive", ("ControllerNumber", drive["ControllerNumber"]), ("ControllerLocation", drive["ControllerLocation"])),
+            Of("Hyper-V\\Set-VMDvdDrive", ("Path", disc)));
+
     public async Task MoveAsync(HyperVMachine machine, HyperVHost to, string folder, CancellationToken cancellation)
     {
         if (machine.IsClustered)
@@ -419,9 +455,14 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     public string Reach(string path) =>
         path.Length > 2 && path[1] == ':' ? $@"\\{Address}\{path[0]}$\{path.Substring(3)}" : path;
 
-    public string? ToAddress(string name, int port, string? found) => (pool.HyperV.Address, found) switch
+    /// <summary>Where a machine answers; null while nobody tells.</summary>
+    /// <param name="machine">The machine.</param>
+    /// <param name="port">The port of its service.</param>
+    /// <param name="found">The address that its adapter tells; null for none.</param>
+    public string? ToAddress(HyperVMachine machine, int port, string? found) => (pool.HyperV.Address, found) switch
     {
-        (AddressSource.Dhcp, _) => $"{name}:{port}",
+        _ when machine.Ours?.Address is { } own => $"{own}:{port}",
+        (AddressSource.Dhcp, _) => $"{machine.Ours?.Mark.Name ?? machine.Name}:{port}",
         (_, null) => null,
         _ => found!.IndexOfAny([':']) >= 0 ? $"[{found}]:{port}" : $"{found}:{port}",
     };
@@ -520,6 +561,7 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
             Notes = notes,
             Ours = counts ? ours : null,
             Stale = counts ? null : ours?.Mark,
+            Static = ours?.Address,
             LiesInNest = ours is { Released: true, Place: HyperVPlace.Nest } && ours.Mark.MachineId == id.ToString("D") && !isRunning,
             Foreign = problem is not null ? $"{Text(row, "Name")} ({id}) on {host.Name} is left alone: {problem}."
                 : ours is { Released: true } ? null
@@ -531,6 +573,7 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
             Doing = [.. Texts(row, "OperationalStatus")],
             IsClustered = row.TryGetValue("IsClustered", out var clustered) && clustered is true,
             Disks = [.. Texts(row, "HardDrives.Path")],
+            Discs = [.. Texts(row, "DVDDrives.Path")],
         };
     }
 

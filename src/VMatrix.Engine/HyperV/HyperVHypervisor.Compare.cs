@@ -25,7 +25,7 @@ public sealed partial class HyperVHypervisor
             });
         }
 
-        found.AddRange(await new HyperVCompare(HostOf(machine.Host), HostOf(to), machine, _pool.HyperV).FindAsync(cancellation));
+        found.AddRange(await new HyperVCompare(HostOf(machine.Host), HostOf(to), machine, _pool.HyperV, _nest.Seed(server)).FindAsync(cancellation));
         return found;
     }
 }

@@ -7,6 +7,7 @@ using System.Threading;
 using System.Threading.Tasks;
 using VMatrix.Drivers;
 using VMatrix.Moves;
+using VMatrix.Seeds;
 using VMatrix.Shells;
 
 namespace VMatrix.HyperV;
@@ -105,7 +106,7 @@ public sealed partial class HyperVHypervisor : IHypervisor
             Mark = ours?.Mark,
             StaleMark = machine.Stale,
             Power = machine.Power,
-            Address = machine.Power == PowerState.Running ? on.ToAddress(ours?.Mark.Name ?? machine.Name, PortOf(ours?.Mark ?? machine.Stale), addresses is null ? null : HyperVHost.PickAddress(addresses[machine.Id])) : null,
+            Address = machine.Power == PowerState.Running ? on.ToAddress(machine, PortOf(ours?.Mark ?? machine.Stale), addresses is null ? null : HyperVHost.PickAddress(addresses[machine.Id])) : null,
             MemoryBytes = machine.MemoryBytes,
             Cores = machine.Cores,
             Health = died ? ServerHealth.Dead : ServerHealth.Unknown,
@@ -113,6 +114,8 @@ public sealed partial class HyperVHypervisor : IHypervisor
                 ?? (ours is null ? null
                 : machine.IsCritical ? $"{machine.Who} is {machine.State} on {on.Spec.Name}: the host cannot reach its disk. Bring its storage back."
                 : died ? $"{machine.Who} is off on {on.Spec.Name}, and VMatrix has not stopped it: it powered itself off, or its host did. The host's event log Hyper-V-Worker tells why."
+                : ours.Address is { } own && addresses is not null && HyperVHost.PickAddress(addresses[machine.Id]) is { } told && !addresses[machine.Id].Contains(own)
+                    ? $"{machine.Who} has the address {told} and not its own, {own}: see that its guest takes that one, as image.specialize says."
                 : ours.Told),
         };
     }
@@ -321,10 +324,12 @@ public sealed partial class HyperVHypervisor : IHypervisor
         throw last!;
     }), cancellation);
 
+    // While it is being made it has a name that nothing else has; its mark and its own name come last, in one call.
+    private static string NameWhileMade(Guid server) => "vmatrix-making-" + server.ToString("D");
+
     private async Task<bool> MakeAsync(HyperVHost on, ServerMark mark, ServiceSpec service, bool again, CancellationToken cancellation)
     {
-        // While it is being made it has a name that nothing else has; its mark and its own name come last, in one call.
-        var making = "vmatrix-making-" + mark.ServerId.ToString("D");
+        var making = NameWhileMade(mark.ServerId);
         if (again)
         {
             var there = await ListAsync(on, cancellation);
@@ -346,6 +351,10 @@ public sealed partial class HyperVHypervisor : IHypervisor
         Guid? made = null;
         try
         {
+            var address = await ClaimAddressAsync(mark, service, cancellation);
+
+            // It goes into the drive when the server starts; what is wrong with it is said now.
+            var seed = GuestSeed.Build(mark, service, address, _clock.GetUtcNow());
             var disk = HyperVHost.Join(folder, mark.ServerId.ToString("D") + ".vhdx");
             await on.DoAsync($"Making the disk of {mark.Name}", [], "Hyper-V\\New-VHD", cancellation, ("Path", disk), ("ParentPath", _nest.Disk(service.Name, mark.Image)), ("Differencing", true));
             var parameters = new List<(string, object?)>
@@ -357,7 +366,7 @@ public sealed partial class HyperVHypervisor : IHypervisor
             var row = HyperVHost.First(await on.DoAsync($"Making {mark.Name}", ["Id"], "Hyper-V\\New-VM", cancellation, [.. parameters]));
             made = row is not null && row.TryGetValue("Id", out var value) && value is Guid id ? id : throw new VMatrixException("HyperVFailed", VMatrixErrorKind.Failed, $"{on.Spec.Name} made {mark.Name} and did not tell its id.");
             var machine = await on.FindAsync(id, cancellation) ?? throw NotFound(mark.ServerId);
-            var ours = new HyperVMark { Mark = mark with { MachineId = id.ToString("D") }, Place = HyperVPlace.Nest };
+            var ours = new HyperVMark { Mark = mark with { MachineId = id.ToString("D") }, Place = HyperVPlace.Nest, Address = address, Seeded = seed is not null };
             await on.OnAsync(machine, "Marking", "Hyper-V\\Set-VM", cancellation,
                 ("ProcessorCount", (long)service.Image.Cores), ("StaticMemory", true), ("AutomaticCheckpointsEnabled", false), ("AutomaticStartAction", "Nothing"), ("AutomaticStopAction", "Save"),
                 ("CheckpointType", "Disabled"), ("Notes", HyperVNotes.Write(machine.Notes, ours)), ("NewVMName", mark.Name));
@@ -384,12 +393,31 @@ public sealed partial class HyperVHypervisor : IHypervisor
             }
 
             HyperVNest.Delete(on.Reach(folder));
+            _nest.FreeAddresses(server);
             _nest.RemoveTrace(server);
         }
         catch (Exception e) when (e is VMatrixException or IOException or UnauthorizedAccessException)
         {
             // The error that led here is told instead.
         }
+    }
+
+    /// <summary>A static address that nothing else has, where the service gives such: none that a mark or a claim names, nor one that any machine's adapter tells.</summary>
+    private async Task<string?> ClaimAddressAsync(ServerMark mark, ServiceSpec service, CancellationToken cancellation)
+    {
+        if (service.Addresses is not { Range: { } range })
+            return null;
+        if (_nest.Claims(mark.ServerId).FirstOrDefault(range.Contains) is { } begun)
+            return begun;
+
+        // A host that does not answer hides marks; what was claimed for its servers is in the nest all the same.
+        var (machines, _) = await ListAllAsync(cancellation);
+        var taken = new HashSet<string>(machines.Select(machine => machine.Static).OfType<string>());
+        foreach (var told in await Task.WhenAll(machines.Select(machine => machine.Host).Distinct().Select(host => HostOf(host).ListAddressesAsync(cancellation))))
+            taken.UnionWith(told.SelectMany(each => each));
+        return range.All().FirstOrDefault(address => !taken.Contains(address) && _nest.TryClaim(address, mark.ServerId))
+            ?? throw new VMatrixException("AddressesUsedUp", VMatrixErrorKind.NoRoom,
+                $"{mark.Name} gets no address: all {range.Count} of {range} are taken. Servers that sleep or are disposed of keep theirs: purge what is not needed (Remove-VMatrixServer -Purge), or make addresses.range of {service.Name} larger in the pool file.");
     }
 
     /// <inheritdoc/>
@@ -414,7 +442,14 @@ public sealed partial class HyperVHypervisor : IHypervisor
             foreach (var file in trace.Files)
                 HyperVNest.Delete(file);
             if (trace.Files.Count == 0 && _hosts.TryGetValue(trace.Host, out var home))
+            {
+                foreach (var half in (await home.ListAsync(cancellation)).Where(m => m.Name == NameWhileMade(server) && m.Notes.Length == 0))
+                    await home.OnAsync(half, "Removing", "Hyper-V\\Remove-VM", cancellation, ("Force", true));
                 HyperVNest.Delete(home.Reach(await home.FolderAsync(server, cancellation)));
+            }
+
+            HyperVNest.Delete(_nest.Seed(server));
+            _nest.FreeAddresses(server);
             _nest.RemoveTrace(server);
         }
 
@@ -453,6 +488,7 @@ public sealed partial class HyperVHypervisor : IHypervisor
     private async Task<HyperVMachine> ShiftAsync(HyperVMachine machine, HyperVHost to, CancellationToken cancellation)
     {
         var from = HostOf(machine.Host);
+        await EjectSeedAsync(from, machine, cancellation);
         await from.MoveAsync(machine, to, await to.FolderAsync(machine.Ours!.Mark.ServerId, cancellation), cancellation);
         var moved = await to.FindAsync(machine.Id, cancellation)
             ?? throw new VMatrixException("MoveNotDone", VMatrixErrorKind.Failed, $"{machine.Who} was reported as moved to {to.Spec.Name} and is not there. Look for it on {machine.Host.Name}.") { IsTransient = true };
@@ -526,7 +562,19 @@ public sealed partial class HyperVHypervisor : IHypervisor
         if (machines.FirstOrDefault(m => m.Ours?.Mark.ServerId == mark.ServerId && m.Id != machine.Id) is { } other)
             throw new VMatrixException("ServerExists", VMatrixErrorKind.InvalidState, $"{machine.Name} on {machine.Host.Name} cannot become server {mark.ServerId}: {other.Name} is it, {Told(other)}.");
         var place = on is null ? HyperVPlace.Nest : HyperVPlace.Host;
-        await HostOf(machine.Host).WriteNotesAsync(machine, new HyperVMark { Mark = mark with { MachineId = machine.Id.ToString("D") }, Place = place, Ran = machine.Power is PowerState.Running or PowerState.Paused, Saved = machine.Ours?.Saved }, null, cancellation);
+
+        // It is the same machine that once was given the address; a clone is another one.
+        var address = machine.Ours is not null || machine.LiesInNest ? machine.Static : null;
+        if (address is not null)
+        {
+            GuardFiles(() =>
+            {
+                _nest.HandOver(address, mark.ServerId);
+                return true;
+            });
+        }
+
+        await HostOf(machine.Host).WriteNotesAsync(machine, new HyperVMark { Mark = mark with { MachineId = machine.Id.ToString("D") }, Place = place, Address = address, Seeded = machine.Ours?.Seeded ?? false, Ran = machine.Power is PowerState.Running or PowerState.Paused, Saved = machine.Ours?.Saved }, null, cancellation);
         _seen[mark.ServerId] = (machine.Host.Name, machine.Id);
         return true;
     }, cancellation);
@@ -538,6 +586,7 @@ public sealed partial class HyperVHypervisor : IHypervisor
             return true;
         if (on is null ? machine.Place == HyperVPlace.Host : machine.Place != HyperVPlace.Host || !IsOn(machine, on))
             throw Elsewhere(machine, on?.Name ?? "the nest");
+        await EjectSeedAsync(HostOf(machine.Host), machine, cancellation);
         var notes = machine.Place == HyperVPlace.Nest ? HyperVNotes.Write(machine.Notes, machine.Ours! with { Released = true }) : HyperVNotes.Remove(machine.Notes);
         await HostOf(machine.Host).OnAsync(machine, "Letting go of", "Hyper-V\\Set-VM", cancellation, ("Notes", notes));
         GuardFiles(() =>
@@ -568,17 +617,18 @@ public sealed partial class HyperVHypervisor : IHypervisor
             if (machine.Power == PowerState.Paused)
                 await host.OnAsync(machine, "Resuming", "Hyper-V\\Resume-VM", cancellation);
             else
-                await StartMachineAsync(host, machine, cancellation);
+                await StartMachineAsync(host, machine, service, cancellation);
             machine = await FindSettledAsync(server, on, cancellation);
         }
 
         return await AddressAsync(host, machine, service, cancellation);
     }, cancellation);
 
-    private async Task StartMachineAsync(HyperVHost host, HyperVMachine machine, CancellationToken cancellation)
+    private async Task StartMachineAsync(HyperVHost host, HyperVMachine machine, ServiceSpec service, CancellationToken cancellation)
     {
         try
         {
+            await InsertSeedAsync(host, machine, service, cancellation);
             await host.OnAsync(machine, "Starting", "Hyper-V\\Start-VM", cancellation);
         }
         catch (VMatrixException e) when (machine.Power == PowerState.Saved && !e.IsTransient && e.Kind is VMatrixErrorKind.Failed or VMatrixErrorKind.Corrupt or VMatrixErrorKind.NotSupported
@@ -587,11 +637,32 @@ public sealed partial class HyperVHypervisor : IHypervisor
             machine = await FindSettledAsync(machine.Ours!.Mark.ServerId, machine.Host, cancellation);
             if (machine.Power == PowerState.Saved)
             {
-                await GiveUpMemoryAsync(host, machine, e.Message, cancellation);
+                machine = await GiveUpMemoryAsync(host, machine, e.Message, cancellation);
+                await InsertSeedAsync(host, machine, service, cancellation);
                 await host.OnAsync(machine, "Starting", "Hyper-V\\Start-VM", cancellation);
             }
         }
     }
+
+    // In its drive at every boot, not only at the first: one that was cut short has made nothing of it, and to one that has read it it says nothing new.
+    private Task<bool> InsertSeedAsync(HyperVHost host, HyperVMachine machine, ServiceSpec service, CancellationToken cancellation) => GuardFilesAsync(async () =>
+    {
+        if (machine is not { Power: PowerState.Off, Ours: { Seeded: true } ours } || GuestSeed.Build(ours.Mark, service, ours.Address, _clock.GetUtcNow()) is not { } seed)
+            return false;
+        _nest.WriteSeed(ours.Mark.ServerId, seed);
+        await host.InsertAsync(machine, _nest.Seed(ours.Mark.ServerId), cancellation);
+        return true;
+    });
+
+    // Before it sleeps, stops or moves: a saved machine cannot let go of its disc, and one with a disc moves only where that is found.
+    private Task<bool> EjectSeedAsync(HyperVHost host, HyperVMachine machine, CancellationToken cancellation) => GuardFilesAsync(async () =>
+    {
+        if (machine is not { Power: not PowerState.Saved, Ours: { } ours } || !machine.Discs.Any(disc => HyperVHost.IsSamePath(disc, _nest.Seed(ours.Mark.ServerId))))
+            return false;
+        await host.EjectAsync(machine, _nest.Seed(ours.Mark.ServerId), cancellation);
+        HyperVNest.Delete(_nest.Seed(ours.Mark.ServerId));
+        return true;
+    });
 
     /// <summary>Why a host cannot resume a saved machine; null when nothing speaks against it. What is not known excludes nothing: the host itself refuses.</summary>
     private static async Task<string?> FindObstacleToResumeAsync(HyperVHost host, HyperVMachine machine, CancellationToken cancellation)
@@ -645,8 +716,8 @@ public sealed partial class HyperVHypervisor : IHypervisor
         var until = _clock.GetUtcNow() + service.Health.StartTimeout;
         while (true)
         {
-            var found = _pool.HyperV.Address == AddressSource.Adapter ? await host.FindAddressAsync(machine, cancellation) : null;
-            if (host.ToAddress(machine.Ours!.Mark.Name, service.Port, found) is { } address)
+            var found = _pool.HyperV.Address == AddressSource.Adapter && machine.Ours!.Address is null ? await host.FindAddressAsync(machine, cancellation) : null;
+            if (host.ToAddress(machine, service.Port, found) is { } address)
                 return address;
             if (_clock.GetUtcNow() >= until)
             {
@@ -667,6 +738,7 @@ public sealed partial class HyperVHypervisor : IHypervisor
             return true;
         if (machine.Power == PowerState.Off)
             throw new VMatrixException("ServerNotRunning", VMatrixErrorKind.InvalidState, $"{machine.Who} cannot be hibernated: it does not run on {on.Name} and has no memory to keep.");
+        await EjectSeedAsync(host, machine, cancellation);
         var (processor, build) = await host.FactsAsync(cancellation);
         await host.WriteNotesAsync(machine, machine.Ours! with { Saved = new SavedFacts(processor, machine.Version, build, _clock.GetUtcNow()), Told = null }, null, cancellation);
         await host.OnAsync(machine, "Saving", "Hyper-V\\Save-VM", cancellation);
@@ -688,6 +760,7 @@ public sealed partial class HyperVHypervisor : IHypervisor
         machine = await FindSettledAsync(server, on, cancellation);
         if (machine.Power != PowerState.Off)
             throw new VMatrixException("StopFailed", VMatrixErrorKind.Failed, $"{machine.Who} was reported as stopped on {on.Name} and is {machine.State}.") { IsTransient = true };
+        await EjectSeedAsync(host, machine, cancellation);
         if (machine.Ours is { Ran: true } or { Saved: not null })
             await host.WriteNotesAsync(machine, machine.Ours with { Ran = false, Saved = null, Place = HyperVPlace.Host }, null, cancellation);
         return true;

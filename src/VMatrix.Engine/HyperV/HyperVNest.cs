@@ -121,6 +121,58 @@ internal sealed class HyperVNest(string folder, TimeProvider clock)
 
     public void RemoveTrace(Guid server) => StateFiles.TryDelete(TraceFile(server));
 
+    /// <summary>The disc that tells a server what it is, while it is in the server's drive.</summary>
+    public string Seed(Guid server) => Path.Combine(folder, "seeds", server.ToString("D") + ".iso");
+
+    public void WriteSeed(Guid server, byte[] content)
+    {
+        Directory.CreateDirectory(Path.GetDirectoryName(Seed(server))!);
+        StateFiles.Replace(Seed(server), content);
+    }
+
+    private string Addresses => Path.Combine(folder, "addresses");
+
+    /// <summary>Claims a static address for a server; false when another has it. The claim is a file of the address's name, which appears whole and for one only.</summary>
+    public bool TryClaim(string address, Guid server)
+    {
+        Directory.CreateDirectory(Addresses);
+        var file = Path.Combine(Addresses, address);
+        if (StateFiles.TryRead(file) is { } held)
+            return IsOf(held, server);
+        var temporary = StateFiles.WriteTemporary(file, Encoding.ASCII.GetBytes(server.ToString("D")), flush: true);
+        try
+        {
+            File.Move(temporary, file);
+            StateFiles.SyncFolder(Addresses);
+            return true;
+        }
+        catch (IOException) when (File.Exists(file))
+        {
+            StateFiles.TryDelete(temporary);
+            return false;
+        }
+    }
+
+    /// <summary>The static addresses that a server has claimed: more than one only where its service's range was changed in the middle.</summary>
+    public IReadOnlyList<string> Claims(Guid server) => !Directory.Exists(Addresses) ? []
+        : [.. Directory.EnumerateFiles(Addresses).Where(file => AddressRange.TryRead(Path.GetFileName(file), out _) && StateFiles.TryRead(file) is { } held && IsOf(held, server)).Select(file => Path.GetFileName(file)!)];
+
+    /// <summary>Gives a claim to the server that a machine has become.</summary>
+    public void HandOver(string address, Guid server)
+    {
+        Directory.CreateDirectory(Addresses);
+        StateFiles.Replace(Path.Combine(Addresses, address), Encoding.ASCII.GetBytes(server.ToString("D")));
+    }
+
+    /// <summary>Frees the static addresses of a server that is gone.</summary>
+    public void FreeAddresses(Guid server)
+    {
+        foreach (var address in Claims(server))
+            Delete(Path.Combine(Addresses, address));
+    }
+
+    private static bool IsOf(byte[] claim, Guid server) => Guid.TryParse(Encoding.ASCII.GetString(claim), out var id) && id == server;
+
     /// <summary>Refuses a decider that another one has followed. The highest epoch seen is a flushed file in the nest, which all that act on the pool share.</summary>
     /// <exception cref="VMatrixException"><c>StaleEpoch</c>.</exception>
     public async Task AdmitAsync(DriverCall call, CancellationToken cancellation)

@@ -32,6 +32,12 @@ internal sealed record HyperVMark
 
     public SavedFacts? Saved { get; init; }
 
+    /// <summary>The static address that it was given when it was made; null where its address is found otherwise.</summary>
+    public string? Address { get; init; }
+
+    /// <summary>True when it was made with a disc that tells it what it is: it has that in its drive whenever it boots. One that was registered is somebody already.</summary>
+    public bool Seeded { get; init; }
+
     /// <summary>True for a machine that was let go while it slept in the nest: the line no longer counts, and says only that it lies there.</summary>
     public bool Released { get; init; }
 

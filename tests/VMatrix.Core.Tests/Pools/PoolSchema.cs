@@ -83,6 +83,8 @@ internal static class PoolSchema
         TimeOfDay => "time of day",
         OneOf o => string.Join(", ", o.Words.Select(w => $"`{w}`")),
         Listen => "address and port",
+        Address => "IPv4 address",
+        Addresses => "range of IPv4 addresses",
         PathTo => "path",
         VMatrix.Pools.Text t when t == VMatrix.Pools.Text.Name => "name",
         VMatrix.Pools.Text t when t == VMatrix.Pools.Text.HostName => "name or range",
@@ -144,6 +146,8 @@ internal static class PoolSchema
         OneOf o => new() { ["enum"] = new JsonArray([.. o.Words.Select(w => (JsonNode)w)]) },
         VMatrix.Pools.Text t => Pattern(t.Pattern),
         Listen => Pattern(Listen.Pattern),
+        Address => Pattern($"^{Address.Pattern}$"),
+        Addresses => Pattern($"^{Address.Pattern} *- *{Address.Pattern}$"),
         PathTo => new() { ["type"] = "string", ["minLength"] = 1, ["maxLength"] = 1000 },
         _ => throw new InvalidOperationException($"The schema has no words for {kind.GetType().Name}."),
     };

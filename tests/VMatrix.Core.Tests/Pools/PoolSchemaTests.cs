@@ -92,7 +92,7 @@ public sealed class PoolSchemaTests
     [
         "word", "two words", "\"quoted\"", "'1'", "0", "1", "2", "-1", "7", "0.5", "1.5", "70%", "170%", "1e3", "99999999999", "true", "false", "yes", "\"true\"", "~", "\"\"",
         "5/s", "300/m", "0/s", "5/d", "1 GiB", "512MiB", "1.5 TiB", "1 GB", "0 B", "10s", "500ms", "1.5h", "7 d", "10 sec", "0s", "22:30", "24:00", "9:00", "monday", "Monday",
-        "matrix", "chamber", "dedicated", "shared", "automatic", "confirm", "shadow", "qemu", "simulation", "haproxy", "qga", "127.0.0.1:80", "\"[::1]:80\"", "\"*:80\"", "localhost:80", "127.0.0.1",
+        "matrix", "chamber", "dedicated", "shared", "automatic", "confirm", "shadow", "qemu", "simulation", "haproxy", "qga", "127.0.0.1:80", "\"[::1]:80\"", "\"*:80\"", "localhost:80", "127.0.0.1", "10.0.5.10-10.0.5.60", "10.0.5.10 - 10.0.5.60", "10.0.5.10-10.0.5", "10.0.5.256", "[10.0.0.53]",
         "/health", "a/b", "host[1-3]", "host[1]", "-host", "a.", "[]", "[word]", "[1]", "[monday, friday]", "[[]]", "{}", "{ a: 1 }", "[{}]", "2019-01-01",
     ];
 

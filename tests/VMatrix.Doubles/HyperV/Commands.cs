@@ -55,7 +55,10 @@ public sealed partial class CommandCall
             ["Get-VMHardDiskDrive"] = call => call.ListVMAsync((_, host, machine) => Drives(host, machine)),
             ["Add-VMHardDiskDrive"] = call => call.AddVMHardDiskDriveAsync(),
             ["Remove-VMHardDiskDrive"] = call => call.RemoveVMHardDiskDriveAsync(),
-            ["Get-VMDvdDrive"] = call => call.ListVMAsync((_, host, machine) => machine.Iso is null ? [] : [new DvdDrive { ComputerName = host.Name, VMId = machine.Id, VMName = machine.Name, Path = machine.Iso }]),
+            ["Get-VMDvdDrive"] = call => call.ListVMAsync((_, host, machine) => DvdDrives(host, machine).Where(drive =>
+                (!call.Bound.Has("ControllerNumber") || call.Bound.Get<int>("ControllerNumber") == drive.ControllerNumber) & (!call.Bound.Has("ControllerLocation") || call.Bound.Get<int>("ControllerLocation") == drive.ControllerLocation))),
+            ["Add-VMDvdDrive"] = call => call.AddVMDvdDriveAsync(),
+            ["Set-VMDvdDrive"] = call => call.SetVMDvdDriveAsync(),
             ["Get-VMNetworkAdapter"] = call => call.ListVMAsync((state, host, machine) => call.Adapters(state, host, machine)),
             ["Connect-VMNetworkAdapter"] = call => call.ConnectVMNetworkAdapterAsync(),
             ["Get-VMMemory"] = call => call.ListVMAsync((_, host, machine) => [new VMMemory { ComputerName = host.Name, VMId = machine.Id, VMName = machine.Name, Startup = machine.MemoryBytes, Minimum = machine.MinimumBytes, Maximum = machine.MaximumBytes, DynamicMemoryEnabled = machine.DynamicMemory }]),
@@ -193,6 +196,7 @@ public sealed partial class CommandCall
                     Version = version?.ToString() ?? made.Version,
                     Disks = vhd is not null ? [new DiskState(vhd)] : newVhd is not null ? [World.NewDisk(host, newVhd, (long)size)] : [],
                     Adapters = [made.Adapters[0] with { Switch = network }],
+                    Iso = generation == 1 ? "" : null,
                 };
                 state.Put(made);
                 return Show(state, host, made);
@@ -268,6 +272,8 @@ public sealed partial class CommandCall
             if (!host.Versions.Contains(found.Version))
                 throw DoubleError.Failed($"'{found.Name}' cannot start: {host.Name} does not support its configuration version {found.Version}.");
             DoubleWorld.CheckMemory(state, host, found with { State = VMState.Starting });
+            if (found.Iso is { Length: > 0 } iso && !World.Files.Exists(host, iso))
+                throw DoubleError.NoFile(iso);
             foreach (var disk in found.Disks)
             {
                 World.Files.Chain(host, disk.Path);
@@ -508,6 +514,40 @@ public sealed partial class CommandCall
         });
     }
 
+    private Task AddVMDvdDriveAsync()
+    {
+        var path = Bound.Get<string>("Path") ?? "";
+        return EachVMAsync((state, host, machine) =>
+        {
+            if (machine.Iso is not null)
+                throw new NotDoubledException(@"Hyper-V\Add-VMDvdDrive for a second drive");
+            if (Idle(state, host, machine.Id).State is not (VMState.Off or VMState.Running) || (machine.Generation == 1 && machine.State != VMState.Off))
+                throw DoubleError.WrongState(machine.Name, machine.State);
+            return machine with { Iso = Disc(host, path) };
+        });
+    }
+
+    private async Task SetVMDvdDriveAsync()
+    {
+        var (drives, path) = (Bound.All<DvdDrive>("VMDvdDrive"), Bound.Get<string>("Path") ?? "");
+        if (drives.Count == 0 || !Bound.Has("Path"))
+            throw new NotDoubledException(@"Hyper-V\Set-VMDvdDrive by controller, or to another one");
+        await EachAsync(drives, async drive =>
+        {
+            var host = await ReachAsync(drive.ComputerName);
+            World.Change(state =>
+            {
+                var found = Idle(state, host, drive.VMId);
+                if (found.State is not (VMState.Off or VMState.Running or VMState.Paused))
+                    throw DoubleError.WrongState(found.Name, found.State);
+                state.Put(found with { Iso = Disc(host, path) });
+            });
+            Answer(host.Name);
+        });
+    }
+
+    private string Disc(HostState host, string path) => path.Length == 0 || World.Files.Exists(host, path) ? path : throw DoubleError.NoFile(path);
+
     private Task ConnectVMNetworkAdapterAsync()
     {
         var (network, name) = (Bound.Get<string>("SwitchName"), Bound.All<string>("Name"));
@@ -706,7 +746,7 @@ public sealed partial class CommandCall
             Path = machine.Path,
             HardDrives = Drives(host, machine).Cast<HardDiskDrive>().ToArray(),
             NetworkAdapters = Adapters(state, host, machine).Cast<VMNetworkAdapter>().ToArray(),
-            DVDDrives = machine.Iso is null ? [] : [new DvdDrive { ComputerName = host.Name, VMId = machine.Id, VMName = machine.Name, Path = machine.Iso }],
+            DVDDrives = [.. DvdDrives(host, machine)],
             IsClustered = state.Groups.Values.Any(group => group.Machine == machine.Id),
             CreationTime = machine.Created.LocalDateTime,
             ParentCheckpointId = machine.ParentCheckpoint,
@@ -748,6 +788,9 @@ public sealed partial class CommandCall
             Attached = state.On(host.Name).Any(machine => machine.Runs && machine.Disks.Any(each => World.Files.Real(host, each.Path) == real)),
         };
     }
+
+    private static IEnumerable<DvdDrive> DvdDrives(HostState host, MachineState machine) => machine.Iso is null ? []
+        : [new DvdDrive { ComputerName = host.Name, VMId = machine.Id, VMName = machine.Name, Path = machine.Iso.Length == 0 ? null : machine.Iso, ControllerNumber = machine.Generation == 1 ? 1 : 0, ControllerLocation = machine.Generation == 1 ? 0 : 1 }];
 
     private static IEnumerable<object> Drives(HostState host, MachineState machine) => machine.Disks.Select(disk => new HardDiskDrive { ComputerName = host.Name, VMId = machine.Id, VMName = machine.Name, Path = disk.Path, ControllerType = disk.Controller, ControllerNumber = disk.Number, ControllerLocation = disk.Location });
 

@@ -239,7 +239,7 @@ public sealed partial class CommandCall
             found.Add(new VMIncompatibility { MessageId = 24004, Message = $"The virtual machine '{machine.Name}' is using processor-specific features not supported on physical computer '{to.Name}'." });
         if (!to.Versions.Contains(machine.Version))
             found.Add(new VMIncompatibility { MessageId = 24008, Message = $"The configuration version {machine.Version} of '{machine.Name}' is not supported on '{to.Name}'." });
-        if (machine.Iso is { } iso && !World.Files.Exists(to, iso))
+        if (machine.Iso is { Length: > 0 } iso && !World.Files.Exists(to, iso))
             found.Add(new VMIncompatibility { MessageId = 40010, Message = $"'{iso}' was not found on '{to.Name}'.", Source = iso });
         if (from is null || !storage)
         {

@@ -369,6 +369,10 @@ namespace Microsoft.HyperV.PowerShell
 
     public sealed class DvdDrive : VMComponentObject
     {
+        public int ControllerNumber { get; init; }
+
+        public int ControllerLocation { get; init; }
+
         public string? Path { get; init; }
     }
 

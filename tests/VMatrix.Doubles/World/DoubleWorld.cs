@@ -194,6 +194,8 @@ public sealed partial class DoubleWorld
 
     internal static string? AddressOf(WorldState state, MachineState machine)
     {
+        if (machine.GuestAddress is { } own)
+            return own;
         if (machine.Address == 0)
             return null;
         return state.Set.Loopback ? $"127.{10 + (machine.Address >> 16)}.{(machine.Address >> 8) & 255}.{machine.Address & 255}" : $"10.{machine.Address >> 16}.{(machine.Address >> 8) & 255}.{machine.Address & 255}";
@@ -243,6 +245,8 @@ public sealed partial class DoubleWorld
             Files.Write(host, disk.Path, file with { Writes = [.. file.Writes.TakeLast(20), $"{machine.Id} at {Now:O}"], FileSize = file.FileSize + 4096 });
         }
 
+        if (!saved && machine.Iso is { Length: > 0 } iso && Files.Exists(host, iso) && DiscFile.Read(File.ReadAllBytes(Files.Real(host, iso))) is { } disc)
+            machine = disc.Tell(machine);
         return machine with
         {
             State = VMState.Running,

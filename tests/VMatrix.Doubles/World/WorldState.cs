@@ -173,8 +173,16 @@ public sealed record MachineState
 
     public Guid? ParentCheckpoint { get; init; }
 
-    /// <summary>The image file in its DVD drive; null for none.</summary>
+    /// <summary>The image file in its DVD drive; empty for a drive with nothing in it, null for no drive.</summary>
     public string? Iso { get; init; }
+
+    /// <summary>Who its guest takes itself for, by what a disc has told it; null for the gold disk's own.</summary>
+    public string? GuestIs { get; init; }
+
+    public string? GuestName { get; init; }
+
+    /// <summary>The address that its guest gives itself; null for one that the network gives it.</summary>
+    public string? GuestAddress { get; init; }
 
     /// <summary>Location paths of the host's devices that are assigned to it.</summary>
     public IReadOnlyList<string> Devices { get; init; } = [];

@@ -52,6 +52,16 @@ internal class HyperVDriverWorld : DoubledWorld
 
     public override bool IsSlow => Samples;
 
+    /// <summary>A world whose guests have cloud-init and static addresses.</summary>
+    public static HyperVDriverWorld Seeded() => new(change: pool => pool with
+    {
+        Services = [.. pool.Services.Select((service, at) => service with
+        {
+            Addresses = new AddressSpec { Range = AddressRange.TryParse($"10.{at}.5.10-10.{at}.5.60")!, Prefix = 24 },
+            Image = service.Image with { Specialize = Specialize.CloudInit },
+        })],
+    }) { Samples = true };
+
     protected virtual IShell OpenShell() => new DoubleShell(World);
 
     public override IHypervisor OpenHypervisor() => new HyperVHypervisor(Pool, OpenShell(), Clock);
@@ -83,6 +93,10 @@ internal class HyperVDriverWorld : DoubledWorld
                 found.AddRange(Directory.EnumerateFiles(Path.Combine(Folder, "disks"), "*.vhdx", SearchOption.AllDirectories).Where(disk => !disks.Contains(disk)).Select(disk => $"The disk {disk} belongs to no machine."));
             if (Directory.Exists(Path.Combine(Pool.Nest.Folder, "images")))
                 found.AddRange(Directory.EnumerateDirectories(Path.Combine(Pool.Nest.Folder, "images"), ".making-*", SearchOption.AllDirectories).Select(folder => $"The folder {folder} was left half made."));
+            if (Directory.Exists(Path.Combine(Pool.Nest.Folder, "seeds")))
+                found.AddRange(Directory.EnumerateFiles(Path.Combine(Pool.Nest.Folder, "seeds")).Where(seed => World.Machines.All(machine => machine.Iso != seed)).Select(seed => $"The seed {seed} is in no drive."));
+            if (Directory.Exists(Path.Combine(Pool.Nest.Folder, "addresses")))
+                found.AddRange(Directory.EnumerateFiles(Path.Combine(Pool.Nest.Folder, "addresses")).Where(claim => !known.Contains(Guid.Parse(File.ReadAllText(claim)))).Select(claim => $"The address {claim} is of no server."));
             if (Directory.Exists(Path.Combine(Pool.Nest.Folder, "traces")))
                 found.AddRange(Directory.EnumerateFiles(Path.Combine(Pool.Nest.Folder, "traces")).Where(trace => !known.Contains(Guid.Parse(Path.GetFileNameWithoutExtension(trace)))).Select(trace => $"The trace {trace} is of no server."));
             return found;
@@ -93,6 +107,18 @@ internal class HyperVDriverWorld : DoubledWorld
 public sealed class HyperVHypervisorContract : HypervisorContract
 {
     protected override Task<DriverWorld> OpenWorldAsync() => Task.FromResult<DriverWorld>(new HyperVDriverWorld());
+}
+
+/// <summary>The contract for servers with addresses of their own, which their guests know by their seeds.</summary>
+public sealed class HyperVSeededHypervisorContract : HypervisorContract
+{
+    protected override Task<DriverWorld> OpenWorldAsync() => Task.FromResult<DriverWorld>(HyperVDriverWorld.Seeded());
+}
+
+/// <summary>The same for whole moves, with a sample of its longest lists.</summary>
+public sealed class HyperVSeededMoverContract : MoverContract
+{
+    protected override Task<DriverWorld> OpenWorldAsync() => Task.FromResult<DriverWorld>(HyperVDriverWorld.Seeded());
 }
 
 /// <summary>The contract with a sample of its longest lists, another one each day.</summary>
