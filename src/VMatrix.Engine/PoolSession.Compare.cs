@@ -42,7 +42,7 @@ public sealed partial class PoolSession
     public async Task<(Move Move, IReadOnlyList<MoveObstacle> Warnings)> PlanComparedMoveAsync(Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation)
     {
         var seen = await ObserveAsync(null, cancellation);
-        var move = PlanMove(seen, server, stage, destination, live);
+        var move = await MakeMoveAsync(seen, server, stage, destination, live, cancellation);
         var obstacles = await CompareAsync(seen, seen.Find(server)!.Value.Info, move.ToStage, move.ToHost is null ? null : FindHost(move.ToHost), live, cancellation);
         MoveObstacle[] blocks = [.. obstacles.Where(IsBlock)];
         if (blocks.Length > 0)

@@ -66,9 +66,9 @@ public sealed partial class PoolSession
     /// <param name="cancellation">Ends the call.</param>
     /// <exception cref="VMatrixException"><c>ServerNotFound</c>, <c>IllegalStageChange</c>, <c>HostNotFound</c>, <c>HostRoleMismatch</c>, <c>NoRoom</c>, <c>AlreadyThere</c>.</exception>
     public async Task<Move> PlanMoveAsync(Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation) =>
-        PlanMove(await ObserveAsync(null, cancellation), server, stage, destination, live);
+        await MakeMoveAsync(await ObserveAsync(null, cancellation), server, stage, destination, live, cancellation);
 
-    private Move PlanMove(Observation seen, Guid server, Stage? stage, string? destination, bool live)
+    private async Task<Move> MakeMoveAsync(Observation seen, Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation)
     {
         var (info, mark) = seen.Find(server) ?? throw NoServer(server);
         var host = destination is null ? null : FindHost(destination);
@@ -90,7 +90,7 @@ public sealed partial class PoolSession
         }
         else
         {
-            host = host is null ? ChooseHost(seen, info, to) : CheckHost(seen, info, to, host);
+            host = host is null ? ChooseHost(seen, info, to, await AdviseAsync(seen, cancellation)) : CheckHost(seen, info, to, host);
         }
 
         var kind = to switch
@@ -149,8 +149,9 @@ public sealed partial class PoolSession
     private VMatrixException NoServer(Guid id) =>
         new("ServerNotFound", VMatrixErrorKind.NotFound, $"There is no server with the id {id} in pool '{Spec.Name}'; Get-VMatrixServer lists them.");
 
-    private HostSpec ChooseHost(Observation seen, ServerInfo server, Stage to)
+    private HostSpec ChooseHost(Observation seen, ServerInfo server, Stage to, HostAdvice advice)
     {
+        var ruledOut = advice.Verdicts.Where(v => v.Refusal is not null && (v.Server is { } one ? one == server.Id : v.Service == server.Service)).ToLookup(v => v.Host, v => v.Refusal);
         var refused = new List<string>();
         HostSpec? best = null;
         long most = -1;
@@ -159,6 +160,12 @@ public sealed partial class PoolSession
             if (Obstacles(seen, server, to, host).FirstOrDefault(IsBlock) is { } block)
             {
                 refused.Add(block.Why);
+                continue;
+            }
+
+            if (ruledOut[host.Name].FirstOrDefault() is { } why)
+            {
+                refused.Add($"{host.Name} is ruled out: {why}");
                 continue;
             }
 

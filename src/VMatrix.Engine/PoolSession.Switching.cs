@@ -44,7 +44,7 @@ public sealed partial class PoolSession
         var seen = await ObserveAsync(null, cancellation);
         var health = await _sensor.CheckHealthAsync([.. seen.Servers.Where(s => s.Stage is Stage.Matrix)], cancellation);
         LastLook = Look(seen, await measuring, health);
-        var advice = _drivers.Hypervisor is IHostAdviser adviser ? await adviser.AdviseAsync([.. Spec.Hosts.Where(h => seen.IsReachable(h.Name))], cancellation) : new HostAdvice();
+        var advice = await AdviseAsync(seen, cancellation);
         var now = _clock.GetLocalNow();
         var suspended = SuspendedHosts(now);
         HostAction[] powered = Spec.Oracle.PowerDown && _state is not null ? [.. _state.ReadHostClaims().Select(c => c.Action)] : [];
@@ -89,6 +89,9 @@ public sealed partial class PoolSession
 
         return (output.Plan, input);
     }
+
+    private async Task<HostAdvice> AdviseAsync(Observation seen, CancellationToken cancellation) =>
+        _drivers.Hypervisor is IHostAdviser adviser ? await adviser.AdviseAsync([.. Spec.Hosts.Where(h => seen.IsReachable(h.Name))], cancellation) : new HostAdvice();
 
     /// <summary>Carries out a stored plan by its id, as the pool's decider. Moves that wait for an approval are left out unless the plan was approved.</summary>
     /// <param name="plan">The plan's id.</param>

@@ -289,7 +289,7 @@ internal sealed class Ordering
         if (claimed > 0)
             rest.Add(Words.Text($"{claimed} on the way"));
         if (ruledOut > 0)
-            rest.Add(Words.Text($"{ruledOut} that every host is ruled out for"));
+            rest.Add(Words.Text($"{ruledOut} that every host with room is ruled out for"));
         return _noSleeper[s] = Words.Text($"of the servers of {service} that sleep in the nest {(woken == 0 ? "none" : "no other")} may be woken ({string.Join(", ", rest)})");
     }
 

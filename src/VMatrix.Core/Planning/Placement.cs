@@ -277,6 +277,26 @@ internal sealed class Placement
         }
     }
 
+    /// <summary>Sleepers of a service that found no place and that the platform lets wake on some hosts only, with all that are tied alike: another one may find a place.</summary>
+    public IReadOnlyList<Guid> Tied(int service)
+    {
+        var ties = new HashSet<string>();
+        foreach (int i in _unplaced)
+        {
+            if (State.Of[i] == service && State.Ties(i) is string text)
+                ties.Add(text);
+        }
+
+        var tied = new List<Guid>();
+        foreach (int i in State.Dormant[service])
+        {
+            if (ties.Count > 0 && State.Ties(i) is string text && ties.Contains(text))
+                tied.Add(_input.Servers[i].Mark.ServerId);
+        }
+
+        return tied;
+    }
+
     private void Run()
     {
         var reasons = Reasons;

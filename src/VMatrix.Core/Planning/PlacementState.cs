@@ -129,6 +129,7 @@ internal sealed class PlacementState
     private readonly string?[]?[] _ruledOut;
     private readonly Dictionary<(int Server, int Host), string>? _ruledOutFor;
     private readonly double?[]?[] _rating;
+    private readonly HashSet<Guid>? _passedOver;
 
     // How many fault domains that a service may use hold how many of its servers.
     private readonly int[]?[] _domainsWith;
@@ -140,9 +141,12 @@ internal sealed class PlacementState
     private readonly DateTimeOffset _now;
     private readonly bool _byUse;
 
-    public PlacementState(PlannerInput input)
+    /// <param name="input">What the planner may know.</param>
+    /// <param name="passedOver">Servers that sleep on, because the hosts that are left to them have no room.</param>
+    public PlacementState(PlannerInput input, HashSet<Guid>? passedOver = null)
     {
         _now = input.Now;
+        _passedOver = passedOver;
         _byUse = input.Pool.Oracle.BalanceGap is not null;
         var pool = input.Pool;
         Hosts = pool.Hosts.Count;
@@ -477,6 +481,19 @@ internal sealed class PlacementState
         return any;
     }
 
+    /// <summary>The open hosts that the platform rules out for a server because of itself, not of its service, as a text that is the same for servers that are tied alike; null for none.</summary>
+    public string? Ties(int i)
+    {
+        string? ties = null;
+        for (int h = 0; h < Hosts && _ruledOutFor is not null; h++)
+        {
+            if (Closed[h] == Rules.None && MayUse(Of[i], h) && _ruledOutFor.ContainsKey((i, h)))
+                ties += Words.Text($"{h} ");
+        }
+
+        return ties;
+    }
+
     /// <summary>How the platform rates a host for a service, from 0 to 1; null when it does not.</summary>
     public double? Rating(int s, int h) => _rating[s]?[h];
 
@@ -515,7 +532,7 @@ internal sealed class PlacementState
             Add(shadow, from);
         }
 
-        if (stage == Stage.Nest && !server.Claimed && !held && s >= 0)
+        if (stage == Stage.Nest && !server.Claimed && !held && s >= 0 && _passedOver?.Contains(mark.ServerId) != true)
             Dormant[s].Add(i);
         if (stage == Stage.Matrix && h < 0 && s >= 0)
             Outside[s]++;

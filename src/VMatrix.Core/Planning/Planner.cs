@@ -116,6 +116,7 @@ public static partial class Planner
         private PlacementState _state;
         private Placement _placement = null!;
         private RefusedMove?[] _short = [];
+        private readonly HashSet<Guid> _passedOver = [];
         private readonly SHA256 _sha = SHA256.Create();
         private readonly List<Service> _services = [];
         private readonly Dictionary<string, Service> _byName = new(StringComparer.Ordinal);
@@ -210,19 +211,26 @@ public static partial class Planner
                 Allocation.Divide(claims, _state.OpenHosts, _state.ReserveHosts);
                 _placement = Placement.Place(_input, _state, _services.Select(Grant).ToList());
                 bool isShort = false;
+                int passedOver = _passedOver.Count;
                 for (int s = 0; s < claims.Count; s++)
                 {
                     if (_placement.Reasons.Short[s] is not RefusedMove wish)
                         continue;
                     isShort = true;
+                    var tied = _placement.Tied(s);
+                    _passedOver.UnionWith(tied);
+                    if (tied.Count > 0)
+                        continue;
                     _short[s] ??= wish;
                     claims[s].Ceiling = Math.Max(0, claims[s].Granted - _placement.Missing[s]);
                     claims[s].Floor = Math.Min(claims[s].Floor, claims[s].Ceiling);
                 }
 
+                // A round that only leaves sleepers where they are settles nothing yet.
+                round -= _passedOver.Count > passedOver ? 1 : 0;
                 if (!isShort || round == MostRounds)
                     return;
-                _state = new PlacementState(_input);
+                _state = new PlacementState(_input, _passedOver);
             }
         }
 

@@ -94,7 +94,7 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     private readonly object _gate = new();
     private readonly System.Collections.Concurrent.ConcurrentDictionary<Guid, (string Notes, HyperVMark? Mark, string? Problem)> _read = new();
     private Listing? _next;
-    private (string? Processor, string? Build)? _facts;
+    private ResumeFacts? _facts;
     private DateTimeOffset _factsAt;
     private string? _storage;
 
@@ -229,35 +229,33 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
         path.IndexOf(@"\ClusterStorage\", StringComparison.OrdinalIgnoreCase) >= 0;
 #endif
 
-    /// <summary>What a state saved here depends on; unknown parts are null.</summary>
-    public async Task<(string? Processor, string? Build)> FactsAsync(CancellationToken cancellation)
+    /// <summary>What decides which saved states resume here; what may not be asked is not known.</summary>
+    public async Task<ResumeFacts> FactsAsync(CancellationToken cancellation)
     {
         if (_facts is { } known && clock.GetUtcNow() - _factsAt < s_factsAge)
             return known;
-        string? processor = null, build = null;
-        try
-        {
-            var cpu = await AskAsync("Win32_Processor", ["Manufacturer", "Family", "Name"]);
-            processor = cpu is null ? null : $"{Text(cpu, "Manufacturer")} {Text(cpu, "Family")}".Trim();
-            build = await AskAsync("Win32_OperatingSystem", ["BuildNumber"]) is { } system ? Text(system, "BuildNumber") : null;
-        }
-        catch (VMatrixException e) when (!e.IsTransient)
-        {
-            // Who may manage machines need not be allowed to ask for these. Then nothing is excluded by them, and the host itself refuses.
-        }
+        var (cpu, system, own) = (TryAsync(() => AskClassAsync("Win32_Processor", null, ["Manufacturer", "Family", "Name"], cancellation)),
+            TryAsync(() => AskClassAsync("Win32_OperatingSystem", null, ["BuildNumber"], cancellation)),
+            TryAsync(() => RunAsync("Asking for versions", ["SupportedVmVersions"], null, cancellation, Command("Hyper-V\\Get-VMHost"))));
+        await Task.WhenAll(cpu, system, own);
+        var facts = new ResumeFacts(
+            await cpu is { } processor ? $"{Text(processor, "Manufacturer")} {Text(processor, "Family")}".Trim() : null,
+            await system is { } windows ? Text(windows, "BuildNumber") : null,
+            await own is { } self ? [.. Texts(self, "SupportedVmVersions")] : []);
+        (_facts, _factsAt) = (facts, clock.GetUtcNow());
+        return facts;
 
-        _facts = (processor, build);
-        _factsAt = clock.GetUtcNow();
-        return (processor, build);
-
-        async Task<PropertyBag?> AskAsync(string name, string[] properties)
+        static async Task<PropertyBag?> TryAsync(Func<Task<IReadOnlyList<PropertyBag>>> ask)
         {
-            var parameters = new List<(string, object?)> { ("ClassName", name), ("Property", properties) };
-            if (Credential is { } secret)
-                parameters.Add(("CimSession", new ShellCall { Commands = [Of("CimCmdlets\\New-CimSession", ("ComputerName", Address), ("Credential", new ShellSecret(secret)))] }));
-            else
-                parameters.Add(("ComputerName", Address));
-            return First(await RunAsync("Asking for processor and system", properties, null, cancellation, Of("CimCmdlets\\Get-CimInstance", [.. parameters])));
+            try
+            {
+                return First(await ask());
+            }
+            catch (VMatrixException e) when (!e.IsTransient)
+            {
+                // Who may manage machines need not be allowed to ask for these. Then nothing is excluded by them, and the host itself refuses.
+                return null;
+            }
         }
     }
 

@@ -17,7 +17,7 @@ namespace VMatrix.HyperV;
 /// of VMatrix in its notes: the nest is where it counts as being, not a second copy. What is where is asked and never remembered; the ids that
 /// are kept between calls only say where to ask first.
 /// </summary>
-public sealed partial class HyperVHypervisor : IHypervisor
+public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
 {
     private static readonly TimeSpan s_clusterAge = TimeSpan.FromMinutes(10);
     private readonly PoolSpec _pool;
@@ -29,6 +29,7 @@ public sealed partial class HyperVHypervisor : IHypervisor
     private readonly ConcurrentDictionary<Guid, SemaphoreSlim> _gates = new();
     private readonly ConcurrentDictionary<string, (DateTimeOffset At, string? Problem)> _clusters = new(StringComparer.OrdinalIgnoreCase);
     private readonly SemaphoreSlim _prepare = new(1);
+    private IReadOnlyList<HyperVMachine>? _keepers;
 
     /// <summary>Makes a driver for a pool. Nothing is touched yet.</summary>
     /// <param name="pool">The pool.</param>
@@ -86,6 +87,8 @@ public sealed partial class HyperVHypervisor : IHypervisor
                 .Select(m => $"{m.Who} has slept for {(now - m.Ours!.Saved!.At).TotalDays:0.#} days, longer than hyperv.maxSleep: move it to the Chamber once and back, so that its memory and its secrets are fresh."));
         }
 
+        _keepers = [.. machines.Where(KeepsMemory)];
+        problems.AddRange(await NowhereResumedAsync(cancellation));
         return GuardFiles(() => new NestReport
         {
             Dormant = [.. machines.Where(m => m.Ours is null ? m.LiesInNest : m.Place == HyperVPlace.Nest).Select(m => Show(HostOf(m.Host), m, null))],
@@ -479,7 +482,13 @@ public sealed partial class HyperVHypervisor : IHypervisor
         if (machine.Power is PowerState.Running or PowerState.Paused)
             throw new VMatrixException("ServerRunning", VMatrixErrorKind.InvalidState, $"{machine.Who} cannot be taken from {from?.Name ?? "the nest"} while it runs there: hibernate or stop it first.");
         if (to is not null && !IsOn(machine, to))
+        {
+            // Hyper-V takes no kept memory to a host that cannot resume it.
+            if (machine.Power == PowerState.Saved && await FindObstacleToResumeAsync(HostOf(to), machine, cancellation) is { } obstacle)
+                machine = await GiveUpMemoryAsync(HostOf(machine.Host), machine, obstacle, to, cancellation);
             machine = await ShiftAsync(machine, HostOf(to), cancellation);
+        }
+
         await HostOf(machine.Host).WriteNotesAsync(machine, machine.Ours! with { Place = to is null ? HyperVPlace.Nest : HyperVPlace.Host, Ran = false, Told = to is null ? null : machine.Ours.Told }, machine.Ours.Mark.Name, cancellation);
         return true;
     }, cancellation);
@@ -610,7 +619,7 @@ public sealed partial class HyperVHypervisor : IHypervisor
             await RefuseSecondLifeAsync(machine, cancellation);
             var ours = machine.Ours! with { Ran = true };
             if (machine.Power == PowerState.Saved && await FindObstacleToResumeAsync(host, machine, cancellation) is { } obstacle)
-                machine = await GiveUpMemoryAsync(host, machine, obstacle, cancellation);
+                machine = await GiveUpMemoryAsync(host, machine, obstacle, on, cancellation);
             else
                 await host.WriteNotesAsync(machine, ours, null, cancellation);
             await host.ConnectAsync(machine, cancellation);
@@ -637,7 +646,7 @@ public sealed partial class HyperVHypervisor : IHypervisor
             machine = await FindSettledAsync(machine.Ours!.Mark.ServerId, machine.Host, cancellation);
             if (machine.Power == PowerState.Saved)
             {
-                machine = await GiveUpMemoryAsync(host, machine, e.Message, cancellation);
+                machine = await GiveUpMemoryAsync(host, machine, e.Message, host.Spec, cancellation);
                 await InsertSeedAsync(host, machine, service, cancellation);
                 await host.OnAsync(machine, "Starting", "Hyper-V\\Start-VM", cancellation);
             }
@@ -669,26 +678,21 @@ public sealed partial class HyperVHypervisor : IHypervisor
     {
         if (machine.Ours!.Saved is not { } saved)
             return null;
-        var (processor, build) = await host.FactsAsync(cancellation);
-        if (saved.Processor is not null && processor is not null && saved.Processor != processor)
-            return $"it was saved on a processor '{saved.Processor}', and {host.Spec.Name} has '{processor}'";
-        if (saved.Version is not null && machine.Version is not null && saved.Version != machine.Version)
-            return $"it was saved with configuration version {saved.Version}, and is of version {machine.Version} now";
-        return int.TryParse(saved.Build, out var then) && int.TryParse(build, out var now) && now < then
-            ? $"it was saved on build {then}, and {host.Spec.Name} is older with build {now}"
-            : null;
+        return saved.Version is not null && machine.Version is not null && saved.Version != machine.Version
+            ? $"its memory was saved with configuration version {saved.Version}, and it is of version {machine.Version} now"
+            : saved.ObstacleOn(await host.FactsAsync(cancellation));
     }
 
-    private async Task<HyperVMachine> GiveUpMemoryAsync(HyperVHost host, HyperVMachine machine, string obstacle, CancellationToken cancellation)
+    private async Task<HyperVMachine> GiveUpMemoryAsync(HyperVHost host, HyperVMachine machine, string obstacle, HostSpec wakesOn, CancellationToken cancellation)
     {
         if (_pool.HyperV.ResumeFailure == ResumeFailure.Refuse)
         {
             throw new VMatrixException("SavedStateNotResumable", VMatrixErrorKind.NotSupported,
-                $"The memory of {machine.Who} is not resumed on {host.Spec.Name}: {obstacle}. Wake it on a host like the one it was saved on, or set hyperv.resumeFailure: boot to give the memory up.");
+                $"The memory of {machine.Who} is not resumed on {wakesOn.Name}: {obstacle}. Wake it on a host like the one it was saved on, or set hyperv.resumeFailure: boot to give the memory up.");
         }
 
-        var told = $"Its memory was given up on {host.Spec.Name}, and it was booted from its disk: {obstacle}.";
-        await host.WriteNotesAsync(machine, machine.Ours! with { Ran = true, Saved = null, Told = told }, null, cancellation);
+        var told = $"Its memory was given up on {wakesOn.Name}, and it was booted from its disk: {obstacle}.";
+        await host.WriteNotesAsync(machine, machine.Ours! with { Ran = IsOn(machine, wakesOn), Saved = null, Told = told }, null, cancellation);
         await host.OnAsync(machine, "Giving up the memory of", "Hyper-V\\Remove-VMSavedState", cancellation);
         return await FindSettledAsync(machine.Ours!.Mark.ServerId, machine.Host, cancellation);
     }
@@ -739,8 +743,8 @@ public sealed partial class HyperVHypervisor : IHypervisor
         if (machine.Power == PowerState.Off)
             throw new VMatrixException("ServerNotRunning", VMatrixErrorKind.InvalidState, $"{machine.Who} cannot be hibernated: it does not run on {on.Name} and has no memory to keep.");
         await EjectSeedAsync(host, machine, cancellation);
-        var (processor, build) = await host.FactsAsync(cancellation);
-        await host.WriteNotesAsync(machine, machine.Ours! with { Saved = new SavedFacts(processor, machine.Version, build, _clock.GetUtcNow()), Told = null }, null, cancellation);
+        var facts = await host.FactsAsync(cancellation);
+        await host.WriteNotesAsync(machine, machine.Ours! with { Saved = new SavedFacts(facts.Processor, machine.Version, facts.Build, _clock.GetUtcNow()), Told = null }, null, cancellation);
         await host.OnAsync(machine, "Saving", "Hyper-V\\Save-VM", cancellation);
         var after = await FindSettledAsync(server, on, cancellation);
         if (after.Power != PowerState.Saved)

@@ -1,4 +1,6 @@
 using System;
+using System.Collections.Generic;
+using System.Linq;
 using System.Text.Json;
 using VMatrix.Drivers;
 using VMatrix.Moves;
@@ -18,7 +20,21 @@ internal enum HyperVPlace
 /// <param name="Version">The machine's configuration version.</param>
 /// <param name="Build">Build of the host's system.</param>
 /// <param name="At">When.</param>
-internal sealed record SavedFacts(string? Processor, string? Version, string? Build, DateTimeOffset At);
+internal sealed record SavedFacts(string? Processor, string? Version, string? Build, DateTimeOffset At)
+{
+    /// <summary>Why a host cannot resume it, in words that follow the host's name; null when nothing speaks against it. What is not known excludes nothing: the host itself refuses.</summary>
+    public string? ObstacleOn(ResumeFacts host) =>
+        Processor is not null && host.Processor is not null && Processor != host.Processor ? $"its memory was saved on a processor '{Processor}', and the host has '{host.Processor}'"
+        : Version is not null && host.Versions.Count > 0 && !host.Versions.Contains(Version) ? $"its memory was saved with configuration version {Version}, and the host knows {string.Join(", ", host.Versions)}"
+        : int.TryParse(Build, out var then) && int.TryParse(host.Build, out var now) && now < then ? $"its memory was saved on build {then}, and the host is older with build {now}"
+        : null;
+}
+
+/// <summary>What of a host decides which saved states resume there; what is null or empty is not known.</summary>
+/// <param name="Processor">Manufacturer and family of its processor.</param>
+/// <param name="Build">Build of its system.</param>
+/// <param name="Versions">The configuration versions that it runs.</param>
+internal sealed record ResumeFacts(string? Processor, string? Build, IReadOnlyList<string> Versions);
 
 /// <summary>Our line in a machine's notes: the mark, and what the driver needs to know beside it.</summary>
 internal sealed record HyperVMark

@@ -170,8 +170,13 @@ public sealed class PlacementTests
         Assert.Equal(("FINANCE-9", "host2"), (there.ServerName, there.ToHost));
         var moves = Plan(2, [Service("FINANCE")], [], out _, verdicts: [Out("host1"), Out("host2")], asleep: [sleeper]).Moves;
         Assert.Equal([MoveKind.Create, MoveKind.Wake], moves.Select(m => m.Kind));
-        Assert.Equal("of the servers of FINANCE that sleep in the nest none may be woken (1 that every host is ruled out for): a new one is made", moves[0].Reason);
+        Assert.Equal("of the servers of FINANCE that sleep in the nest none may be woken (1 that every host with room is ruled out for): a new one is made", moves[0].Reason);
         Assert.DoesNotContain(moves, m => m.ServerName == "FINANCE-9");
+
+        // Nor does the service wait for room on the one host that is left to it.
+        moves = Plan(2, [Service("FINANCE"), Service("SPORTS") with { AllowedHosts = ["host2"], Priority = 9 }], [("SPORTS", "host2")], out _, verdicts: [Out("host1")], asleep: [sleeper]).Moves;
+        Assert.Equal([MoveKind.Create, MoveKind.Wake], moves.Select(m => m.Kind));
+        Assert.Equal("host1", moves[1].ToHost);
     }
 
     [Fact]

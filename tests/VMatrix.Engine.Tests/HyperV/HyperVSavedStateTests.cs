@@ -47,6 +47,96 @@ public sealed class HyperVSavedStateTests
     });
 
     [Fact]
+    public Task Placement_leaves_out_hosts_that_cannot_resume_a_memory() => InAsync(null, async (world, driver, server, service) =>
+    {
+        await SleepAsync(world, driver, server, service);
+        await driver.StowAsync(default, server, world.Pool.Hosts[0], default);
+        world.World.SetHost("host1", host => host with { ProcessorFamily = "AMD-B" });
+        world.World.SetHost("host2", host => host with { Build = "10.0.20348" });
+        await using var next = world.OpenHypervisor();
+        var wake = Assert.Single((await PlanAsync(world, service)).Moves);
+        Assert.Equal((MoveKind.Wake, server, "host3"), (wake.Kind, wake.ServerId, wake.ToHost));
+        Assert.Contains("excluded: 2 ruled out (", wake.Reason, StringComparison.Ordinal);
+        Assert.Contains("its memory was saved on a processor 'Intel ", wake.Reason, StringComparison.Ordinal);
+        Assert.Contains("its memory was saved on build 26100, and the host is older with build 20348", wake.Reason, StringComparison.Ordinal);
+        Assert.Empty((await next.ReadNestAsync(default)).Problems);
+
+        world.World.SetHost("host3", host => host with { Versions = ["9.0"] });
+        await using var third = world.OpenHypervisor();
+        var advice = await ((IHostAdviser)third).AdviseAsync(world.Pool.Hosts, default);
+        Assert.Contains("configuration version 12.0, and the host knows 9.0", Assert.Single(advice.Verdicts, verdict => verdict.Host == "host3").Refusal, StringComparison.Ordinal);
+        Assert.All(advice.Verdicts, verdict => Assert.Equal(server, verdict.Server));
+    });
+
+    [Fact]
+    public Task Where_no_host_can_resume_it_it_sleeps_on_and_another_is_made() => InAsync(null, async (world, driver, server, service) =>
+    {
+        await SleepAsync(world, driver, server, service);
+        await driver.StowAsync(default, server, world.Pool.Hosts[0], default);
+        OtherProcessors(world);
+        await using var next = world.OpenHypervisor();
+        var plan = await PlanAsync(world, service);
+        Assert.Equal([MoveKind.Create, MoveKind.Wake], plan.Moves.Select(move => move.Kind));
+        Assert.DoesNotContain(plan.Moves, move => move.ServerId == server);
+        Assert.Contains("It sleeps on (hyperv.resumeFailure: refuse)", Assert.Single((await next.ReadNestAsync(default)).Problems), StringComparison.Ordinal);
+        Assert.Equal("SavedStateNotResumable", (await Assert.ThrowsAsync<VMatrixException>(() => next.FetchAsync(default, server, world.Pool.Hosts[1], default))).Id);
+        Assert.Equal(PowerState.Saved, Assert.Single((await next.ReadNestAsync(default)).Dormant).Power);
+    });
+
+    [Fact]
+    public Task Or_by_policy_it_boots_elsewhere_without_its_memory_and_says_so() => InAsync(spec => spec with { ResumeFailure = ResumeFailure.Boot }, async (world, driver, server, service) =>
+    {
+        await SleepAsync(world, driver, server, service);
+        await driver.StowAsync(default, server, world.Pool.Hosts[0], default);
+        OtherProcessors(world);
+        await using var next = world.OpenHypervisor();
+        var wake = Assert.Single((await PlanAsync(world, service)).Moves);
+        Assert.Equal((MoveKind.Wake, server), (wake.Kind, wake.ServerId));
+        Assert.Contains("it boots without its memory (hyperv.resumeFailure: boot)", Assert.Single((await next.ReadNestAsync(default)).Problems), StringComparison.Ordinal);
+        await next.FetchAsync(default, server, world.Pool.Hosts[1], default);
+        await next.StartAsync(default, server, service, world.Pool.Hosts[1], default);
+        var found = Assert.Single((await next.ReadHostAsync(world.Pool.Hosts[1], default)).Machines);
+        Assert.Equal(PowerState.Running, found.Power);
+        Assert.Contains("memory was given up on host2", found.Problem, StringComparison.Ordinal);
+
+        // While one host can resume it, the others are left out whatever the policy.
+        await next.SaveAsync(default, server, world.Pool.Hosts[1], default);
+        await next.StowAsync(default, server, world.Pool.Hosts[1], default);
+        world.World.SetHost("host1", host => host with { ProcessorFamily = "Intel-A" });
+        await using var last = world.OpenHypervisor();
+        Assert.Equal("host1", Assert.Single((await ((IHostAdviser)last).AdviseAsync(world.Pool.Hosts, default)).Verdicts).Host);
+    });
+
+    [Fact]
+    public Task A_move_by_hand_chooses_a_host_that_can_resume_it() => InAsync(null, async (world, driver, server, service) =>
+    {
+        await SleepAsync(world, driver, server, service);
+        await driver.StowAsync(default, server, world.Pool.Hosts[0], default);
+        OtherProcessors(world);
+        world.World.SetHost("host2", host => host with { ProcessorFamily = "Intel-A" });
+        await using (var session = Session(world, service))
+            Assert.Equal("host2", (await session.PlanMoveAsync(server, Stage.Matrix, null, live: false, default)).ToHost);
+        OtherProcessors(world);
+        await using var none = Session(world, service);
+        Assert.Contains("host1 is ruled out: its memory was saved on a processor", (await Assert.ThrowsAsync<VMatrixException>(() => none.PlanMoveAsync(server, Stage.Matrix, null, live: false, default))).Message, StringComparison.Ordinal);
+    });
+
+    private static void OtherProcessors(HyperVDriverWorld world)
+    {
+        foreach (var host in world.Pool.Hosts)
+            world.World.SetHost(host.Name, known => known with { ProcessorFamily = "AMD-B" });
+    }
+
+    private static PoolSession Session(HyperVDriverWorld world, ServiceSpec service) =>
+        new(world.Pool with { Services = [service with { Least = 1 }] }, new PoolDrivers(world.OpenHypervisor(), world.OpenBalancer(), world.OpenProbe()), null, world.Clock);
+
+    private static async Task<Plan> PlanAsync(HyperVDriverWorld world, ServiceSpec service)
+    {
+        await using var session = Session(world, service);
+        return await session.PlanSwitchAsync(default);
+    }
+
+    [Fact]
     public Task One_that_has_slept_too_long_is_named() => InAsync(spec => spec with { MaxSleep = TimeSpan.FromDays(3) }, async (world, driver, server, service) =>
     {
         await SleepAsync(world, driver, server, service);
