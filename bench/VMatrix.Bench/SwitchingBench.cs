@@ -67,6 +67,7 @@ internal static class SwitchingBench
                 Run("CaseWidth", times, o, f with { CaseWidth = f.CaseWidth * factor });
                 Run("SeasonBlur", times, o, f with { SeasonBlur = f.SeasonBlur * factor });
                 Run("Day", times, o, f with { Day = f.Day * factor });
+                Run("Stay", times, o with { Stay = o.Stay * factor }, f);
                 Run("Horizon", times, o with { Horizon = TimeSpan.FromTicks((long)(o.Horizon.Ticks * factor)) }, f);
             }
 

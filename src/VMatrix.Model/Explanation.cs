@@ -108,6 +108,9 @@ public sealed record ServerWorth
     /// <summary>Its worth beyond what it costs; it is wanted above zero.</summary>
     public double Worth { get; init; }
 
+    /// <summary>What it is worth more, where the pool is short, for having been moved lately; 0 when it was not.</summary>
+    public double Stay { get; init; }
+
     /// <summary>True when the service has it; else its activation is counted in.</summary>
     public bool Held { get; init; }
 

@@ -386,6 +386,9 @@ public sealed record OracleSpec
     /// <summary>Cost of one activation, in the same unit.</summary>
     public double ActivationCost { get; init; } = 0.2;
 
+    /// <summary>A server that was moved just now is taken away for another service only when that has a use for this much more of one, as a share of a server; it fades over <see cref="Horizon"/>.</summary>
+    public double Stay { get; init; } = 0.5;
+
     /// <summary>Load balancing between hosts: the gap of memory use, as a share, above which servers are moved; null for off.</summary>
     public double? BalanceGap { get; init; }
 

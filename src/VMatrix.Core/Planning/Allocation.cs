@@ -29,11 +29,27 @@ internal sealed class Claimant
     /// <summary>What the n-th server is worth beyond what it costs, see <see cref="Economy"/>. Above 0: worth having.</summary>
     public required Func<int, double> Worth { get; init; }
 
+    /// <summary>What its servers that were moved lately are worth more, by unit of priority, the latest move first, see <see cref="Economy.Stay"/>.</summary>
+    public IReadOnlyList<double> Stay { get; init; } = [];
+
+    /// <summary>The unit in which <see cref="Stay"/> counts in a division: the priority of the less important of the service and of whom its servers could be taken for; 0 where nobody wants more.</summary>
+    public double StayUnit { get; set; }
+
+    /// <summary>True when it keeps a server because that was moved lately.</summary>
+    public bool Stayed { get; set; }
+
     /// <summary>Worth of the last server offered: a later one counts no more, whatever the forecast's grain says.</summary>
     public double LastWorth { get; set; } = double.PositiveInfinity;
 
     /// <summary>Servers granted.</summary>
     public int Granted { get; set; }
+
+    /// <summary>What the n-th server is worth more for servers that were moved lately; 0 for one that is not worth having.</summary>
+    public double StayWorth(int n)
+    {
+        int newer = Has - n;
+        return newer >= 0 && newer < Stay.Count && Worth(n) > 0 ? Stay[newer] * StayUnit : 0;
+    }
 }
 
 /// <summary>
@@ -58,6 +74,16 @@ internal static class Allocation
         // The least counts may use the reserve, the rest may not.
         room -= reserve;
 
+        // Counted in the measure of the less important of the two, what was moved lately keeps its place against a humble service's noise
+        // and not against its real need.
+        int taker = order.FindIndex(WantsMore), second = taker < 0 ? -1 : order.FindIndex(taker + 1, WantsMore);
+        for (int i = 0; i < order.Count; i++)
+        {
+            int whom = i == taker ? second : taker;
+            order[i].StayUnit = whom < 0 ? 0 : Math.Min(order[i].Spec.Priority, order[whom].Spec.Priority);
+        }
+
+        double refused = 0;
         // Ties go to the more important, then by name, so that the same input makes the same plan.
         var heap = new SortedSet<(double Worth, int Rank)>();
         for (int i = 0; i < order.Count; i++)
@@ -69,10 +95,21 @@ internal static class Allocation
             var c = order[-best.Rank];
             double takes = c.Granted < c.Outside ? 0 : c.Share;
             if (takes > room + 1e-9)
+            {
+                if (c.Granted >= c.Has)
+                    refused = Math.Max(refused, best.Worth);
                 continue;
+            }
+
             room -= takes;
             c.Granted++;
             Offer(-best.Rank);
+        }
+
+        foreach (var c in order)
+        {
+            double worth = c.Granted > c.Floor ? c.Worth(c.Granted) : double.PositiveInfinity;
+            c.Stayed = worth / c.Share < refused && (worth + c.StayWorth(c.Granted)) / c.Share >= refused;
         }
 
         void Offer(int i)
@@ -81,13 +118,15 @@ internal static class Allocation
             if (c.Granted < c.Floor || c.Granted >= c.Ceiling)
                 return;
             int n = c.Granted + 1;
-            double worth = c.LastWorth = Math.Min(c.LastWorth, c.Worth(n));
+            double worth = c.LastWorth = Math.Min(c.LastWorth, c.Worth(n) + c.StayWorth(n));
             // What calm keeps takes room that is left over, never room that somebody else has a use for.
             if (worth <= 0 && n <= c.Calm)
                 worth = LeftOver;
             if (worth > 0)
                 heap.Add((worth / c.Share, -i));
         }
+
+        static bool WantsMore(Claimant c) => c.Has < c.Ceiling && c.Worth(c.Has + 1) > 0;
     }
 
     private const double LeftOver = 1e-9;

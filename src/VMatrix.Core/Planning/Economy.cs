@@ -8,6 +8,8 @@ namespace VMatrix.Planning;
 /// what a held server costs, and an activation before that. Demand is expected to stay over the horizon as it is at its start;
 /// that a server can be given up as soon as it no longer pays is why the horizon is minutes and not hours: a longer one
 /// overrates what is held, as it leaves out what will be known by then.
+/// A server that was moved lately is dearer to move again: that its service's need and another's have already changed places once
+/// tells that they may again, before a move has paid for itself.
 /// All figures are in the minute's unserved work of one server of priority 1.
 /// </summary>
 internal readonly struct Economy
@@ -30,6 +32,12 @@ internal readonly struct Economy
         _step = stepMinutes;
         _wake = wakeMinutes;
     }
+
+    /// <summary>What a server is worth more for having been moved lately, by unit of priority: a share of a server over the horizon, fading over the horizon.</summary>
+    /// <param name="oracle">Share and horizon.</param>
+    /// <param name="ago">Time since it was moved.</param>
+    public static double Stay(OracleSpec oracle, TimeSpan ago) =>
+        oracle.Stay * oracle.Horizon.TotalMinutes * Math.Exp(-Math.Max(0, ago.TotalMinutes) / oracle.Horizon.TotalMinutes);
 
     /// <summary>Worth of a server that is held: what it saves in the next step, then over the horizon while that pays.</summary>
     /// <param name="priority">The service's priority.</param>

@@ -322,10 +322,12 @@ internal sealed class Forecaster
     }
 
     /// <summary>How the newest minute compares with the last eight: from far below to far above.</summary>
-    private int Case(double[] means)
+    private (int Case, double Part) Case(double[] means)
     {
         double log = Math.Log((means[0] + _settings.Offset) / (means[Math.Min(3, means.Length - 1)] + _settings.Offset));
-        return Math.Max(0, Math.Min(Cases - 1, (int)Math.Round(log / _settings.CaseWidth) + Cases / 2));
+        double at = Math.Max(0, Math.Min(Cases - 1, log / _settings.CaseWidth + Cases / 2));
+        int which = Math.Min((int)at, Cases - 2);
+        return (which, at - which);
     }
 
     /// <summary>Sizes of level, three in two octaves from a quarter of a server; a level lies between two of them.</summary>
@@ -336,14 +338,14 @@ internal sealed class Forecaster
         return (size, Math.Min(size + 1, Sizes - 1), at - size);
     }
 
-    private double[] Weights(int lead, int which)
+    private double[] Weights(int lead, (int Case, double Part) which)
     {
         var weights = new double[_experts];
-        int all = (lead * (Cases + 1) + Cases) * _experts, one = (lead * (Cases + 1) + which) * _experts;
+        int all = (lead * (Cases + 1) + Cases) * _experts, one = (lead * (Cases + 1) + which.Case) * _experts;
         double best = double.NegativeInfinity, sum = 0;
         for (int e = 0; e < _experts; e++)
         {
-            weights[e] = _settings.Trust * (_settings.CommonShare * _scores[all + e] + (1 - _settings.CommonShare) * _scores[one + e]);
+            weights[e] = _settings.Trust * (_settings.CommonShare * _scores[all + e] + (1 - _settings.CommonShare) * ((1 - which.Part) * _scores[one + e] + which.Part * _scores[one + _experts + e]));
             best = Math.Max(best, weights[e]);
         }
 
@@ -377,9 +379,11 @@ internal sealed class Forecaster
             }
 
             double score = Math.Log(mass / width + 1e-4);
-            int common = (lead * (Cases + 1) + Cases) * _experts + e, one = (lead * (Cases + 1) + past.Case) * _experts + e;
+            int common = (lead * (Cases + 1) + Cases) * _experts + e, one = (lead * (Cases + 1) + past.Case.Case) * _experts + e;
             _scores[common] = keep * _scores[common] + score;
-            _scores[one] = keep * _scores[one] + score;
+            double second = past.Case.Part, first = 1 - second;
+            _scores[one] += first * (score - (1 - keep) * _scores[one]);
+            _scores[one + _experts] += second * (score - (1 - keep) * _scores[one + _experts]);
 
             Put(_outcomes, (row * Sizes + size) * Bins + bin, part, _weight * (1 - between));
             _outcomeSums[row * Sizes + size] += _weight * (1 - between);
@@ -424,7 +428,7 @@ internal sealed class Forecaster
 
     private static double Asinh(double x) => x >= 0 ? Math.Log(x + Math.Sqrt(x * x + 1)) : -Math.Log(-x + Math.Sqrt(x * x + 1));
 
-    private sealed record Past(long Minute, double[][] Levels, int Case);
+    private sealed record Past(long Minute, double[][] Levels, (int Case, double Part) Case);
 }
 
 /// <summary>What the planner learned of a service's demand: opaque, kept as text where it is stored.</summary>

@@ -37,7 +37,7 @@ internal static class Level
     private const double Clear = 9;
 
     /// <summary>Most seconds that a level is averaged over.</summary>
-    private const double Longest = 30;
+    public const double Longest = 30;
 
     /// <summary>
     /// The level of demand now from the good samples, oldest first: averaged over all of the last seconds unless they hold a clear

@@ -76,8 +76,12 @@ internal static class Need
         double patience = Math.Max(1, pool.Balancer.QueueTimeout.TotalSeconds);
         var level = Level.Of(samples, spacing, patience);
         Learn(last!, has, memory);
-        // What waits must be served before it gives up, beside what arrives.
-        var demand = level with { Mean = level.Mean + last!.Queue / patience };
+        // What waits must be served before it gives up, beside what arrives. Where more comes than the servers carry, a queue is what
+        // follows from that and tells nothing more: only what waits beyond it counts.
+        double waits = last!.Queue;
+        if ((service.Capacity ?? memory.Saturated) is double carries)
+            waits = Math.Max(0, waits - Level.Longest * Math.Max(0, level.Mean - has * carries));
+        var demand = level with { Mean = level.Mean + waits / patience };
         string numbers = Words.Text($"{last.RequestRate:0.##} requests/s now, {level.Mean:0.##} ± {level.Deviation:0.##} in the last seconds, {last.Queue} waiting to be served within {patience:0.#} s");
         if ((service.Capacity ?? memory.Saturated) is not double capacity || capacity <= 0)
         {

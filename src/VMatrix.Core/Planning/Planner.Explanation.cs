@@ -228,7 +228,7 @@ public static partial class Planner
             for (int n = from; n <= most && need.Bad is null; n++)
             {
                 var (now, soon) = need.Use?.Invoke(n) ?? (double.NaN, double.NaN);
-                worth.Add(new ServerWorth { Server = n, UsedNow = now, UsedSoon = soon, Worth = need.Worth(n, has), Held = n <= has, Granted = n <= decision.Granted });
+                worth.Add(new ServerWorth { Server = n, UsedNow = now, UsedSoon = soon, Worth = need.Worth(n, has), Stay = service.Claim.StayWorth(n), Held = n <= has, Granted = n <= decision.Granted });
             }
 
             return new ServiceStory

@@ -432,10 +432,17 @@ public static partial class Planner
                 Has = live,
                 Calm = Math.Min(live, need.Calm),
                 Share = 1 / perHost,
+                Stay = MovedLately(service),
                 Outside = service.Outside,
                 Worth = n => need.Worth(n, live),
             };
         }
+
+        /// <summary>What the service's servers are worth more for having been moved lately, the latest first.</summary>
+        private double[] MovedLately(Service service) =>
+            [.. service.Live.Select(s => Economy.Stay(Oracle, s.Claimed ? TimeSpan.Zero : Now - s.Mark.ChangedAt)).Where(s => s > LeastStay).OrderByDescending(s => s)];
+
+        private const double LeastStay = 0.01;
 
         /// <summary>Which broken servers go; the others are left alone, with the reason told.</summary>
         private List<(int, string)> BrokenToGo(Service service)
@@ -504,6 +511,8 @@ public static partial class Planner
                 : claim.Granted < need.Servers ? Words.Text($"needs {need.Servers}, granted {claim.Granted}: {(claim.Granted == claim.Ceiling ? claim.Ceiling == service.Spec.Most ? $"most is {claim.Ceiling}" : $"no host may take more of it{_placement.Reasons.RuledOut(_state.ServiceIndex[service.Spec.Name])}" : "the pool is short and the room is worth more to others")}")
                 : claim.Granted > need.Servers && claim.Granted <= claim.Calm ? Words.Text($"needs {need.Servers}, keeps {claim.Granted}: {need.Calm} were needed within {Words.Seconds(Oracle.Calm)}")
                 : Words.Text($"needs {need.Servers}, granted {claim.Granted}");
+            if (claim.Stayed)
+                decision += "; the last one stays because it was moved lately: others have more use for it, but not so much more that another move would pay";
             return new ServiceDecision
             {
                 Service = service.Spec.Name,

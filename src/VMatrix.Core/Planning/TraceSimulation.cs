@@ -82,6 +82,7 @@ public sealed class TraceSimulation
     private readonly OracleSpec _oracle;
     private readonly double[][] _near;
     private readonly double[][] _far;
+    private readonly List<long>[] _since;
     private int[] _held;
     private long _minute;
 
@@ -97,6 +98,7 @@ public sealed class TraceSimulation
         _forecasters = scenario.Services.Select(_ => new Forecaster(forecast ?? new ForecastSettings(), scenario.ActivationDelay + 1)).ToArray();
         _near = scenario.Services.Select(_ => new double[scenario.Hosts + 1]).ToArray();
         _far = scenario.Services.Select(_ => new double[scenario.Hosts + 1]).ToArray();
+        _since = scenario.Services.Select(_ => new List<long>()).ToArray();
         _held = new int[scenario.Services.Count];
     }
 
@@ -117,12 +119,20 @@ public sealed class TraceSimulation
                 Floor = _specs[s].Least,
                 Ceiling = _scenario.Hosts,
                 Has = has,
+                Stay = _since[s].Select(since => Economy.Stay(_oracle, TimeSpan.FromMinutes(_minute - since))).Reverse().ToArray(),
                 Worth = n => n <= has ? economy.Held(priority, near[n], far[n]) : economy.Activated(priority, near[n], far[n]),
             };
         }
 
         Allocation.Divide(claims, _scenario.Hosts);
         _held = claims.Select(c => c.Granted).ToArray();
+        for (int s = 0; s < _held.Length; s++)
+        {
+            // As the placement does: who was moved longest ago goes first.
+            _since[s].RemoveRange(0, Math.Max(0, _since[s].Count - _held[s]));
+            _since[s].AddRange(Enumerable.Repeat(_minute, _held[s] - _since[s].Count));
+        }
+
         return [.. _held];
     }
 

@@ -62,7 +62,7 @@ internal static class ExplainCommand
             yield return Text($"{service.Service}: priority {service.Priority}, mode {service.Mode}; forecast {d.Forecast:0.##}/s, a server carries {d.Capacity:0.##}/s; has {d.Has}, needs {d.Needs}, granted {d.Granted}; cost {service.CostBefore:0.00} before, {service.CostAfter:0.00} after");
             yield return "  " + d.Reason;
             foreach (ServerWorth worth in service.Worth)
-                yield return Text($"  server {worth.Server}: used {worth.UsedNow:P0} now, {worth.UsedSoon:P0} soon, worth {worth.Worth:0.00} {(worth.Held ? "held" : "if woken")}{(worth.Granted ? ", granted" : "")}");
+                yield return Text($"  server {worth.Server}: used {worth.UsedNow:P0} now, {worth.UsedSoon:P0} soon, worth {worth.Worth:0.00} {(worth.Held ? "held" : "if woken")}{(worth.Stay >= 0.005 ? Text($" and {worth.Stay:0.00} as it was moved lately") : "")}{(worth.Granted ? ", granted" : "")}");
         }
 
         if (story.Candidates.Count > 0)

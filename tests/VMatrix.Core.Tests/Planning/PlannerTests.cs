@@ -85,6 +85,9 @@ public sealed class PlannerTests
         var world = FinanceAndSports(4);
         Run(world, 5, finance: 4, sports: 13);
         Assert.Equal(3, world.Live("SPORTS"));
+        // What was moved seconds ago would stay for a while.
+        foreach (var server in world.Servers.ToArray())
+            world.Change(server, s => s with { Mark = s.Mark with { ChangedAt = World.Start.AddHours(-1) } });
         world.Now += TimeSpan.FromSeconds(1);
         world.Load("FINANCE", 14);
         world.Load("SPORTS", 13);
@@ -155,7 +158,7 @@ public sealed class PlannerTests
         Assert.InRange(world.Live("FINANCE"), 10, 13);
     }
 
-    private static int Poisson(Random random, double mean)
+    internal static int Poisson(Random random, double mean)
     {
         double limit = Math.Exp(-mean), product = 1;
         int n = -1;
