@@ -48,6 +48,8 @@ function Get-Shell {
 }
 
 $sum = @{ Passed = 0; Failed = 0; Skipped = 0 }
+# Each test that was skipped says why; equal reasons are counted together at the end.
+$reasons = [Collections.Generic.List[string]]::new()
 
 # A suite that ran nothing, or that died without saying which test failed, has failed.
 function Add-Count([string] $Name, [int] $Code, [int] $Passed, [int] $Failed, [int] $Skipped) {
@@ -73,8 +75,18 @@ function Invoke-Xunit([IO.FileInfo] $Project, [bool] $Full) {
         --logger 'console;verbosity=minimal' --blame-hang-timeout $(if ($Full) { '40m' } else { '8m' }) --blame-hang-dump-type none | Out-Host
     $code = $LASTEXITCODE
     $counters = if (Test-Path $trx) { ([xml](Get-Content -Raw $trx)).TestRun.ResultSummary.Counters }
-    if ($counters) { Add-Count $name $code $counters.passed $counters.failed ([int]$counters.total - $counters.passed - $counters.failed) }
+    if ($counters) {
+        $skipped = ([xml](Get-Content -Raw $trx)).TestRun.Results.UnitTestResult | Where-Object outcome -EQ NotExecuted
+        $skipped | ForEach-Object { $reasons.Add($_.Output.ErrorInfo.Message) }
+        Add-Count $name $code $counters.passed $counters.failed ([int]$counters.total - $counters.passed - $counters.failed)
+    }
     else { Add-Count $name $code 0 0 0 }
+}
+
+function Skip-Pester([int] $Count, [string] $Why) {
+    Write-Host "Pester: $Count skipped"
+    $sum.Skipped += $Count
+    for ($i = 0; $i -lt $Count; $i++) { $reasons.Add($Why) }
 }
 
 function Invoke-PesterSuite([bool] $Full) {
@@ -82,13 +94,11 @@ function Invoke-PesterSuite([bool] $Full) {
     $blocks = @(Get-ChildItem tests/pester/*.Tests.ps1 | Select-String '^\s*It\s+[''"]').Count
     $shell = Get-Shell
     if (-not $shell) {
-        Write-Host "PowerShell 7.6 is not on PATH: the $blocks Pester tests are skipped."
-        $sum.Skipped += $blocks
+        Skip-Pester $blocks 'need PowerShell 7.6 on PATH'
         return
     }
     if (-not (& $shell -NoProfile -Command 'Get-Module -ListAvailable Pester | Where-Object Version -GE 5.5')) {
-        Write-Host "Pester 5.5 or newer is not installed (Install-PSResource Pester): the $blocks Pester tests are skipped."
-        $sum.Skipped += $blocks
+        Skip-Pester $blocks 'need Pester 5.5 or newer (Install-PSResource Pester)'
         return
     }
     $said = Join-Path $results 'pester.txt'
@@ -97,6 +107,7 @@ function Invoke-PesterSuite([bool] $Full) {
     $code = $LASTEXITCODE
     $counts = if (Test-Path $said) { -split (Get-Content -Raw $said) } else { 0, 0, 0 }
     Add-Count 'Pester' $code @counts
+    for ($i = 0; $i -lt $counts[2]; $i++) { $reasons.Add("say why in Pester's output") }
 }
 
 function Invoke-Test([bool] $Full) {
@@ -111,6 +122,7 @@ function Invoke-Test([bool] $Full) {
         else { Add-Count "$($project.BaseName) (not in VMatrix.sln)" 1 0 0 0 }
     }
     Invoke-PesterSuite $Full
+    if ($reasons) { "Skipped: $(($reasons | Group-Object | Sort-Object Count -Descending | ForEach-Object { "$($_.Count) $($_.Name)" }) -join '; ')." }
     "$($sum.Passed) passed, $($sum.Failed) failed, $($sum.Skipped) skipped"
     exit [int]($sum.Failed -gt 0 -or $sum.Passed -eq 0)
 }

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 DOTNET_SKIP_FIRST_TIME_EXPERIENCE=1
-readonly oracle=out/VMatrix/bin/net10.0/engine/vmatrix-oracle.dll results=out/test-results
+readonly oracle=out/VMatrix/bin/net10.0/engine/vmatrix-oracle.dll results=out/test-results reasons=out/test-results/skipped.txt
 
 usage() {
     cat <<'EOF'
@@ -105,6 +105,8 @@ run_xunit() { # project
         --logger "trx;LogFileName=$name.trx" --logger "console;verbosity=minimal" \
         --blame-hang-timeout "${full:+40m}${quick:+8m}" --blame-hang-dump-type none </dev/null || code=$?
     counters=$(grep -o '<Counters [^>]*>' "$trx" 2>/dev/null || true)
+    # Each test that was skipped says why; equal reasons are counted together at the end.
+    sed -n '/outcome="NotExecuted"/,/<\/UnitTestResult>/s/.*<Message>\(.*\)<\/Message>.*/\1/p' "$trx" 2>/dev/null >>"$reasons" || true
     of() { sed -n "s/.* $1=\"\([0-9]*\)\".*/\1/p" <<<"$counters"; }
     total=$(of total)
     local p f
@@ -117,20 +119,35 @@ run_pester() {
     # Counted from the files where they cannot run: one for each It, however many cases it has.
     blocks=$(grep -hcE "^[[:space:]]*It[[:space:]]+['\"]" tests/pester/*.Tests.ps1 2>/dev/null | awk '{n += $1} END {print n + 0}')
     if ! pwsh=$(find_pwsh); then
-        say "PowerShell 7.6 is neither on PATH nor to be had as a .NET tool: the $blocks Pester tests are skipped, as were those above that ask a PowerShell child."
-        skipped=$((skipped + blocks))
+        skip_pester "need PowerShell 7.6, which is neither on PATH nor to be had as a .NET tool"
         return
     fi
     # shellcheck disable=SC2086
     if ! $pwsh -NoProfile -NonInteractive -Command 'exit [int](-not (Get-Module -ListAvailable Pester | Where-Object Version -GE 5.5))' </dev/null; then
-        say "Pester 5.5 or newer is not installed (Install-PSResource Pester): the $blocks Pester tests are skipped."
-        skipped=$((skipped + blocks))
+        skip_pester "need Pester 5.5 or newer (Install-PSResource Pester)"
         return
     fi
     # shellcheck disable=SC2086
     $pwsh -NoProfile -NonInteractive -File tests/pester/run.ps1 -Result "$results/pester.txt" ${full:+-Full} </dev/null || code=$?
     { read -r p f s <"$results/pester.txt"; } 2>/dev/null || true
     count Pester "$code" "${p:-0}" "${f:-0}" "${s:-0}"
+    note_skipped "${s:-0}" "say why in Pester's output"
+}
+
+skip_pester() { # why
+    say "Pester: $blocks skipped"
+    skipped=$((skipped + blocks))
+    note_skipped "$blocks" "$1"
+}
+
+note_skipped() { # count why
+    local i
+    for ((i = 0; i < $1; i++)); do say "$2"; done >>"$reasons"
+}
+
+# One line that says what was skipped and why.
+tell_skipped() {
+    [ "$skipped" -eq 0 ] || say "Skipped: $(sort "$reasons" | uniq -c | sort -rn | awk '{n = $1; sub(/^ *[0-9]+ /, ""); printf "%s%d %s", (NR > 1 ? "; " : ""), n, $0}')."
 }
 
 test_all() {
@@ -144,6 +161,7 @@ test_all() {
     prepare
     rm -rf "$results"
     mkdir -p "$results"
+    : >"$reasons"
     dotnet build VMatrix.sln -c Release -v q -nologo -clp:NoSummary
     stage
     local project
@@ -155,6 +173,7 @@ test_all() {
         fi
     done
     run_pester
+    tell_skipped
     say "$passed passed, $failed failed, $skipped skipped"
     [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
 }

@@ -20,6 +20,7 @@ internal sealed class Observation
     private readonly Dictionary<string, string> _hostProblems = new(StringComparer.OrdinalIgnoreCase);
     private readonly List<string> _problems = [];
     private readonly List<ForeignMachine> _foreign = [];
+    private readonly List<ServerInfo> _coming = [];
     private readonly Dictionary<(string MachineId, string? Host), Guid> _others = [];
     private readonly Guid? _stateId;
     private IReadOnlyDictionary<string, string> _images = new Dictionary<string, string>();
@@ -37,6 +38,19 @@ internal sealed class Observation
 
     /// <summary>Every server, disposed ones included.</summary>
     public IEnumerable<ServerInfo> Servers => _servers.Values.Select(s => ToInfo(s.Machine, s.Host, s.Stage));
+
+    /// <summary>The servers on a host, and those that moves which are to go at the same time bring there.</summary>
+    public IEnumerable<ServerInfo> On(HostSpec host) => Servers.Concat(_coming).Where(s => string.Equals(s.Host, host.Name, StringComparison.OrdinalIgnoreCase));
+
+    /// <summary>Counts servers where moves will bring them, and where they are until then.</summary>
+    public void Expect(IEnumerable<Move> moves)
+    {
+        foreach (var move in moves)
+        {
+            if (move.ToHost is not null && Find(move.ServerId) is { } found)
+                _coming.Add(found.Info with { Host = move.ToHost, Stage = move.ToStage, Power = PowerState.Running });
+        }
+    }
 
     /// <summary>Asks every host and the nest.</summary>
     /// <param name="pool">The pool.</param>

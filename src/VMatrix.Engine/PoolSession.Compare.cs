@@ -37,11 +37,12 @@ public sealed partial class PoolSession
     /// <param name="destination">The host; null for the one with the most free memory, or for the nest.</param>
     /// <param name="live">True to move a running machine without stopping it, where the driver can.</param>
     /// <param name="cancellation">Ends the call.</param>
+    /// <param name="beside">As for <see cref="PlanMoveAsync"/>.</param>
     /// <returns>The move, and what its owner should know that does not stop it.</returns>
     /// <exception cref="VMatrixException"><c>MoveObstructed</c> with every finding that stops it, and what <see cref="PlanMoveAsync"/> throws.</exception>
-    public async Task<(Move Move, IReadOnlyList<MoveObstacle> Warnings)> PlanComparedMoveAsync(Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation)
+    public async Task<(Move Move, IReadOnlyList<MoveObstacle> Warnings)> PlanComparedMoveAsync(Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation, IReadOnlyList<Move>? beside = null)
     {
-        var seen = await ObserveAsync(null, cancellation);
+        var seen = await ObserveBesideAsync(beside, cancellation);
         var move = await MakeMoveAsync(seen, server, stage, destination, live, cancellation);
         var obstacles = await CompareAsync(seen, seen.Find(server)!.Value.Info, move.ToStage, move.ToHost is null ? null : FindHost(move.ToHost), live, cancellation);
         MoveObstacle[] blocks = [.. obstacles.Where(IsBlock)];

@@ -64,9 +64,17 @@ public sealed partial class PoolSession
     /// <param name="destination">The host; null for the one with the most free memory, or for the nest.</param>
     /// <param name="live">True to move a running machine without stopping it, where the driver can.</param>
     /// <param name="cancellation">Ends the call.</param>
+    /// <param name="beside">Moves that are to be carried out at the same time, whose servers need room too; null for none.</param>
     /// <exception cref="VMatrixException"><c>ServerNotFound</c>, <c>IllegalStageChange</c>, <c>HostNotFound</c>, <c>HostRoleMismatch</c>, <c>NoRoom</c>, <c>AlreadyThere</c>.</exception>
-    public async Task<Move> PlanMoveAsync(Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation) =>
-        await MakeMoveAsync(await ObserveAsync(null, cancellation), server, stage, destination, live, cancellation);
+    public async Task<Move> PlanMoveAsync(Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation, IReadOnlyList<Move>? beside = null) =>
+        await MakeMoveAsync(await ObserveBesideAsync(beside, cancellation), server, stage, destination, live, cancellation);
+
+    private async Task<Observation> ObserveBesideAsync(IReadOnlyList<Move>? beside, CancellationToken cancellation)
+    {
+        var seen = await ObserveAsync(null, cancellation);
+        seen.Expect(beside ?? []);
+        return seen;
+    }
 
     private async Task<Move> MakeMoveAsync(Observation seen, Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation)
     {
@@ -195,7 +203,7 @@ public sealed partial class PoolSession
             Problem = seen.ProblemOf(host.Name),
             PoweredDown = seen.IsPoweredDown(host.Name),
             SuspendedBy = SuspendedHosts(_clock.GetUtcNow()).TryGetValue(host.Name, out var o) ? Signed(o.By, o.At, o.Until) : null,
-            Servers = [.. seen.Servers.Where(s => string.Equals(s.Host, host.Name, StringComparison.OrdinalIgnoreCase))],
+            Servers = [.. seen.On(host)],
             ForeignBytes = seen.ForeignBytes(host.Name),
             OpenMoves = _state?.ReadOpenMoves().Count(m => m.Status is MoveStatus.Running && (m.Move.FromHost == host.Name || m.Move.ToHost == host.Name)) ?? 0,
         }, name => Spec.Services.FirstOrDefault(s => string.Equals(s.Name, name, StringComparison.OrdinalIgnoreCase)));
@@ -203,5 +211,5 @@ public sealed partial class PoolSession
     private static HostRole RoleFor(Stage stage) => stage is Stage.Chamber ? HostRole.Chamber : HostRole.Matrix;
 
     private static long UsedBytes(Observation seen, HostSpec host) =>
-        seen.ForeignBytes(host.Name) + seen.Servers.Where(s => string.Equals(s.Host, host.Name, StringComparison.OrdinalIgnoreCase)).Sum(s => s.MemoryBytes);
+        seen.ForeignBytes(host.Name) + seen.On(host).Sum(s => s.MemoryBytes);
 }

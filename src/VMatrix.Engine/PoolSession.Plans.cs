@@ -36,7 +36,7 @@ public sealed partial class PoolSession
             {
                 plans.Add(ToRecord(_state!.LoadPlan(id), approvals));
             }
-            catch (VMatrixException error) when (error.Id is "PlanNotFound" or "PlanCorrupt")
+            catch (VMatrixException error) when (IsUnreadable(error))
             {
                 // Trimmed while we looked, or not what was stored: it can be neither shown nor carried out.
             }
@@ -181,18 +181,27 @@ public sealed partial class PoolSession
         var approvals = Approvals();
         foreach (var id in _state!.ReadPlans().Take(MostPlans))
         {
-            if (_state.ReadProgress(id) is not { Waits: true, Superseded: null } progress)
-                continue;
-            var plan = _state.LoadPlan(id);
-            if (now < plan.CreatedAt + TimeSpan.FromTicks((plan.ExpiresAt - plan.CreatedAt).Ticks / 2) && ToRecord(plan, approvals).Status is PlanStatus.Waiting or PlanStatus.Approved
-                && Modes.SameWish([.. plan.Moves.Where(m => progress.Waiting.Contains(m.Id))], wish))
+            try
             {
-                return id;
+                if (_state.ReadProgress(id) is not { Waits: true, Superseded: null } progress)
+                    continue;
+                var plan = _state.LoadPlan(id);
+                if (now < plan.CreatedAt + TimeSpan.FromTicks((plan.ExpiresAt - plan.CreatedAt).Ticks / 2) && ToRecord(plan, approvals).Status is PlanStatus.Waiting or PlanStatus.Approved
+                    && Modes.SameWish([.. plan.Moves.Where(m => progress.Waiting.Contains(m.Id))], wish))
+                {
+                    return id;
+                }
+            }
+            catch (VMatrixException error) when (IsUnreadable(error))
+            {
+                // It waits for nothing: it can be neither approved nor carried out.
             }
         }
 
         return null;
     }
+
+    private static bool IsUnreadable(VMatrixException error) => error.Id is "PlanNotFound" or "PlanCorrupt" or "StateCorrupt";
 
     /// <summary>The plans that were approved and not begun, with their moves that waited.</summary>
     private IEnumerable<(Plan Plan, IReadOnlyList<Move> Moves, MoveContext Context)> Approved(string name, Decider decider)
@@ -204,7 +213,7 @@ public sealed partial class PoolSession
             {
                 record = ToRecord(_state!.LoadPlan(approval.PlanId), new() { [approval.PlanId] = approval });
             }
-            catch (VMatrixException error) when (error.Id is "PlanNotFound" or "PlanCorrupt")
+            catch (VMatrixException error) when (IsUnreadable(error))
             {
                 _ = _state!.Overrides.ClearApproval(approval.PlanId);
                 continue;

@@ -49,7 +49,7 @@ public sealed partial class PoolSession : IAsyncDisposable
     {
         cancellation.ThrowIfCancellationRequested();
         var pool = Read(path);
-        var state = forChange || Directory.Exists(pool.StateFolder) ? StateFolder.Open(pool.StateFolder, create: forChange) : null;
+        var state = forChange || Directory.Exists(pool.StateFolder) ? StateFolder.Open(pool.StateFolder, create: forChange, pool.Nest.Folder) : null;
         return Task.FromResult(new PoolSession(pool, PoolDrivers.Open(pool, TimeProvider.System, shells), state, TimeProvider.System));
     }
 

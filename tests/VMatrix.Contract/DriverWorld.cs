@@ -16,9 +16,6 @@ public abstract class DriverWorld : IAsyncDisposable
     /// <summary>True for drivers whose machines are real and slow: the contract then takes a sample of its longest lists, by <see cref="Seed"/>.</summary>
     public virtual bool IsSlow => false;
 
-    /// <summary>True when its servers have what an image is made from.</summary>
-    public virtual bool CanPublish => true;
-
     /// <summary>What samples are drawn by: another one each day, printed with each failure.</summary>
     public virtual int Seed => DateTime.UtcNow.DayOfYear;
 

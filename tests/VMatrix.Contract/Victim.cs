@@ -65,7 +65,7 @@ public static class Victim
         HashSet<Guid> made;
         await using (var before = await Scene.OpenAsync(world))
         {
-            Assert.True(way.Fits(before), $"{point}: this world cannot carry out {way.Route}");
+            Assert.Null(way.WhyNot(before));
             move = await way.PrepareAsync(before);
             made = before.Made;
         }

@@ -32,6 +32,14 @@ public sealed class ProgramTests : IDisposable
         Assert.Equal(0, await status.EndAsync());
         Assert.Contains(status.Lines, line => line.Contains($"process {first.Id} ", StringComparison.Ordinal));
 
+        // A copy of the pool file elsewhere has a state folder of its own, and the same nest.
+        string elsewhere = Directory.CreateDirectory(Path.Combine(_folder, "copy")).FullName;
+        await File.WriteAllTextAsync(Path.Combine(elsewhere, "pool.yaml"), (await File.ReadAllTextAsync(pool)).Replace("folder: nest", "folder: ../nest", StringComparison.Ordinal));
+        using var copy = new OracleProcess("run", elsewhere, "--json");
+        Assert.Equal(3, await copy.EndAsync());
+        Assert.Contains($"process {first.Id} ", copy.Errors, StringComparison.Ordinal);
+        Assert.Contains(Path.Combine(_folder, ".vmatrix"), copy.Errors, StringComparison.Ordinal);
+
         await first.SignalAsync("TERM");
         Assert.Equal(0, await first.EndAsync());
         Assert.Equal("message", Type(first.Lines[^1]));

@@ -124,12 +124,26 @@ Describe 'Servers' {
         $moved.Power | Should -Be 'Running', 'Running'
         $moved.Health | Should -Be 'Healthy', 'Healthy'
         ($moved.Host | Select-Object -Unique).Count | Should -Be 2 -Because 'each choice of a host sees the one before'
+        $second, $first = Get-VMatrixMove -Newest 2 | Sort-Object StartedAt -Descending
+        $second.StartedAt | Should -BeLessThan $first.EndedAt -Because 'they went at the same time'
         $free = 'host1', 'host2', 'host3' | Where-Object { $_ -notin $moved.Host }
         $there = Move-VMatrixServer $Made[0].Id -Destination (Get-VMatrixHost $free) -PassThru
         $there.Host | Should -Be $free
         $there.Stage | Should -Be 'Matrix'
         Get-VMatrixServer -Stage Matrix | Move-VMatrixServer -Stage Nest | Should -BeNullOrEmpty
         (Get-VMatrixServer FINANCE-1, FINANCE-2).Stage | Should -Be 'Nest', 'Nest'
+    }
+
+    It 'move together only as far as there is room, and each that does not fit is told' {
+        $null = New-VMatrixServer SPORTS -Count 7
+        $complaints = @(Get-Complaint { Get-VMatrixServer -Service SPORTS | Move-VMatrixServer -Stage Matrix -WhatIf })
+        $complaints.FullyQualifiedErrorId | Should -Be 'NoRoom,VMatrix.Commands.MoveVMatrixServerCommand' -Because 'each choice sees the one before'
+        $complaints = @(Get-Complaint { $script:moved = Get-VMatrixServer -Service SPORTS | Move-VMatrixServer -Stage Matrix -PassThru })
+        $complaints.FullyQualifiedErrorId | Should -Be 'NoRoom,VMatrix.Commands.MoveVMatrixServerCommand'
+        $moved | Group-Object Host | ForEach-Object Count | Should -Be 2, 2, 2
+        'SPORTS-1', 'SPORTS-1' | Move-VMatrixServer -Stage Nest -ErrorAction SilentlyContinue -ErrorVariable twice
+        $twice.FullyQualifiedErrorId | Should -BeLike 'AlreadyThere,*'
+        Get-VMatrixServer -Service SPORTS | Remove-VMatrixServer -Purge -Force
     }
 
     It 'leave a history' {
@@ -268,6 +282,20 @@ Describe 'Objects elsewhere' {
         (ConvertTo-Dead (Get-VMatrixMove -Newest 1)[0]).Move.ServerName | Should -Be 'FINANCE-1'
         (ConvertTo-Dead (Get-VMatrixPool)).Spec.Hosts[0].Name | Should -Be 'host1'
         (ConvertTo-Dead (Get-VMatrixService FINANCE)).Spec.Health.Path | Should -Be '/'
+    }
+
+    It 'name their stages in words, and are found by their server, when they are moves from elsewhere or from a CSV file' {
+        $live = (Get-VMatrixMove -Newest 1)[0]
+        $file = Join-Path $TestDrive 'moves.csv'
+        $live | Export-Csv $file
+        foreach ($move in (ConvertTo-Dead $live), (Import-Csv $file)) {
+            $move.ServerName, $move.Service, "$($move.From)", "$($move.To)", "$($move.ServerId)" | Should -Be 'FINANCE-1', 'FINANCE', 'Nest', 'Nest', "$($live.Move.ServerId)"
+            ($move | Move-VMatrixServer -Stage Nest -ErrorAction SilentlyContinue -ErrorVariable refused) | Should -BeNullOrEmpty
+            $refused.FullyQualifiedErrorId | Should -BeLike 'AlreadyThere*'
+        }
+        (ConvertTo-Dead $live | Out-String -Width 160) | Should -Match 'FINANCE-1 +Create +Nest +Nest '
+        (ConvertTo-Dead (New-VMatrixPlan) | Format-List Moves | Out-String -Width 200) | Should -Not -Match 'VMatrix'
+        (ConvertTo-Dead (New-VMatrixPlan)).Moves[-1].To | Should -BeLike 'Matrix on host*'
     }
 
     It 'are whole in Clixml and JSON' {

@@ -12,6 +12,7 @@ public sealed class MoveVMatrixServerCommand : ChangingCommand
 {
     private readonly List<(Move Move, object? Input)> _together = [];
     private readonly List<Move> _done = [];
+    private readonly List<Move> _supposed = [];
 
     /// <summary>The servers: ids, names, or objects that have one of them.</summary>
     [Parameter(Mandatory = true, Position = 0, ValueFromPipeline = true)]
@@ -64,19 +65,37 @@ public sealed class MoveVMatrixServerCommand : ChangingCommand
             ForItem(server.Input, () =>
             {
                 var id = Resolve(server, s => s.Stage is not VMatrix.Stage.Disposed);
-                var (move, warnings) = Force
-                    ? (InPool("Planning", (pool, cancellation) => pool.PlanMoveAsync(id, Stage, Destination?.Name, Live, cancellation)), [])
-                    : InPool("Comparing", (pool, cancellation) => pool.PlanComparedMoveAsync(id, Stage, Destination?.Name, Live, cancellation));
+                if (_together.Exists(t => t.Move.ServerId == id))
+                    Flush();
+                Move move;
+                IReadOnlyList<MoveObstacle> warnings;
+                try
+                {
+                    (move, warnings) = Plan(id);
+                }
+                catch (VMatrixException error) when (error.Id is "NoRoom" && _together.Count > 0)
+                {
+                    // What goes before may make room.
+                    Flush();
+                    (move, warnings) = Plan(id);
+                }
+
                 foreach (var warning in warnings)
                     WriteWarning($"{move.ServerName}: {warning}");
-                if (!Agreed(move))
-                    return;
-                _together.Add((move, server.Input));
-                // Where the engine chooses the host, the next choice has to see this one's effect.
-                if (Destination is null && move.ToHost is not null)
-                    Flush();
+                if (Agreed(move))
+                    _together.Add((move, server.Input));
+                else if (IsWhatIf)
+                    _supposed.Add(move);
             });
         }
+    }
+
+    private (Move Move, IReadOnlyList<MoveObstacle> Warnings) Plan(Guid server)
+    {
+        Move[] beside = [.. _together.Select(t => t.Move), .. _supposed];
+        return Force
+            ? (InPool("Planning", (pool, cancellation) => pool.PlanMoveAsync(server, Stage, Destination?.Name, Live, cancellation, beside)), [])
+            : InPool("Comparing", (pool, cancellation) => pool.PlanComparedMoveAsync(server, Stage, Destination?.Name, Live, cancellation, beside));
     }
 
     /// <inheritdoc/>

@@ -20,6 +20,7 @@ public sealed partial class StateFolder : IDisposable
 {
     private readonly string _identity;
     private readonly string _claimsLock;
+    private readonly string? _nest;
     private readonly object _gate = new();
     private readonly HashSet<Guid> _running = [];
     private FileStream? _ownerLock;
@@ -28,20 +29,24 @@ public sealed partial class StateFolder : IDisposable
     private History? _history;
     private bool _disposed;
 
-    private StateFolder(string path)
+    private StateFolder(string path, string? nest)
     {
         Path = path;
+        _nest = nest;
         _identity = System.IO.Path.Combine(path, "state.json");
         _claimsLock = System.IO.Path.Combine(path, "claims.lock");
         Overrides = new Overrides(System.IO.Path.Combine(path, "overrides"), path);
     }
 
     /// <summary>Opens the folder; makes it, with a new random id, where it is missing and <paramref name="create"/> is true. With <paramref name="create"/> false nothing is written.</summary>
+    /// <param name="path">The folder.</param>
+    /// <param name="create">True to make it, and to write in it.</param>
+    /// <param name="nest">The pool's nest, where a decider holds a second lock against one that has another state folder; null for none.</param>
     /// <exception cref="VMatrixException"><c>StateReadOnly</c>, <c>StateFull</c>, <c>StateCorrupt</c>, <c>StateMissing</c>, <c>StateNoLocks</c>.</exception>
-    public static StateFolder Open(string path, bool create)
+    public static StateFolder Open(string path, bool create, string? nest = null)
     {
         path = System.IO.Path.GetFullPath(path);
-        var state = new StateFolder(path);
+        var state = new StateFolder(path, nest);
         return Guard(path, () =>
         {
             if (create)
@@ -57,13 +62,29 @@ public sealed partial class StateFolder : IDisposable
                 if (!File.Exists(state._identity))
                     StateFiles.Replace(state._identity, StateFiles.ToBytes(new Identity { Id = Guid.NewGuid() }));
             }
-            var identity = StateFiles.TryReadJson<Identity>(state._identity)
+            var identity = ReadIdentity(state._identity)
                 ?? throw new VMatrixException("StateMissing", VMatrixErrorKind.NotFound, $"There is no pool state in {path}: the pool was never used, or its state folder is elsewhere.");
-            if (identity.Id == Guid.Empty)
-                throw StateFiles.Corrupt(state._identity);
             state.Id = identity.Id;
             return state;
         });
+    }
+
+    private static Identity? ReadIdentity(string path)
+    {
+        Exception? why = null;
+        try
+        {
+            var identity = StateFiles.TryReadJson<Identity>(path);
+            if (identity is null || identity.Id != Guid.Empty)
+                return identity;
+        }
+        catch (VMatrixException e)
+        {
+            why = e.InnerException;
+        }
+
+        throw new VMatrixException("StateCorrupt", VMatrixErrorKind.Corrupt,
+            $"The state file {path} cannot be read: {why?.Message ?? "it is damaged"}. It holds the id that the pool's servers are marked with: restore it from a backup. Without one, delete it and take the servers over: Get-VMatrixServer -Foreign | Register-VMatrixServer -Force.", why);
     }
 
     /// <summary>Full path of the folder.</summary>
@@ -97,14 +118,14 @@ public sealed partial class StateFolder : IDisposable
     /// <exception cref="VMatrixException"><c>DeciderBusy</c>, naming the name, process and machine of the one at work.</exception>
     public Decider Decide(string name) => Guard(() =>
     {
-        var decider = Decider.Take(Path, Describe(name), () => LockClaims());
+        var decider = Decider.Take(Path, _nest, Describe(name), () => LockClaims());
         lock (_gate)
             _decider = decider;
         return decider;
     });
 
     /// <summary>The decider at work, as <c>name (process N on MACHINE)</c>; null when there is none.</summary>
-    public string? ReadDecider() => Guard(() => Decider.Read(Path));
+    public string? ReadDecider() => Guard(() => Decider.Read(Path) ?? (_nest is null ? null : Decider.Read(_nest)));
 
     /// <summary>Throws <c>DeciderLost</c> unless this folder's decider still holds its lock under that epoch. Epoch 0, a move by hand, needs none.</summary>
     internal void CheckEpoch(long epoch)

@@ -37,7 +37,7 @@ internal static class ExplainCommand
 
     private static async Task<int> RunAsync(FileInfo pool, string subject, Guid? plan, bool json, CancellationToken cancellation)
     {
-        await using PoolSession session = await PoolSession.OpenAsync(pool.FullName, forChange: false, cancellation);
+        await using PoolSession session = await PoolSession.OpenAsync(RunCommand.PathOf(pool), forChange: false, cancellation);
         Guid? id = Guid.TryParse(subject, out Guid known) ? known : null;
         Explanation story = await session.ExplainAsync(plan, id, id is null ? subject : null, cancellation);
         if (json)

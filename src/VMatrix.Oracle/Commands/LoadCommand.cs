@@ -28,7 +28,7 @@ internal static class LoadCommand
 
     private static async Task<int> RunAsync(FileInfo file, string name, double rate, double seconds, int seed, CancellationToken cancellation)
     {
-        await using PoolSession session = await PoolSession.OpenAsync(file.FullName, forChange: false, cancellation);
+        await using PoolSession session = await PoolSession.OpenAsync(RunCommand.PathOf(file), forChange: false, cancellation);
         ServiceSpec service = session.Spec.Services.FirstOrDefault(service => string.Equals(service.Name, name, StringComparison.OrdinalIgnoreCase))
             ?? throw new VMatrixException("ServiceNotFound", VMatrixErrorKind.NotFound, $"Pool {session.Spec.Name} has no service {name}; it has: {string.Join(", ", session.Spec.Services.Select(service => service.Name))}.");
         if (service.Listen is null || session.Spec.Balancer.Kind != "haproxy")

@@ -11,8 +11,11 @@ namespace VMatrix.Oracle.Commands;
 /// <summary><c>vmatrix-oracle run</c>.</summary>
 internal static class RunCommand
 {
-    /// <summary>The pool file that a command is about.</summary>
-    public static Argument<FileInfo> PoolArgument() => new("pool") { Description = "The pool file." };
+    /// <summary>The pool that a command is about.</summary>
+    public static Argument<FileInfo> PoolArgument() => new("pool") { Description = "The pool file, or the folder that has it as pool.yaml." };
+
+    /// <summary>The full path of the file of the pool that was named.</summary>
+    public static string PathOf(FileInfo pool) => Directory.Exists(pool.FullName) ? Path.Combine(pool.FullName, "pool.yaml") : pool.FullName;
 
     /// <summary>Asks for JSON lines.</summary>
     public static Option<bool> JsonOption() => new("--json") { Description = "One JSON object a line instead of a table." };
@@ -34,7 +37,8 @@ internal static class RunCommand
 
     private static async Task<int> RunAsync(FileInfo pool, double? interval, Screen screen, CancellationToken cancellation)
     {
-        await using PoolSession session = await PoolSession.OpenAsync(pool.FullName, forChange: true, cancellation);
+        await using PoolSession session = await PoolSession.OpenAsync(PathOf(pool), forChange: true, cancellation);
+        using var stopping = cancellation.Register(() => screen.Say("Stopping: what is under way is brought to a whole state first."));
         try
         {
             TimeSpan? between = interval is { } seconds ? TimeSpan.FromSeconds(seconds) : null;

@@ -61,7 +61,7 @@ internal static class SimulateCommand
     {
         FolderMustExist(html, "page");
         FolderMustExist(json, "result");
-        string path = Path.GetFullPath(Directory.Exists(pool) ? Path.Combine(pool, "pool.yaml") : pool);
+        string path = RunCommand.PathOf(new FileInfo(pool));
         var watch = Stopwatch.StartNew();
         var result = PoolSimulation.Run(path, trace.FullName, options, null, cancellation);
         double minutes = (result.To - result.From).TotalMinutes * result.Rules.Count;

@@ -23,7 +23,7 @@ internal static class StatusCommand
 
     private static async Task<int> RunAsync(FileInfo pool, bool json, CancellationToken cancellation)
     {
-        await using PoolSession session = await PoolSession.OpenAsync(pool.FullName, forChange: false, cancellation);
+        await using PoolSession session = await PoolSession.OpenAsync(RunCommand.PathOf(pool), forChange: false, cancellation);
         PoolInfo info = await session.GetPoolAsync(cancellation);
         PoolView view = await PoolView.ReadAsync(session, cancellation);
         IReadOnlyList<MoveRecord> moves = await session.GetMovesAsync(since: null, most: 8, cancellation);

@@ -79,7 +79,7 @@ public sealed class SpinTests
         {
             var missing = new[] { "spin", "cc" }.Where(tool => !(Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator).Any(folder => File.Exists(Path.Combine(folder, tool)))).ToArray();
             if (missing.Length > 0)
-                Skip = $"{string.Join(" and ", missing)} not installed: apt-get install spin gcc.";
+                Skip = $"need {string.Join(" and ", missing)} (apt-get install spin gcc)";
         }
     }
 }

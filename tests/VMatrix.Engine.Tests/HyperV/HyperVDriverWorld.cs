@@ -149,8 +149,7 @@ internal sealed class PowerShellDriverWorld : HyperVDriverWorld
 
     public static async Task<DriverWorld> OpenAsync()
     {
-        if (PowerShells.PowerShellHere.Why is { } why)
-            throw new InvalidOperationException("$XunitDynamicSkip$" + why);
+        Skip.IfNot(PowerShells.PowerShellHere.IsThere, PowerShells.PowerShellHere.Why);
         var folder = new TemporaryFolder();
         var start = await PowerShells.PowerShellHere.StartAsync(new DoubleWorld(Path.Combine(folder.Path, "world")));
         return new PowerShellDriverWorld(folder, new ChildShell(start, 8, TimeProvider.System));

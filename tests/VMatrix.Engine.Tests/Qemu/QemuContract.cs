@@ -34,8 +34,6 @@ internal sealed class QemuDriverWorld : DriverWorld
 
     public override bool IsSlow => true;
 
-    public override bool CanPublish => Pool.Services[0].Image.Disk is not null;
-
     public override IHypervisor OpenHypervisor() => new QemuHypervisor(Pool, OpenProbe(), TimeProvider.System);
 
     public override IBalancer OpenBalancer() => new HAProxyBalancer(Pool, TimeProvider.System);

@@ -84,4 +84,6 @@ public sealed class QemuFailpointTests(QemuImage image)
 public sealed class QemuMoverContract(QemuImage image) : MoverContract
 {
     protected override async Task<DriverWorld> OpenWorldAsync() => await QemuDriverWorld.OpenAsync(image, warm: true);
+
+    protected override async Task<DriverWorld> OpenWorldWithDisksAsync() => await QemuDriverWorld.OpenAsync(image, warm: false);
 }

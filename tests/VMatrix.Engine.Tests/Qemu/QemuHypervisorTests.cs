@@ -133,7 +133,7 @@ public sealed class QemuHypervisorTests(QemuImage image)
         await lab.StartAsync(server);
     }
 
-    [Fact]
+    [SkippableFact]
     [Trait("Category", "Long")]
     public async Task A_save_that_finds_the_disk_full_leaves_the_server_running()
     {
@@ -141,7 +141,7 @@ public sealed class QemuHypervisorTests(QemuImage image)
         if (!await MountAsync("-t", "tmpfs", "-o", "size=40m", "tmpfs", small))
         {
             Directory.Delete(small);
-            return; // Only root may mount.
+            Skip.If(true, "need the right to mount a small disk (root)");
         }
 
         try
@@ -194,15 +194,14 @@ public sealed class QemuHypervisorTests(QemuImage image)
         Assert.EndsWith("served 3\n", await QemuLab.GetAsync(address, "/"), StringComparison.Ordinal);
     }
 
-    [Fact]
+    [SkippableFact]
     [Trait("Category", "Long")]
     public async Task A_server_goes_to_another_file_system_and_back_whole()
     {
         var other = Directory.CreateTempSubdirectory("vmatrix-other-").FullName;
         var shared = $"/dev/shm/{Path.GetFileName(other)}";
         Directory.Delete(other);
-        if (!Directory.Exists("/dev/shm"))
-            return;
+        Skip.If(!Directory.Exists("/dev/shm"), "need a second file system at /dev/shm");
         try
         {
             await using var lab = await image.LabAsync(await image.WithDiskAsync(), hostFolder: shared);
@@ -519,5 +518,5 @@ public sealed class QemuHypervisorTests(QemuImage image)
 /// <summary>A test that builds its guest with this machine's QEMU guest agent, where there is one.</summary>
 public sealed class QemuAgentFactAttribute : FactAttribute
 {
-    public QemuAgentFactAttribute() => Skip = File.Exists("/usr/sbin/qemu-ga") ? null : "needs the package qemu-guest-agent";
+    public QemuAgentFactAttribute() => Skip = File.Exists("/usr/sbin/qemu-ga") ? null : "need the package qemu-guest-agent";
 }

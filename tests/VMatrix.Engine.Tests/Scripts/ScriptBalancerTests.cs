@@ -189,11 +189,10 @@ public sealed class ScriptBalancerTests : IDisposable
         await balancer.LeaveAsync(default, "FINANCE", s_server, default); // The turn is free again.
     }
 
-    [Fact]
+    [SkippableFact]
     public async Task A_PowerShell_script_serves_as_well()
     {
-        if (!(Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Any(folder => File.Exists(Path.Combine(folder, "pwsh"))))
-            return;
+        Skip.If(!PowerShells.PowerShellHere.IsOnPath, PowerShells.PowerShellHere.NotOnPath);
         var script = Path.Combine(_folder.Path, "balance.ps1");
         File.Copy(Scripts.Example("balancer/balance.ps1"), script);
         File.SetUnixFileMode(script, UnixFileMode.UserRead | UnixFileMode.UserWrite);

@@ -15,7 +15,7 @@ namespace VMatrix.Tests.Scvmm;
 /// <summary>The driver through a PowerShell child and the doubled module in it, as vmatrix-oracle has it: PowerShell itself binds every call.</summary>
 public sealed class ScvmmChildTests(ChildShellTests.Fixture child) : IClassFixture<ChildShellTests.Fixture>
 {
-    [SkippableFact]
+    [PowerShellFact]
     public async Task A_server_lives_its_whole_life_through_a_child()
     {
         var shell = child.Shell;

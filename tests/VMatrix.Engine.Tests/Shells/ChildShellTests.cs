@@ -16,11 +16,11 @@ public sealed class ChildShellTests(ChildShellTests.Fixture child) : IClassFixtu
 {
     public static TheoryData<string> Names => [.. ShellChecks.Names];
 
-    [SkippableTheory]
+    [PowerShellTheory]
     [MemberData(nameof(Names))]
     public async Task It_keeps_to(string check) => await ShellChecks.RunAsync(check, child.Shell, child.World);
 
-    [SkippableFact]
+    [PowerShellFact]
     public async Task Killed_in_the_middle_it_fails_what_was_open_and_comes_back()
     {
         await using var shell = new ChildShell(child.Start, 4, TimeProvider.System);
@@ -42,7 +42,7 @@ public sealed class ChildShellTests(ChildShellTests.Fixture child) : IClassFixtu
         Assert.NotEqual(first, shell.ProcessId);
     }
 
-    [SkippableFact]
+    [PowerShellFact]
     public async Task It_ends_with_the_shell_that_started_it()
     {
         Process process;
@@ -99,9 +99,11 @@ public sealed class ChildShellTests(ChildShellTests.Fixture child) : IClassFixtu
 /// <summary>PowerShell and the staged module, where both are there.</summary>
 internal static class PowerShellHere
 {
-    public static string? Why { get; } = Environment.GetEnvironmentVariable("PATH")!.Split(Path.PathSeparator).Any(folder => File.Exists(Path.Combine(folder, "pwsh")))
-        ? TryFind() is null ? "The module is not staged: ./build.sh build" : null
-        : "There is no pwsh on the path.";
+    public const string NotOnPath = "need PowerShell 7.6 on PATH";
+
+    public static bool IsOnPath { get; } = Environment.GetEnvironmentVariable("PATH")!.Split(Path.PathSeparator).Any(folder => File.Exists(Path.Combine(folder, "pwsh")));
+
+    public static string? Why { get; } = !IsOnPath ? NotOnPath : TryFind() is null ? "need the staged module (./build.sh build)" : null;
 
     public static bool IsThere => Why is null;
 
@@ -133,13 +135,13 @@ internal static class PowerShellHere
 }
 
 /// <summary>A fact that needs PowerShell and the staged module, and says so when they are not there.</summary>
-internal sealed class SkippableFactAttribute : FactAttribute
+internal sealed class PowerShellFactAttribute : FactAttribute
 {
-    public SkippableFactAttribute() => Skip = PowerShellHere.Why;
+    public PowerShellFactAttribute() => Skip = PowerShellHere.Why;
 }
 
-/// <inheritdoc cref="SkippableFactAttribute"/>
-internal sealed class SkippableTheoryAttribute : TheoryAttribute
+/// <inheritdoc cref="PowerShellFactAttribute"/>
+internal sealed class PowerShellTheoryAttribute : TheoryAttribute
 {
-    public SkippableTheoryAttribute() => Skip = PowerShellHere.Why;
+    public PowerShellTheoryAttribute() => Skip = PowerShellHere.Why;
 }

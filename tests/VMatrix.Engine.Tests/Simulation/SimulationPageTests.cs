@@ -62,7 +62,7 @@ public sealed class SimulationPageTests : IDisposable
 /// <summary>A test that needs a browser, and is skipped with its name where there is none.</summary>
 public sealed class BrowserFactAttribute : FactAttribute
 {
-    public BrowserFactAttribute() => Skip = Browser is null ? "needs Chromium: apt-get install chromium" : null;
+    public BrowserFactAttribute() => Skip = Browser is null ? "need a browser (apt-get install chromium)" : null;
 
     public static string? Browser { get; } = new[] { "chromium", "chromium-browser", "google-chrome" }
         .SelectMany(name => (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator).Select(folder => Path.Combine(folder, name)))
