@@ -162,6 +162,7 @@ internal sealed class Observation
                     Power = s.Machine.Power,
                     Health = s.Machine.Health is not ServerHealth.Unknown ? s.Machine.Health
                         : health.TryGetValue(mark.ServerId, out var asked) ? asked : ServerHealth.Unknown,
+                    AsleepSince = s.Machine.AsleepSince,
                     MemoryBytes = s.Machine.MemoryBytes,
                     Cores = s.Machine.Cores,
                     Claimed = claim is not null,

@@ -305,7 +305,7 @@ public sealed partial class PoolSession
 
         foreach (var record in records)
         {
-            if (record.Move.Kind is MoveKind.Wake && record.Status is MoveStatus.Done && record.Duration is { } took)
+            if (record.Move is { Kind: MoveKind.Wake, ToStage: Stage.Matrix } && record.Status is MoveStatus.Done && record.Duration is { } took)
             {
                 // Smoothed as TCP smooths its round-trip time (RFC 6298: one eighth of each new one).
                 _wakeTime[record.Move.Service] = _wakeTime.TryGetValue(record.Move.Service, out var known)

@@ -53,9 +53,6 @@ public sealed record HyperVSpec
     /// <summary>What is done with a saved state that a host cannot resume.</summary>
     public ResumeFailure ResumeFailure { get; init; }
 
-    /// <summary>How long a server may sleep before it is to be woken in the Chamber once; null for ever.</summary>
-    public TimeSpan? MaxSleep { get; init; }
-
     /// <summary>Most commands that run at once.</summary>
     public int CallsAtOnce { get; init; } = 16;
 

@@ -304,6 +304,9 @@ public sealed record NestSpec
 
     /// <summary>How long a disposed server can be undone before it may be purged.</summary>
     public TimeSpan PurgeAfter { get; init; } = TimeSpan.FromDays(7);
+
+    /// <summary>How long a server may keep a memory asleep before the Oracle wakes it in the Chamber once, where the driver tells since when it sleeps; null for ever.</summary>
+    public TimeSpan? MaxSleep { get; init; }
 }
 
 /// <summary>Where the load of services comes from.</summary>

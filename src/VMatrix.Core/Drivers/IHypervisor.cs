@@ -257,6 +257,9 @@ public sealed record Machine
     /// <summary>How it fares as far as the hypervisor knows: <see cref="ServerHealth.Dead"/>, <see cref="ServerHealth.Hung"/> or <see cref="ServerHealth.Unknown"/>.</summary>
     public ServerHealth Health { get; init; }
 
+    /// <summary>When the memory that it keeps was saved; null when it keeps none, and where the driver cannot tell.</summary>
+    public DateTimeOffset? AsleepSince { get; init; }
+
     /// <summary>What is wrong, with the end of the console where there is one; null when nothing is.</summary>
     public string? Problem { get; init; }
 }

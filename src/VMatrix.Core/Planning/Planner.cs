@@ -169,6 +169,7 @@ public static partial class Planner
             _refused.AddRange(last._placement.Reasons.Refused);
             if (!ReferenceEquals(last, this))
                 _refused.AddRange(_placement.Reasons.NotInOrder);
+            var refreshes = PlanRefreshes();
             var plan = new Plan
             {
                 Id = NewId("plan", string.Join("\n", _moves.Select(m => m.Id.ToString()))),
@@ -180,7 +181,7 @@ public static partial class Planner
                 Decisions = _services.Select(Decide).ToArray(),
                 Summary = Summarise(),
             };
-            var output = new PlannerOutput(plan, Written(seats));
+            var output = new PlannerOutput(plan, Written(seats) with { Refreshes = refreshes });
             return hosts?.AddTo(output) ?? output;
         }
 

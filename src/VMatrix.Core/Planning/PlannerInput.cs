@@ -93,6 +93,9 @@ public sealed record ServerState
     /// <summary>How it fares.</summary>
     public ServerHealth Health { get; init; }
 
+    /// <summary>When the memory that it keeps was saved; null when it keeps none, and where the driver cannot tell.</summary>
+    public DateTimeOffset? AsleepSince { get; init; }
+
     /// <summary>Bytes of memory that it holds or needs.</summary>
     public long MemoryBytes { get; init; }
 
@@ -124,6 +127,9 @@ public sealed record PlannerMemory
     /// <summary>Licences that are assigned to hosts, whether in use or not.</summary>
     public IReadOnlyList<LicenceSeat> Seats { get; init; } = [];
 
+    /// <summary>Servers that were to be woken in the Chamber once, because they slept too long.</summary>
+    public IReadOnlyList<Refresh> Refreshes { get; init; } = [];
+
     /// <summary>By host, since when it is idle; kept where idle hosts are powered down.</summary>
     public IReadOnlyDictionary<string, DateTimeOffset> IdleSince { get; init; } = new Dictionary<string, DateTimeOffset>();
 }
@@ -133,6 +139,12 @@ public sealed record PlannerMemory
 /// <param name="Host">The host.</param>
 /// <param name="Since">When it was assigned.</param>
 public sealed record LicenceSeat(string Licence, string Host, DateTimeOffset Since);
+
+/// <summary>A sleeper that was to be woken in the Chamber once.</summary>
+/// <param name="Server">The server.</param>
+/// <param name="Generation">The generation that it has in the Chamber.</param>
+/// <param name="At">When that was planned.</param>
+public sealed record Refresh(Guid Server, int Generation, DateTimeOffset At);
 
 /// <summary>What the planner answers.</summary>
 /// <param name="Plan">The plan.</param>

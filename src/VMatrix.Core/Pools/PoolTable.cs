@@ -121,6 +121,7 @@ internal static class PoolTable
     [
         new("folder", nameof(NestSpec.Folder), PathTo.Folder, "Where it is; for hyperv a share that every host reaches.") { Otherwise = "`nest`", Also = ["path"], Example = "nest" },
         new("purgeAfter", nameof(NestSpec.PurgeAfter), new Duration("0s", "3650d"), "How long a disposed server can be undone before it may be purged."),
+        new("maxSleep", nameof(NestSpec.MaxSleep), new Duration("1h", "3650d"), "How long a server may sleep with its memory kept before the Oracle wakes it in the Chamber once, checks it and lets it sleep again; not for scvmm, which does not tell since when one sleeps.") { Otherwise = "for ever", Example = "30d" },
     ]);
 
     public static PoolSection Balancer { get; } = new("balancer", typeof(BalancerSpec), "What sends requests to the servers in the Matrix.",
@@ -202,7 +203,6 @@ internal static class PoolTable
         new("switch", nameof(HyperVSpec.Switch), Text.Line, "The virtual switch that servers are connected to.") { Otherwise = "they are left as they are", Example = "LAN" },
         new("address", nameof(HyperVSpec.Address), OneOf.Values(typeof(AddressSource)), "Where a server's address comes from: adapter is what the guest's integration services tell, dhcp is the server's name, which the network finds."),
         new("resumeFailure", nameof(HyperVSpec.ResumeFailure), OneOf.Values(typeof(ResumeFailure)), "What is done with a saved state that a host cannot resume: refuse keeps it and refuses the start, boot gives it up and boots from the disk, and says so."),
-        new("maxSleep", nameof(HyperVSpec.MaxSleep), new Duration("1h", "3650d"), "How long a server may sleep before the pool says that it is to be woken in the Chamber once.") { Otherwise = "for ever", Example = "30d" },
         new("callsAtOnce", nameof(HyperVSpec.CallsAtOnce), new Whole(1, 64), "Most commands that run at once."),
         new("machineGeneration", nameof(HyperVSpec.MachineGeneration), new Whole(1, 2), "The Hyper-V generation of new machines."),
     ]);

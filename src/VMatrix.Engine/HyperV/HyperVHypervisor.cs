@@ -79,14 +79,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
     public async Task<NestReport> ReadNestAsync(CancellationToken cancellation)
     {
         var (machines, lost) = await ListAllAsync(cancellation);
-        var now = _clock.GetUtcNow();
         var problems = lost.Select(e => $"What sleeps on a host that does not answer is not seen: {e.Message}").ToList();
-        if (_pool.HyperV.MaxSleep is { } most)
-        {
-            problems.AddRange(machines.Where(m => m.Ours is { Place: HyperVPlace.Nest, Saved: { } saved } && m.Power == PowerState.Saved && now - saved.At > most)
-                .Select(m => $"{m.Who} has slept for {(now - m.Ours!.Saved!.At).TotalDays:0.#} days, longer than hyperv.maxSleep: move it to the Chamber once and back, so that its memory and its secrets are fresh."));
-        }
-
         _keepers = [.. machines.Where(KeepsMemory)];
         problems.AddRange(await NowhereResumedAsync(cancellation));
         return GuardFiles(() => new NestReport
@@ -112,6 +105,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
             Address = machine.Power == PowerState.Running ? on.ToAddress(machine, PortOf(ours?.Mark ?? machine.Stale), addresses is null ? null : HyperVHost.PickAddress(addresses[machine.Id])) : null,
             MemoryBytes = machine.MemoryBytes,
             Cores = machine.Cores,
+            AsleepSince = machine.Power == PowerState.Saved ? ours?.Saved?.At : null,
             Health = died ? ServerHealth.Dead : ServerHealth.Unknown,
             Problem = machine.Foreign
                 ?? (ours is null ? null

@@ -113,9 +113,9 @@ public sealed class QemuHypervisor : IHypervisor
                 return await AskAsync(machine, folder, name, guest, cancellation);
             }
 
-            if (folder.ReadState() is not null)
+            if (folder.ReadState() is { } state)
             {
-                return machine with { Power = PowerState.Saved };
+                return machine with { Power = PowerState.Saved, AsleepSince = state.SavedAt };
             }
         }
         catch (VMatrixException e)

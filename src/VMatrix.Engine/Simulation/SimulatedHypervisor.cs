@@ -413,6 +413,7 @@ public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor, IHo
             Address = machine.Address,
             MemoryBytes = machine.MemoryBytes,
             Cores = machine.Cores,
+            AsleepSince = machine.Power == PowerState.Saved ? machine.Since : null,
             Health = machine.Hung ? ServerHealth.Hung : machine.Problem is not null ? ServerHealth.Dead : ServerHealth.Unknown,
             Problem = foreign ? $"It carries the mark of {machine.Mark!.Name} ({machine.Mark.ServerId}), which was written on machine {machine.Mark.MachineId}: a clone or an import, left alone until it is registered." : machine.Problem,
         };

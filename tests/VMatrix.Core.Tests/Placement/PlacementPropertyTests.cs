@@ -217,6 +217,35 @@ public sealed class PlacementPropertyTests
     private static int Live(PlannerInput input, string service) => input.Servers.Count(s => s.Mark.Stage == Stage.Matrix && s.Mark.Service == service);
 
     [Fact]
+    public void Refreshing_what_has_slept_too_long_breaks_no_rule() =>
+        ForPools(
+            Quick,
+            pool =>
+            {
+                var wild = pool.Input();
+                var input = wild with
+                {
+                    Pool = wild.Pool with { Nest = wild.Pool.Nest with { MaxSleep = TimeSpan.FromDays(30) } },
+                    Servers = [.. wild.Servers.Select(s => s.Mark.Stage == Stage.Nest && s.Power == PowerState.Saved ? s with { AsleepSince = s.Mark.ChangedAt } : s)],
+                };
+                var plan = Planner.Plan(input).Plan;
+                var broken = PlanChecker.Check(input, plan);
+                Assert.True(broken.Count == 0, string.Join("\n", broken) + RandomPool.Tell(input, plan));
+                var refreshed = plan.Moves.Where(m => m is { Kind: MoveKind.Wake, ToStage: Stage.Chamber }).ToArray();
+                Assert.Equal(refreshed.Length, refreshed.Select(m => m.ToHost).Distinct().Count());
+                foreach (var move in refreshed)
+                {
+                    Assert.True(input.Now - input.Servers.Single(s => s.Mark.ServerId == move.ServerId).AsleepSince > TimeSpan.FromDays(30));
+                    Assert.DoesNotContain(plan.Moves, m => m is { Kind: MoveKind.Wake, ToStage: Stage.Matrix } && m.Service == move.Service);
+                    Assert.Single(plan.Moves, m => m.Kind == MoveKind.Hibernate && m.DependsOn.Contains(move.Id) && m.ServerId == move.ServerId && m.FromHost == move.ToHost);
+                    Assert.False(Planner.IsFrozen(input.Pool.Services.Single(s => s.Name == move.Service), input.Now));
+                }
+
+                // All else is as it would be without.
+                Assert.Equal(Planner.Plan(wild).Plan.Moves.Select(m => (m.Kind, m.ServerName, m.ToHost)), plan.Moves.Where(m => !refreshed.Any(r => r.ServerId == m.ServerId)).Select(m => (m.Kind, m.ServerName, m.ToHost)));
+            });
+
+    [Fact]
     public void Balancing_beside_wishes_comes_to_an_end()
     {
         var input = new RandomPool(279071, 7, 4, Wildness.Wild).Input();

@@ -12,11 +12,14 @@ namespace VMatrix.Tests.HyperV;
 /// <summary>A balancer that is a file of members, which several processes share: for tests of what moves servers, not of what sends requests.</summary>
 internal sealed class FileBalancer(string path, TimeProvider clock) : IBalancer
 {
+    /// <summary>What it counts; nothing unless said.</summary>
+    public IReadOnlyList<ServiceCounters> Counts { get; set; } = [];
+
     public Task EnsureAsync(CancellationToken cancellation) => Task.CompletedTask;
 
     public async Task<BalancerReport> ReadAsync(CancellationToken cancellation)
     {
-        var report = new BalancerReport { At = clock.GetUtcNow(), Incarnation = "1", Members = [], Services = [] };
+        var report = new BalancerReport { At = clock.GetUtcNow(), Incarnation = "1", Members = [], Services = Counts };
         await ChangeAsync(members =>
         {
             report = report with { Members = [.. members] };

@@ -4,6 +4,7 @@ using System.Threading.Tasks;
 using VMatrix.Contract;
 using VMatrix.Doubles;
 using VMatrix.Drivers;
+using VMatrix.Moves;
 using Xunit;
 
 namespace VMatrix.Tests.HyperV;
@@ -137,13 +138,26 @@ public sealed class HyperVSavedStateTests
     }
 
     [Fact]
-    public Task One_that_has_slept_too_long_is_named() => InAsync(spec => spec with { MaxSleep = TimeSpan.FromDays(3) }, async (world, driver, server, service) =>
+    public Task One_that_has_slept_too_long_is_woken_in_the_chamber_and_sleeps_again() => InAsync(null, async (world, driver, server, service) =>
     {
+        using var state = StateFolder.Open(world.Pool.StateFolder, create: true);
         await SleepAsync(world, driver, server, service);
         await driver.StowAsync(default, server, world.Pool.Hosts[0], default);
-        Assert.Empty((await driver.ReadNestAsync(default)).Problems);
+        var before = Assert.Single((await driver.ReadNestAsync(default)).Dormant);
+        await driver.MarkAsync(default, before.Mark! with { StateId = state.Id }, null, default);
+        var pool = world.Pool with { Nest = world.Pool.Nest with { MaxSleep = TimeSpan.FromDays(3) }, Services = [service with { Least = 0 }] };
+        var quiet = (FileBalancer)world.OpenBalancer();
+        quiet.Counts = [new ServiceCounters { Service = service.Name }];
+        await using var session = new PoolSession(pool, new PoolDrivers(world.OpenHypervisor(), quiet, world.OpenProbe()), state, world.Clock);
+        Assert.Empty((await session.PlanSwitchAsync(default)).Moves);
         await Task.Delay(TimeSpan.FromDays(4), world.Clock);
-        Assert.Contains("hyperv.maxSleep", Assert.Single((await driver.ReadNestAsync(default)).Problems), StringComparison.Ordinal);
+        var plan = await session.PlanSwitchAsync(default);
+        Assert.Equal([(MoveKind.Wake, (string?)"chamber"), (MoveKind.Hibernate, null)], plan.Moves.Select(move => (move.Kind, move.ToHost)));
+        Assert.All(await session.SwitchAsync(plan.Id, null, default), record => Assert.True(record.Status == MoveStatus.Done, record.Error));
+        var after = Assert.Single((await driver.ReadNestAsync(default)).Dormant);
+        Assert.Equal((before.MachineId, PowerState.Saved, 2), (after.MachineId, after.Power, after.Mark!.Generation));
+        Assert.InRange(after.AsleepSince!.Value - before.AsleepSince!.Value, TimeSpan.FromDays(4), TimeSpan.FromDays(4.1));
+        Assert.Empty((await session.PlanSwitchAsync(default)).Moves);
     });
 
     [Fact]
