@@ -68,8 +68,12 @@ public static partial class Planner
                 remembered.Add(new Refresh(server.Mark.ServerId, server.Mark.Generation + 1, Now));
             }
 
-            foreach (var (why, (first, count)) in refused)
+            foreach (var each in refused)
+            {
+                var (why, (first, count)) = (each.Key, each.Value);
                 _refused.Add(new RefusedMove(count == 1 ? $"refresh {first.Mark.Name}" : Words.Text($"refresh {first.Mark.Name} and {Words.Servers(count - 1)} more"), $"{Slept(first)}, but {why}"));
+            }
+
             return remembered;
 
             string Slept(ServerState server) => Words.Text($"it has slept for {(Now - server.AsleepSince!.Value).TotalDays:0.#} days, longer than the {most.TotalDays:0.##} that nest.maxSleep allows");
