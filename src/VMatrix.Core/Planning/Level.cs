@@ -41,7 +41,7 @@ internal static class Level
 
     /// <summary>
     /// The level of demand now from the good samples, oldest first: averaged over all of the last seconds unless they hold a clear
-    /// change, then since that change alone. So noise is averaged away and a jump is believed at once. The change is looked for
+    /// change, then since the last such change alone. So noise is averaged away and a jump is believed at once. The change is looked for
     /// with the likelihood ratio of two Poisson rates (Gu, Ng, Tang and Schucany 2008 compare it with others).
     /// </summary>
     /// <param name="samples">The samples.</param>
@@ -70,19 +70,31 @@ internal static class Level
         if (sums.Count == 0)
             return new Demand(double.NaN, double.NaN);
         double bursts = Bursts(excess);
-        var use = sums[sums.Count - 1];
-        double clearest = Clear * bursts, all = requests / seconds;
-        for (int i = 0; i < sums.Count - 1; i++)
-        {
-            var (r, s) = sums[i];
-            double ratio = 2 * (Part(r, s, all) + Part(requests - r, seconds - s, all));
-            if (ratio > clearest)
-                (clearest, use) = (ratio, sums[i]);
-        }
-
-        double mean = use.Requests / use.Seconds;
+        // The clearest change hides a later one beside it: what came since is looked at again.
+        int use = sums.Count - 1;
+        for (int change = use; change >= 0; use = change >= 0 ? change : use)
+            change = ClearestChange(use);
+        (requests, seconds) = sums[use];
+        double mean = requests / seconds;
         // One request more than were counted: the variance of a count of zero is not zero.
-        return new Demand(mean, Math.Sqrt(bursts * ((use.Requests + 1) / (use.Seconds * use.Seconds) + mean / Math.Max(ahead, 1))));
+        return new Demand(mean, Math.Sqrt(bursts * ((requests + 1) / (seconds * seconds) + mean / Math.Max(ahead, 1))));
+
+        // How many of the newest samples, less one, came after the clearest change among them; -1 where none is clear.
+        int ClearestChange(int among)
+        {
+            int found = -1;
+            var (allRequests, allSeconds) = sums[among];
+            double clearest = Clear * bursts, all = allRequests / allSeconds;
+            for (int i = 0; i < among; i++)
+            {
+                var (r, s) = sums[i];
+                double ratio = 2 * (Part(r, s, all) + Part(allRequests - r, allSeconds - s, all));
+                if (ratio > clearest)
+                    (clearest, found) = (ratio, i);
+            }
+
+            return found;
+        }
 
         static double Part(double requests, double seconds, double rate) => requests > 0 ? requests * Math.Log(requests / (seconds * rate)) : 0;
     }

@@ -158,6 +158,34 @@ public sealed class PlannerTests
         Assert.InRange(world.Live("FINANCE"), 10, 13);
     }
 
+    [Theory]
+    [InlineData(5)]
+    [InlineData(10)]
+    [InlineData(15)]
+    public void A_change_is_believed_at_once_though_a_clearer_one_lies_some_seconds_back(int quietSeconds)
+    {
+        var world = new World(6, World.Service("FINANCE"));
+        for (int i = 0; i < 6; i++)
+            world.Add("FINANCE", Stage.Nest);
+        var random = new Random(9);
+        Play(world, random, 20, 26);
+        Assert.Equal(6, world.Live("FINANCE"));
+        Play(world, random, quietSeconds, 1);
+        Assert.InRange(world.Plan().Decisions[0].Needs, 1, 2);
+        Play(world, random, 1, 26);
+        Assert.InRange(world.Plan().Decisions[0].Needs, 5, 9);
+
+        static void Play(World world, Random random, int seconds, double rate)
+        {
+            for (int t = 0; t < 2 * seconds; t++)
+            {
+                world.Now += TimeSpan.FromSeconds(0.5);
+                world.Load("FINANCE", 2 * Poisson(random, rate / 2));
+                world.Apply(world.Plan());
+            }
+        }
+    }
+
     internal static int Poisson(Random random, double mean)
     {
         double limit = Math.Exp(-mean), product = 1;
