@@ -17,6 +17,8 @@
     CmdletsToExport        = @(
         'Approve-VMatrixPlan'
         'Compare-VMatrixServer'
+        'Connect-VMatrixHost'
+        'Disconnect-VMatrixHost'
         'Get-VMatrixHost'
         'Get-VMatrixMove'
         'Get-VMatrixPlan'

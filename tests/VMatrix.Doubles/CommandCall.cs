@@ -13,7 +13,11 @@ namespace VMatrix.Doubles;
 public sealed class NotDoubledException(string what) : NotSupportedException($"{what} is on the published surface, and the double does not carry it out.");
 
 /// <summary>One command at work: what was bound, what it writes, and the errors that do not end it.</summary>
-public sealed partial class CommandCall(DoubleWorld world, BoundCommand bound, CancellationToken cancellation)
+/// <param name="world">The world.</param>
+/// <param name="bound">The command.</param>
+/// <param name="cancellation">Ends it.</param>
+/// <param name="local">The computer that it is called on; null for the world's first.</param>
+public sealed partial class CommandCall(DoubleWorld world, BoundCommand bound, CancellationToken cancellation, string? local = null)
 {
     private static readonly Dictionary<string, Func<CommandCall, Task>> s_commands = new(StringComparer.OrdinalIgnoreCase);
 
@@ -73,7 +77,7 @@ public sealed partial class CommandCall(DoubleWorld world, BoundCommand bound, C
     private IReadOnlyList<string> Computers()
     {
         var named = bound.All<string>("ComputerName").Concat(bound.All<CimSession>("CimSession").Select(session => session.ComputerName)).ToArray();
-        return named.Length > 0 ? named : [world.Read(state => state.Hosts.Values.FirstOrDefault()?.Name) ?? "localhost"];
+        return named.Length > 0 ? named : [local ?? world.Read(state => state.Hosts.Values.FirstOrDefault()?.Name) ?? "localhost"];
     }
 
     /// <summary>Goes to a host: takes the time that it takes, and fails when it is not there, the caller has no rights, or chance says so.</summary>

@@ -7,6 +7,7 @@ using System.Linq;
 using System.Reflection;
 using System.Threading;
 using System.Threading.Tasks;
+using Microsoft.Management.Infrastructure;
 using VMatrix.Shells;
 
 namespace VMatrix.Doubles;
@@ -14,7 +15,8 @@ namespace VMatrix.Doubles;
 /// <summary>A shell in which the modules of Windows are doubled: each command is bound strictly and carried out on a <see cref="DoubleWorld"/>.</summary>
 /// <param name="world">The world.</param>
 /// <param name="callsAtOnce">Most pipelines that run at once; more of them wait.</param>
-public sealed class DoubleShell(DoubleWorld world, int callsAtOnce = 1000) : IShell
+/// <param name="local">The computer that the shell runs on; null for the world's first.</param>
+public sealed class DoubleShell(DoubleWorld world, int callsAtOnce = 1000, string? local = null) : IShell
 {
     private const int Depth = 4;
     private readonly Queue<TaskCompletionSource> _waiting = new();
@@ -100,7 +102,7 @@ public sealed class DoubleShell(DoubleWorld world, int callsAtOnce = 1000) : ISh
             foreach (var item in input is null ? [null] : input.Cast<object?>())
             {
                 var bound = world.Binder.Bind(command.Name, given, item);
-                var work = new CommandCall(world, bound, cancellation);
+                var work = new CommandCall(world, bound, cancellation, local);
                 try
                 {
                     await work.RunAsync();
@@ -137,6 +139,7 @@ public sealed class DoubleShell(DoubleWorld world, int callsAtOnce = 1000) : ISh
     private static object? Admit(ShellCommand command, string name, object? value) =>
         value is null or string or bool or int or long or double or Guid or TimeSpan or DateTimeOffset ? value
         : value.GetType().Name == "ShellSecret" ? value
+        : value is ShellSession session ? new CimSession(session.Host)
         : value is Array array && array.Cast<object?>().All(item => item is string or bool or int or long or double or Guid or TimeSpan or DateTimeOffset) ? value
         : throw new BindingException($"{command.Name}: -{name} is a {value.GetType().Name}, which does not cross to a shell.");
 

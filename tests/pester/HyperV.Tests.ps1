@@ -21,7 +21,7 @@ hosts:
   - { name: hv3, memory: 1 GiB, storage: $folder/hv3, role: chamber }
 hyperv: { switch: LAN }
 services:
-  - { name: FINANCE, priority: 4, least: 1, most: 3, listen: "127.0.0.1:$($ports[0])", port: 18080, capacity: 5/s, concurrency: 1, isolation: shared, image: { disk: gold/finance.vhdx, memory: 256 MiB }, health: { path: /, interval: 1s } }
+  - { name: FINANCE, priority: 4, least: 1, most: 3, listen: "127.0.0.1:$($ports[0])", port: 18080, capacity: 5/s, concurrency: 1, isolation: shared, image: { disk: gold/finance.vhdx, memory: 256 MiB, specialize: cloudInit }, addresses: { range: 127.41.0.10-127.41.0.20, prefix: 24 }, health: { path: /, interval: 1s } }
   - { name: SPORTS, least: 1, most: 3, listen: "127.0.0.1:$($ports[1])", port: 18080, capacity: 5/s, concurrency: 1, isolation: shared, image: { disk: gold/sports.vhdx, memory: 256 MiB }, health: { path: /, interval: 1s } }
 balancer: { kind: haproxy, drain: 2s, queueTimeout: 2s }
 oracle: { interval: 500ms, calm: 1s }

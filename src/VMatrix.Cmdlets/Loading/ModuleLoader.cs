@@ -27,6 +27,7 @@ public sealed class ModuleLoader : IModuleAssemblyInitializer, IModuleAssemblyCl
             if (--s_imports > 0)
                 return;
             VMatrix.Commands.Sessions.Forget();
+            VMatrix.Shells.HostSessions.Forget();
             EngineFinder.Stop();
         }
     }

@@ -64,6 +64,13 @@ public sealed class RunspaceShell : IDisposable
             using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
             try
             {
+                if (HostWays.HostOf(call) is { } host && HostSessions.Find(host) is { } session)
+                {
+                    if (session.Cim is null)
+                        return await session.RunAsync(HostWays.OnHost(call, host), name => FindCredentialAsync(name, stop.Token), shell => ExecuteAsync(shell, call, stop.Token), value => Cross(value, 0), stop.Token);
+                    call = HostWays.ByCimSession(call, host);
+                }
+
                 var found = await RunAsync(call, stop.Token);
                 return [.. found.Select(item => ReadBag(item, call.Properties))];
             }
@@ -92,7 +99,6 @@ public sealed class RunspaceShell : IDisposable
     {
         stop.ThrowIfCancellationRequested();
         var shell = PowerShell.Create();
-        Task<PSDataCollection<PSObject>>? running = null;
         try
         {
             shell.RunspacePool = _pool.Value;
@@ -102,7 +108,22 @@ public sealed class RunspaceShell : IDisposable
                 foreach (var parameter in command.Parameters)
                     shell.AddParameter(parameter.Key, await ToValueAsync(parameter.Value, stop));
             }
+        }
+        catch
+        {
+            shell.Dispose();
+            throw;
+        }
 
+        return await ExecuteAsync(shell, call, stop);
+    }
+
+    /// <summary>Runs a pipeline that is ready, and disposes of it.</summary>
+    private static async Task<IReadOnlyList<PSObject>> ExecuteAsync(PowerShell shell, ShellCall call, CancellationToken stop)
+    {
+        Task<PSDataCollection<PSObject>>? running = null;
+        try
+        {
             var output = new PSDataCollection<PSObject>();
             running = Task.Factory.FromAsync(shell.BeginInvoke<PSObject, PSObject>(null, output), shell.EndInvoke);
             var stopped = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -150,6 +171,8 @@ public sealed class RunspaceShell : IDisposable
                 return all.ToArray();
             case ShellSecret secret:
                 return await FindCredentialAsync(secret.Name, stop);
+            case ShellSession session:
+                return HostSessions.Find(session.Host)?.Cim;
             default:
                 return value;
         }
@@ -193,19 +216,22 @@ public sealed class RunspaceShell : IDisposable
             ErrorId = error.FullyQualifiedErrorId ?? "",
             Category = error.CategoryInfo.Category.ToString(),
             ExceptionType = cause?.GetType().FullName ?? "",
-            Code = CodeOf(cause),
+            Code = CodeOf(Causes(cause).Select(each => each.HResult)),
         };
     }
 
-    // The innermost code that says more than "an exception of .NET".
-    private static int CodeOf(Exception? error)
+    private static IEnumerable<Exception> Causes(Exception? error)
+    {
+        for (; error is not null; error = error.InnerException)
+            yield return error;
+    }
+
+    /// <summary>The innermost code that says more than "an exception of .NET"; 0 for none.</summary>
+    /// <param name="codes">The codes, the outermost first.</param>
+    internal static int CodeOf(IEnumerable<int> codes)
     {
         const int Facility = 0x1FFF0000, OfDotNet = 0x00130000;
-        var code = 0;
-        for (; error is not null; error = error.InnerException)
-            if ((error.HResult & Facility) != OfDotNet && error.HResult is not (0 or unchecked((int)0x80004005) or unchecked((int)0x80004003) or unchecked((int)0x80070057)))
-                code = error.HResult;
-        return code;
+        return codes.LastOrDefault(code => (code & Facility) != OfDotNet && code is not (0 or unchecked((int)0x80004005) or unchecked((int)0x80004003) or unchecked((int)0x80070057)));
     }
 
     private static PropertyBag ReadBag(PSObject item, IReadOnlyList<string> properties)

@@ -50,7 +50,7 @@ namespace VMatrix.Doubles
             var set = command.Sets.FirstOrDefault(set => set.Name == ParameterSetName) ?? command.Sets[0];
             if (command.ShouldProcess && !ShouldProcess(string.Join(", ", values.Values.SelectMany(value => value is object[] many ? many : [value!]).Where(value => value is not bool))))
                 return;
-            var work = new CommandCall(World(), new BoundCommand(command, set, values), _stop.Token);
+            var work = new CommandCall(World(), new BoundCommand(command, set, values), _stop.Token, Environment.GetEnvironmentVariable(DoubleWorld.Local));
             try
             {
                 work.RunAsync().GetAwaiter().GetResult();

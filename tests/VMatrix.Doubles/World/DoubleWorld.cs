@@ -17,6 +17,9 @@ public sealed partial class DoubleWorld
     /// <summary>The environment variable that names the world's folder to the generated modules.</summary>
     public const string Variable = "VMATRIX_DOUBLE_WORLD";
 
+    /// <summary>The environment variable that names the computer which a process of the generated modules runs on; the world's first unless set.</summary>
+    public const string Local = "VMATRIX_DOUBLE_LOCAL";
+
     private int _chances;
 
     public DoubleWorld(string folder, TimeProvider? clock = null)

@@ -47,6 +47,8 @@ public sealed partial class CoverageTests
             await RunAsync(world, world.World, bound);
         }
 
+        await using (var world = new SessionDriverWorld(cim: true))
+            await RunAsync(world, world.World, bound);
         foreach (var credential in new[] { null, "vmm-operator" })
         {
             await using var world = new ScvmmDriverWorld(change: pool => pool with

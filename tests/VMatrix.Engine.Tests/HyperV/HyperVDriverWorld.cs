@@ -133,6 +133,41 @@ public sealed class HyperVMoverContractInFull : MoverContract
     protected override Task<DriverWorld> OpenWorldAsync() => Task.FromResult<DriverWorld>(new HyperVDriverWorld());
 }
 
+/// <summary>Hosts that are reached by open sessions: each call is made through a CIM session, or on the host itself.</summary>
+internal sealed class SessionDriverWorld(bool cim) : HyperVDriverWorld(change: pool => pool with { HyperV = pool.HyperV with { Credential = "hosts-admin" } })
+{
+    protected override IShell OpenShell()
+    {
+        var here = new DoubleShell(World);
+        return new ShellsBy(_ => ((call, cancellation) => HostWays.HostOf(call) is not { } host ? throw new InvalidOperationException($"{call.Commands[0].Name} is called of no host.")
+            : cim ? here.InvokeAsync(Checked(HostWays.ByCimSession(call, host)), cancellation) : new DoubleShell(World, local: host).InvokeAsync(Checked(HostWays.OnHost(call, host)), cancellation), () => { })).Open(8);
+    }
+
+    // The other host of a move is still named, with the credential that it has.
+    private static ShellCall Checked(ShellCall call)
+    {
+        foreach (var command in call.Commands)
+        {
+            Assert.DoesNotContain("ComputerName", command.Parameters.Keys);
+            Assert.DoesNotContain("Credential", command.Parameters.Keys);
+            foreach (var nested in command.Parameters.Values.OfType<ShellCall>())
+                Checked(nested);
+        }
+
+        return call;
+    }
+}
+
+public sealed class HyperVByCimSessionContract : HypervisorContract
+{
+    protected override Task<DriverWorld> OpenWorldAsync() => Task.FromResult<DriverWorld>(new SessionDriverWorld(cim: true));
+}
+
+public sealed class HyperVOnHostContract : HypervisorContract
+{
+    protected override Task<DriverWorld> OpenWorldAsync() => Task.FromResult<DriverWorld>(new SessionDriverWorld(cim: false));
+}
+
 /// <summary>The same over a real PowerShell child with the doubled modules: every call is bound by PowerShell itself.</summary>
 internal sealed class PowerShellDriverWorld : HyperVDriverWorld
 {
