@@ -74,7 +74,7 @@ public sealed partial class PoolSession
                 $"Server '{info.Name}' is disposed of; restore it first (Restore-VMatrixServer {server}), or delete it for good (Remove-VMatrixServer {server} -Purge).");
         }
 
-        return MoveOf(info, mark, MoveKind.Unregister, info.Stage, info.Host);
+        return MoveOf(info, mark, MoveKind.Unregister, info.Stage, info.Host) with { MachineId = mark.MachineId };
     }
 
     private ForeignMachine Pick(Observation seen, string machine, string? on)

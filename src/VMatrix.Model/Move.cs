@@ -89,7 +89,7 @@ public sealed record Move
     /// <summary>The generation it must have before (precondition).</summary>
     public int Generation { get; init; }
 
-    /// <summary>The hypervisor's own id of the machine that <see cref="MoveKind.Register"/> takes; null for other moves.</summary>
+    /// <summary>The hypervisor's own id of the machine that <see cref="MoveKind.Register"/> takes and <see cref="MoveKind.Unregister"/> lets go; null for other moves.</summary>
     public string? MachineId { get; init; }
 
     /// <summary>The stage it will be in.</summary>

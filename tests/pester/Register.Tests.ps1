@@ -48,7 +48,7 @@ Describe 'Registering' {
         }
         $server.Service, "$($server.Stage)", "$($server.Health)", $server.Host, $server.Name | Should -Be 'SPORTS', 'Matrix', 'Healthy', $machine.Host, $machine.Name
         Get-VMatrixServer -Foreign | Should -BeNullOrEmpty
-        Unregister-VMatrixServer $server.Id -Force
+        (Unregister-VMatrixServer $server.Id -Force -PassThru).Name | Should -Be $server.Name
     }
 
     It 'gives a name and refuses what is not clear' {

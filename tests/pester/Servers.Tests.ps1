@@ -143,7 +143,7 @@ Describe 'Servers' {
         $moved | Group-Object Host | ForEach-Object Count | Should -Be 2, 2, 2
         'SPORTS-1', 'SPORTS-1' | Move-VMatrixServer -Stage Nest -ErrorAction SilentlyContinue -ErrorVariable twice
         $twice.FullyQualifiedErrorId | Should -BeLike 'AlreadyThere,*'
-        Get-VMatrixServer -Service SPORTS | Remove-VMatrixServer -Purge -Force
+        Get-VMatrixServer -Service SPORTS | Remove-VMatrixServer -Purge -Force -PassThru | Should -BeNullOrEmpty
     }
 
     It 'leave a history' {
@@ -179,7 +179,7 @@ Describe 'Servers' {
     }
 
     It 'are disposed of, restored, and purged' {
-        Remove-VMatrixServer FINANCE-3 -Force | Should -BeNullOrEmpty
+        (Remove-VMatrixServer FINANCE-3 -Force -PassThru).Stage | Should -Be 'Disposed'
         (Get-VMatrixServer).Name | Should -Not -Contain 'FINANCE-3'
         (Get-VMatrixServer -Stage Disposed).Id | Should -Be $Made[2].Id
         (Get-VMatrixServer -Id $Made[2].Id).Stage | Should -Be 'Disposed'

@@ -8,17 +8,11 @@ namespace VMatrix.Commands;
 /// <summary>Moves servers to another stage, another host, or both.</summary>
 [Cmdlet(VerbsCommon.Move, "VMatrixServer", SupportsShouldProcess = true, ConfirmImpact = ConfirmImpact.Medium)]
 [OutputType(typeof(ServerInfo))]
-public sealed class MoveVMatrixServerCommand : ChangingCommand
+public sealed class MoveVMatrixServerCommand : ServerCommand
 {
     private readonly List<(Move Move, object? Input)> _together = [];
     private readonly List<Move> _done = [];
     private readonly List<Move> _supposed = [];
-
-    /// <summary>The servers: ids, names, or objects that have one of them.</summary>
-    [Parameter(Mandatory = true, Position = 0, ValueFromPipeline = true)]
-    [Alias("Id", "Name")]
-    [ArgumentCompleter(typeof(ServerCompleter))]
-    public ServerIdentity[] Server { get; set; } = null!;
 
     /// <summary>The stage to move to; the one that the server is in unless said.</summary>
     [Parameter(Position = 1)]
@@ -57,37 +51,30 @@ public sealed class MoveVMatrixServerCommand : ChangingCommand
         }
     }
 
-    /// <inheritdoc/>
-    protected override void ProcessRecord()
+    private protected override void Prepare(ServerIdentity server)
     {
-        foreach (var server in Server)
+        var id = Resolve(server, s => s.Stage is not VMatrix.Stage.Disposed);
+        if (_together.Exists(t => t.Move.ServerId == id))
+            Flush();
+        Move move;
+        IReadOnlyList<MoveObstacle> warnings;
+        try
         {
-            ForItem(server.Input, () =>
-            {
-                var id = Resolve(server, s => s.Stage is not VMatrix.Stage.Disposed);
-                if (_together.Exists(t => t.Move.ServerId == id))
-                    Flush();
-                Move move;
-                IReadOnlyList<MoveObstacle> warnings;
-                try
-                {
-                    (move, warnings) = Plan(id);
-                }
-                catch (VMatrixException error) when (error.Id is "NoRoom" && _together.Count > 0)
-                {
-                    // What goes before may make room.
-                    Flush();
-                    (move, warnings) = Plan(id);
-                }
-
-                foreach (var warning in warnings)
-                    WriteWarning($"{move.ServerName}: {warning}");
-                if (Agreed(move))
-                    _together.Add((move, server.Input));
-                else if (IsWhatIf)
-                    _supposed.Add(move);
-            });
+            (move, warnings) = Plan(id);
         }
+        catch (VMatrixException error) when (error.Id is "NoRoom" && _together.Count > 0)
+        {
+            // What goes before may make room.
+            Flush();
+            (move, warnings) = Plan(id);
+        }
+
+        foreach (var warning in warnings)
+            WriteWarning($"{move.ServerName}: {warning}");
+        if (Agreed(move))
+            _together.Add((move, server.Input));
+        else if (IsWhatIf)
+            _supposed.Add(move);
     }
 
     private (Move Move, IReadOnlyList<MoveObstacle> Warnings) Plan(Guid server)

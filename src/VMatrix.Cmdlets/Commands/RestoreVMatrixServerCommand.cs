@@ -6,39 +6,26 @@ namespace VMatrix.Commands;
 /// <summary>Brings disposed servers back to the nest.</summary>
 [Cmdlet(VerbsData.Restore, "VMatrixServer", SupportsShouldProcess = true)]
 [OutputType(typeof(ServerInfo))]
-public sealed class RestoreVMatrixServerCommand : ChangingCommand
+public sealed class RestoreVMatrixServerCommand : ServerCommand
 {
     private readonly List<(Move Move, object? Input)> _moves = [];
-
-    /// <summary>The servers: ids, names, or objects that have one of them.</summary>
-    [Parameter(Mandatory = true, Position = 0, ValueFromPipeline = true)]
-    [Alias("Id", "Name")]
-    [ArgumentCompleter(typeof(ServerCompleter))]
-    public ServerIdentity[] Server { get; set; } = null!;
 
     /// <summary>Returns the servers as they are after.</summary>
     [Parameter]
     public SwitchParameter PassThru { get; set; }
 
-    /// <inheritdoc/>
-    protected override void ProcessRecord()
+    private protected override void Prepare(ServerIdentity server)
     {
-        foreach (var server in Server)
+        var id = Resolve(server, s => s.Stage is Stage.Disposed);
+        var move = InPool("Planning", (pool, cancellation) => pool.PlanMoveAsync(id, Stage.Nest, null, false, cancellation));
+        if (move.Kind is not MoveKind.Undo)
         {
-            ForItem(server.Input, () =>
-            {
-                var id = Resolve(server, s => s.Stage is Stage.Disposed);
-                var move = InPool("Planning", (pool, cancellation) => pool.PlanMoveAsync(id, Stage.Nest, null, false, cancellation));
-                if (move.Kind is not MoveKind.Undo)
-                {
-                    throw new VMatrixException("NotDisposed", VMatrixErrorKind.InvalidState,
-                        $"Server '{move.ServerName}' is in the {move.FromStage}; only a disposed server can be restored. Move-VMatrixServer moves it to the nest.");
-                }
-
-                if (Agreed(move))
-                    _moves.Add((move, server.Input));
-            });
+            throw new VMatrixException("NotDisposed", VMatrixErrorKind.InvalidState,
+                $"Server '{move.ServerName}' is in the {move.FromStage}; only a disposed server can be restored. Move-VMatrixServer moves it to the nest.");
         }
+
+        if (Agreed(move))
+            _moves.Add((move, server.Input));
     }
 
     /// <inheritdoc/>

@@ -1,4 +1,5 @@
 using System.Collections.Generic;
+using System.Linq;
 using System.Management.Automation;
 
 namespace VMatrix.Commands;
@@ -6,35 +7,34 @@ namespace VMatrix.Commands;
 /// <summary>Lets servers go: their machines stay as they are and are no servers any more.</summary>
 /// <remarks>Its impact is high, for a server of the Matrix stops serving with it, though nothing is lost: Register-VMatrixServer brings it back.</remarks>
 [Cmdlet(VerbsLifecycle.Unregister, "VMatrixServer", SupportsShouldProcess = true, ConfirmImpact = ConfirmImpact.High)]
-public sealed class UnregisterVMatrixServerCommand : ChangingCommand
+[OutputType(typeof(ForeignMachine))]
+public sealed class UnregisterVMatrixServerCommand : ServerCommand
 {
     private readonly List<(Move Move, object? Input)> _moves = [];
-
-    /// <summary>The servers: ids, names, or objects that have one of them.</summary>
-    [Parameter(Mandatory = true, Position = 0, ValueFromPipeline = true)]
-    [Alias("Id", "Name")]
-    [ArgumentCompleter(typeof(ServerCompleter))]
-    public ServerIdentity[] Server { get; set; } = null!;
 
     /// <summary>Does not ask.</summary>
     [Parameter]
     public SwitchParameter Force { get; set; }
 
-    /// <inheritdoc/>
-    protected override void ProcessRecord()
+    /// <summary>Returns the machines as they are after.</summary>
+    [Parameter]
+    public SwitchParameter PassThru { get; set; }
+
+    private protected override void Prepare(ServerIdentity server)
     {
-        foreach (var server in Server)
-        {
-            ForItem(server.Input, () =>
-            {
-                var id = Resolve(server, s => s.Stage is not Stage.Disposed);
-                var move = InPool("Planning", (pool, cancellation) => pool.PlanUnregisterAsync(id, cancellation));
-                if (Agreed(move, Force))
-                    _moves.Add((move, server.Input));
-            });
-        }
+        var id = Resolve(server, s => s.Stage is not Stage.Disposed);
+        var move = InPool("Planning", (pool, cancellation) => pool.PlanUnregisterAsync(id, cancellation));
+        if (Agreed(move, Force))
+            _moves.Add((move, server.Input));
     }
 
     /// <inheritdoc/>
-    protected override void EndProcessing() => ForAll(() => _ = CarryOut(_moves, null));
+    protected override void EndProcessing() => ForAll(() =>
+    {
+        var done = CarryOut(_moves, null);
+        if (!PassThru || done.Count == 0)
+            return;
+        var machines = InPool("Asking the hosts", (pool, cancellation) => pool.GetForeignAsync(cancellation));
+        WriteObject(machines.Where(m => done.Any(d => d.MachineId == m.MachineId && d.FromHost == m.Host)), true);
+    });
 }
