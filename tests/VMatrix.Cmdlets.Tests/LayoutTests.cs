@@ -67,7 +67,7 @@ public sealed class LayoutTests
     public void Manifest_version_is_the_assemblies()
     {
         string version = Regex.Match(File.ReadAllText(Path.Combine(Staged.Repo, "Directory.Build.props")), "<VersionPrefix>(.*?)<").Groups[1].Value;
-        Assert.Contains($"ModuleVersion        = '{version}'", Staged.Manifest, StringComparison.Ordinal);
+        Assert.Equal(version, Regex.Match(Staged.Manifest, @"ModuleVersion += '(.*?)'").Groups[1].Value);
     }
 
     [Fact]
