@@ -21,6 +21,9 @@ public enum TroubleKind
     /// <summary>It has its effect, and fails, every time.</summary>
     ForGoodAfter,
 
+    /// <summary>It has its effect and fails for good, once: what takes it back finds all calls well.</summary>
+    OnceAfter,
+
     /// <summary>It never comes back by itself, and never has its effect.</summary>
     Hangs,
 }
@@ -31,14 +34,26 @@ public enum TroubleKind
 public sealed record Trouble(string Call, TroubleKind Kind)
 {
     private int _times;
+    private readonly List<string> _passed = [];
 
     /// <summary>How many times it struck.</summary>
     public int Times => _times;
 
-    public async Task<T> AroundAsync<T>(string call, Func<Task<T>> real, CancellationToken cancellation)
+    /// <summary>Every call that had its effect, in order.</summary>
+    [System.Text.Json.Serialization.JsonIgnore]
+    public IReadOnlyList<string> Passed => _passed;
+
+    public async Task<T> AroundAsync<T>(string call, Func<Task<T>> effect, CancellationToken cancellation)
     {
-        if (call != Call || (Kind is TroubleKind.Passing or TroubleKind.AnswerLost && _times > 0))
-            return await real();
+        async Task<T> RealAsync()
+        {
+            var answer = await effect();
+            _passed.Add(call);
+            return answer;
+        }
+
+        if (call != Call || (Kind is TroubleKind.Passing or TroubleKind.AnswerLost or TroubleKind.OnceAfter && _times > 0))
+            return await RealAsync();
         _times++;
         switch (Kind)
         {
@@ -46,8 +61,8 @@ public sealed record Trouble(string Call, TroubleKind Kind)
                 var never = new TaskCompletionSource<T>();
                 using (cancellation.Register(() => never.TrySetCanceled(cancellation)))
                     return await never.Task;
-            case TroubleKind.AnswerLost or TroubleKind.ForGoodAfter:
-                await real();
+            case TroubleKind.AnswerLost or TroubleKind.ForGoodAfter or TroubleKind.OnceAfter:
+                await RealAsync();
                 break;
         }
 

@@ -16,8 +16,15 @@ public static class Victim
 {
     private static readonly JsonSerializerOptions s_json = new() { Converters = { new JsonStringEnumConverter() } };
 
-    /// <summary>What the child process is told.</summary>
-    public sealed record Order(string Driver, string Folder, Move Move, Trouble? Trouble);
+    /// <summary>What the child process is told; without a move it takes up what another one left.</summary>
+    public sealed record Order(string Driver, string Folder, Move? Move, Trouble? Trouble);
+
+    /// <summary>A point that is passed only while a move is taken back, and what leads there.</summary>
+    /// <param name="Point">The point's name.</param>
+    /// <param name="Way">The way that is taken back.</param>
+    /// <param name="Trouble">What makes it be taken back.</param>
+    /// <param name="HasEffect">True when the compensating step really changes something there, and not only finds that nothing is to be taken back.</param>
+    public sealed record BackPoint(string Point, Way Way, Trouble Trouble, bool HasEffect);
 
     /// <summary>The child's side: carries out the move of an order. Exit code 0 when it came to an end alive.</summary>
     public static async Task<int> RunAsync(string orderPath, Func<Order, DriverWorld> open)
@@ -25,7 +32,7 @@ public static class Victim
         var order = JsonSerializer.Deserialize<Order>(await File.ReadAllTextAsync(orderPath), s_json)!;
         var world = open(order);
         await using var scene = await Scene.OpenAsync(world, order.Trouble is { } trouble ? real => new TroubledHypervisor(real, trouble) : null, order.Trouble is { } other ? real => new TroubledBalancer(real, other) : null);
-        var record = await scene.CarryOutAsync(order.Move);
+        var record = order.Move is { } move ? await scene.CarryOutAsync(move) : Assert.Single(await scene.Mover.RecoverAsync(scene.Context(), null, default));
         Console.WriteLine($"{record.Status} in {record.Step}: {record.Error}");
         return 0;
     }
@@ -59,7 +66,15 @@ public static class Victim
     }
 
     /// <summary>Kills a child at a point of a way, and lets this process pick up what it left.</summary>
-    public static async Task KillAndRecoverAsync(DriverWorld world, string driver, string folder, string assembly, Way way, string point, Trouble? trouble = null)
+    /// <param name="world">The world.</param>
+    /// <param name="driver">Its name in orders.</param>
+    /// <param name="folder">Where it lies.</param>
+    /// <param name="assembly">The program that the child is.</param>
+    /// <param name="way">The way.</param>
+    /// <param name="point">Where the child dies.</param>
+    /// <param name="trouble">What goes wrong in the child; null for nothing.</param>
+    /// <param name="again">True to let a second child pick up, and die at the same point.</param>
+    public static async Task KillAndRecoverAsync(DriverWorld world, string driver, string folder, string assembly, Way way, string point, Trouble? trouble = null, bool again = false)
     {
         Move move;
         HashSet<Guid> made;
@@ -71,6 +86,8 @@ public static class Victim
         }
 
         await KillAsync(assembly, new Order(driver, folder, move, trouble), point);
+        if (again)
+            await KillAsync(assembly, new Order(driver, folder, null, trouble), point);
         world.Forget();
         await using (var next = await Scene.OpenAsync(world))
         {
@@ -92,31 +109,56 @@ public static class Victim
         Assert.Empty(Directory.EnumerateFiles(Path.Combine(world.Pool.StateFolder, "moves")));
     }
 
-    /// <summary>The points that are passed only while a move is taken back, each with a way and a trouble that lead there; found by trying, on a world where trying is cheap.</summary>
-    public static async Task<Dictionary<string, (Way Way, Trouble Trouble)>> FindBackPointsAsync(Func<DriverWorld> open)
+    /// <summary>Every point that is passed only while a move is taken back, found by trying on a world where trying is cheap; where there is a choice one whose step has an effect.</summary>
+    public static async Task<IReadOnlyList<BackPoint>> FindBackPointsAsync(Func<DriverWorld> open)
     {
-        var found = new Dictionary<string, (Way, Trouble)>();
+        var found = new Dictionary<string, BackPoint>();
         foreach (var way in Way.All.Concat(Way.Others))
         {
-            foreach (var call in TroubledHypervisor.Calls.Concat(TroubledBalancer.Calls))
+            // What the way does not call cannot go wrong.
+            var none = new Trouble("", TroubleKind.Passing);
+            await OnAsync(way, none);
+            foreach (var call in none.Passed.Distinct())
             {
-                await using var world = open();
-                await world.RunAsync(async () =>
-                {
-                    var trouble = new Trouble(call, TroubleKind.ForGood);
-                    await using var calm = await Scene.OpenAsync(world);
-                    var move = await way.PrepareAsync(calm);
-                    await using var scene = await Scene.OpenAsync(world, real => new TroubledHypervisor(real, trouble), real => new TroubledBalancer(real, trouble));
-                    var passed = new List<string>();
-                    Failpoint.Hook = passed.Add;
-                    await scene.CarryOutAsync(move);
-                    Failpoint.Hook = null;
-                    foreach (var point in passed.Where(MoveRoutes.BackFailpoints.Contains))
-                        found.TryAdd(point, (way, new Trouble(call, TroubleKind.ForGood)));
-                });
+                foreach (var kind in new[] { TroubleKind.ForGood, TroubleKind.ForGoodAfter, TroubleKind.OnceAfter })
+                    await OnAsync(way, new Trouble(call, kind));
             }
         }
 
-        return found;
+        return [.. found.Values];
+
+        async Task OnAsync(Way way, Trouble trouble)
+        {
+            await using var world = open();
+            await world.RunAsync(() => TryAsync(world, way, trouble));
+        }
+
+        async Task TryAsync(DriverWorld world, Way way, Trouble trouble)
+        {
+            await using var calm = await Scene.OpenAsync(world);
+            var move = await way.PrepareAsync(calm);
+            await using var scene = await Scene.OpenAsync(world, real => new TroubledHypervisor(real, trouble), real => new TroubledBalancer(real, trouble));
+            var passed = new List<(string Point, int Calls)>();
+            Failpoint.Hook = point => passed.Add((point, trouble.Passed.Count));
+            try
+            {
+                await scene.CarryOutAsync(move);
+            }
+            finally
+            {
+                Failpoint.Hook = null;
+            }
+
+            for (var i = 0; i < passed.Count; i++)
+            {
+                var (point, calls) = passed[i];
+                if (!MoveRoutes.BackFailpoints.Contains(point))
+                    continue;
+                var twin = point.EndsWith(".before", StringComparison.Ordinal) ? passed.ElementAtOrDefault(i + 1) : passed[i - 1];
+                var effect = twin.Point is not null && twin.Calls != calls;
+                if (!found.TryGetValue(point, out var known) || (effect && !known.HasEffect))
+                    found[point] = new BackPoint(point, way, new Trouble(trouble.Call, trouble.Kind), effect);
+            }
+        }
     }
 }

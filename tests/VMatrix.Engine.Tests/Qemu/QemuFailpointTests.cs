@@ -9,6 +9,7 @@ using VMatrix.Drivers;
 using VMatrix.HAProxy;
 using VMatrix.Moves;
 using VMatrix.Qemu;
+using VMatrix.Tests.Simulation;
 using Xunit;
 
 namespace VMatrix.Tests.Qemu;
@@ -66,16 +67,36 @@ public sealed class QemuFailpointTests(QemuImage image)
     [MemberData(nameof(AllPoints))]
     public Task Killed_at_every_point(string point) => KillAsync(point);
 
+    [Fact]
+    public async Task Killed_at_two_points_of_the_day_on_the_way_back()
+    {
+        var random = new Random(DateTime.UtcNow.DayOfYear);
+        foreach (var back in (await BackAsync()).OrderBy(_ => random.Next()).Take(2))
+            await KillAsync(back.Way, back.Point, back.Trouble);
+    }
+
+    [Fact]
+    [Trait("Category", "Long")]
+    public async Task Killed_at_every_point_on_the_way_back()
+    {
+        foreach (var back in await BackAsync())
+            await KillAsync(back.Way, back.Point, back.Trouble);
+    }
+
+    private static async Task<IEnumerable<Victim.BackPoint>> BackAsync() =>
+        (await SimulationFailpointTests.BackPointsAsync()).Where(back => back.Way is { Live: false, Route: not "restart" });
+
     private static Way? WayOf(string point) => Way.All.Concat(Way.Others).FirstOrDefault(way => !way.Live && way.Points.Contains(point));
 
-    private async Task KillAsync(string point)
+    private Task KillAsync(string point) => KillAsync(WayOf(point)!, point, null);
+
+    private async Task KillAsync(Way way, string point, Trouble? trouble)
     {
         // An image is made from a disk; the other moves are quicker without one.
-        var way = WayOf(point)!;
         await using var world = await QemuDriverWorld.OpenAsync(image, warm: way.Route != "publish");
         var folder = Path.GetDirectoryName(world.Pool.Path)!;
         await File.WriteAllTextAsync(QemuVictimWorld.PathIn(folder), JsonSerializer.Serialize(world.Pool));
-        await Victim.KillAndRecoverAsync(world, "qemu", folder, typeof(QemuFailpointTests).Assembly.Location, way, point);
+        await Victim.KillAndRecoverAsync(world, "qemu", folder, typeof(QemuFailpointTests).Assembly.Location, way, point, trouble);
     }
 }
 

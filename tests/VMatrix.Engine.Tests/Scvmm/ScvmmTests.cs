@@ -8,6 +8,7 @@ using VMatrix.Drivers;
 using VMatrix.Moves;
 using VMatrix.Scvmm;
 using VMatrix.Shells;
+using VMatrix.Tests.Simulation;
 using Xunit;
 
 namespace VMatrix.Tests.Scvmm;
@@ -230,18 +231,25 @@ public sealed class ScvmmTests
 
     [Fact]
     [Trait("Category", "Long")]
-    public async Task Killed_at_every_point_on_the_way()
-    {
-        var points = from point in MoveRoutes.Failpoints
-                     where !point.StartsWith("restart.", StringComparison.Ordinal) // A host's machines are not reached when it is gone.
-                     select (Way.All.Concat(Way.Others).First(way => way.Points.Contains(point)), point);
-        await Parallel.ForEachAsync(points, new ParallelOptions { MaxDegreeOfParallelism = 2 }, async (each, _) =>
+    public Task Killed_at_every_point_on_the_way() => KillAsync(
+        from point in MoveRoutes.Failpoints
+        where !point.StartsWith("restart.", StringComparison.Ordinal) // A host's machines are not reached when it is gone.
+        select (Way.All.Concat(Way.Others).First(way => way.Points.Contains(point)), point, (Trouble?)null));
+
+    [Fact]
+    [Trait("Category", "Long")]
+    public async Task Killed_at_every_point_on_the_way_back() => await KillAsync(
+        from back in await SimulationFailpointTests.BackPointsAsync()
+        where back.Way.Route != "restart"
+        select (back.Way, back.Point, (Trouble?)back.Trouble));
+
+    private static Task KillAsync(IEnumerable<(Way Way, string Point, Trouble? Trouble)> points) =>
+        Parallel.ForEachAsync(points, new ParallelOptions { MaxDegreeOfParallelism = 2 }, async (each, _) =>
         {
             using var folder = new TemporaryFolder();
             await using var world = new ScvmmDriverWorld(folder.Path);
-            await Victim.KillAndRecoverAsync(world, "scvmm", folder.Path, s_assembly, each.Item1, each.point);
+            await Victim.KillAndRecoverAsync(world, "scvmm", folder.Path, s_assembly, each.Way, each.Point, each.Trouble);
         });
-    }
 
     private static async Task InAsync(Func<ScvmmDriverWorld, IHypervisor, Guid, ServiceSpec, Task> test)
     {
