@@ -5,16 +5,21 @@ using System.Threading.Tasks;
 using VMatrix.Contract;
 using VMatrix.Doubles;
 using VMatrix.Drivers;
+using VMatrix.Shells;
 using VMatrix.Simulation;
 using VMatrix.Tests.HyperV;
+using Xunit;
 
 namespace VMatrix.Tests.Doubles;
 
 /// <summary>A driver's world on the double: on a virtual clock in this process, or on the real one in a folder that several processes share.</summary>
 internal abstract class DoubledWorld : DriverWorld
 {
+    private const int CallsAtOnce = 8;
     private readonly TemporaryFolder? _own;
     private readonly VirtualClock? _virtual;
+    private ChildShell? _child;
+    private TemporaryFolder? _ofChild;
 
     /// <param name="folder">The folder of somebody else, on the real clock; null for a world of its own on a virtual one.</param>
     protected DoubledWorld(string? folder)
@@ -32,6 +37,27 @@ internal abstract class DoubledWorld : DriverWorld
     protected string Folder { get; }
 
     protected bool IsReal => _virtual is null;
+
+    /// <summary>What hangs is waited for in real time; but a process that is to be killed, or a PowerShell, has to start first.</summary>
+    protected LimitSpec Patient(LimitSpec limits) => IsReal ? limits with { StepTimeout = TimeSpan.FromSeconds(20) } : limits;
+
+    /// <summary>True to take a sample of the contract's longest lists.</summary>
+    public bool Samples { get; init; }
+
+    public override bool IsSlow => Samples;
+
+    /// <summary>A world whose drivers go through a real PowerShell child with the doubled modules: every call is bound by PowerShell itself. One child for all drivers, as one process would have.</summary>
+    /// <param name="open">Makes the world, in a folder.</param>
+    public static async Task<DriverWorld> ThroughPowerShellAsync(Func<string, DoubledWorld> open)
+    {
+        Skip.IfNot(PowerShells.PowerShellHere.IsThere, PowerShells.PowerShellHere.Why);
+        var folder = new TemporaryFolder();
+        var world = open(folder.Path);
+        (world._ofChild, world._child) = (folder, new ChildShell(await PowerShells.PowerShellHere.StartAsync(world.World), CallsAtOnce, TimeProvider.System));
+        return world;
+    }
+
+    protected virtual IShell OpenShell() => _child is null ? new DoubleShell(World) : new ShellsBy(_ => (_child.InvokeAsync, () => { })).Open(CallsAtOnce);
 
     public override IBalancer OpenBalancer() => new FileBalancer(Path.Combine(Folder, "balancer.json"), Clock);
 
@@ -74,10 +100,12 @@ internal abstract class DoubledWorld : DriverWorld
 
     public override void Forget() => World.Forget();
 
-    public override ValueTask DisposeAsync()
+    public override async ValueTask DisposeAsync()
     {
+        if (_child is not null)
+            await _child.DisposeAsync();
         World.Forget();
         _own?.Dispose();
-        return default;
+        _ofChild?.Dispose();
     }
 }

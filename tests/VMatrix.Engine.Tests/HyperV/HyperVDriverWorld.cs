@@ -32,9 +32,7 @@ internal class HyperVDriverWorld : DoubledWorld
             Hosts = [.. simulated.Hosts.Select(host => host with { Address = host.Name, Storage = Path.Combine(Folder, "disks", host.Name), Switch = host.Role == HostRole.Chamber ? "Isolated" : null })],
             Services = [.. simulated.Services.Select(service => service with { Image = service.Image with { Disk = gold } })],
             HyperV = new HyperVSpec { Switch = "LAN" },
-
-            // What hangs is waited for in real time.
-            Limits = IsReal ? simulated.Limits with { StepTimeout = TimeSpan.FromSeconds(5) } : simulated.Limits,
+            Limits = Patient(simulated.Limits),
         };
         Pool = change?.Invoke(Pool) ?? Pool;
         if (File.Exists(gold))
@@ -48,10 +46,6 @@ internal class HyperVDriverWorld : DoubledWorld
 
     public override PoolSpec Pool { get; }
 
-    public bool Samples { get; init; }
-
-    public override bool IsSlow => Samples;
-
     /// <summary>A world whose guests have cloud-init and static addresses.</summary>
     public static HyperVDriverWorld Seeded() => new(change: pool => pool with
     {
@@ -61,8 +55,6 @@ internal class HyperVDriverWorld : DoubledWorld
             Image = service.Image with { Specialize = Specialize.CloudInit },
         })],
     }) { Samples = true };
-
-    protected virtual IShell OpenShell() => new DoubleShell(World);
 
     public override IHypervisor OpenHypervisor() => new HyperVHypervisor(Pool, OpenShell(), Clock);
 
@@ -168,47 +160,14 @@ public sealed class HyperVOnHostContract : HypervisorContract
     protected override Task<DriverWorld> OpenWorldAsync() => Task.FromResult<DriverWorld>(new SessionDriverWorld(cim: false));
 }
 
-/// <summary>The same over a real PowerShell child with the doubled modules: every call is bound by PowerShell itself.</summary>
-internal sealed class PowerShellDriverWorld : HyperVDriverWorld
-{
-    private readonly TemporaryFolder _folder;
-    private readonly ChildShell _shell;
-
-    private PowerShellDriverWorld(TemporaryFolder folder, ChildShell shell)
-        : base(folder.Path, pool => pool with { Limits = pool.Limits with { StepTimeout = TimeSpan.FromSeconds(20) } }) // A PowerShell has to start first.
-    {
-        _folder = folder;
-        Samples = true;
-        _shell = shell;
-    }
-
-    public static async Task<DriverWorld> OpenAsync()
-    {
-        Skip.IfNot(PowerShells.PowerShellHere.IsThere, PowerShells.PowerShellHere.Why);
-        var folder = new TemporaryFolder();
-        var start = await PowerShells.PowerShellHere.StartAsync(new DoubleWorld(Path.Combine(folder.Path, "world")));
-        return new PowerShellDriverWorld(folder, new ChildShell(start, 8, TimeProvider.System));
-    }
-
-    // One child for all drivers of a world, as one process would have.
-    protected override IShell OpenShell() => new ShellsBy(_ => (_shell.InvokeAsync, () => { })).Open(8);
-
-    public override async ValueTask DisposeAsync()
-    {
-        await _shell.DisposeAsync();
-        await base.DisposeAsync();
-        _folder.Dispose();
-    }
-}
-
 [Trait("Category", "Long")]
 public sealed class HyperVByPowerShellHypervisorContract : HypervisorContract
 {
-    protected override Task<DriverWorld> OpenWorldAsync() => PowerShellDriverWorld.OpenAsync();
+    protected override Task<DriverWorld> OpenWorldAsync() => DoubledWorld.ThroughPowerShellAsync(folder => new HyperVDriverWorld(folder) { Samples = true });
 }
 
 [Trait("Category", "Long")]
 public sealed class HyperVByPowerShellMoverContract : MoverContract
 {
-    protected override Task<DriverWorld> OpenWorldAsync() => PowerShellDriverWorld.OpenAsync();
+    protected override Task<DriverWorld> OpenWorldAsync() => DoubledWorld.ThroughPowerShellAsync(folder => new HyperVDriverWorld(folder) { Samples = true });
 }

@@ -29,6 +29,7 @@ internal sealed class ScvmmDriverWorld : DoubledWorld
             Hypervisor = "scvmm",
             Services = [.. simulated.Services.Select(service => service with { Image = service.Image with { Disk = "gold.vhdx" } })],
             Scvmm = new ScvmmSpec { Server = "vmm1", Library = "library1", Share = @"\\library1\MSSCVMMLibrary\VMatrix" },
+            Limits = Patient(simulated.Limits),
         };
         Pool = change?.Invoke(Pool) ?? Pool;
         if (World.Read(state => state.Host("library1")) is not null)
@@ -42,7 +43,7 @@ internal sealed class ScvmmDriverWorld : DoubledWorld
 
     public override PoolSpec Pool { get; }
 
-    public override IHypervisor OpenHypervisor() => new ScvmmHypervisor(Pool, new DoubleShell(World), Clock);
+    public override IHypervisor OpenHypervisor() => new ScvmmHypervisor(Pool, OpenShell(), Clock);
 
     public override IReadOnlyList<string> Leftovers(IReadOnlyCollection<Guid> known) =>
     [
@@ -58,6 +59,20 @@ internal sealed class ScvmmDriverWorld : DoubledWorld
 public sealed class ScvmmHypervisorContract : HypervisorContract
 {
     protected override Task<DriverWorld> OpenWorldAsync() => Task.FromResult<DriverWorld>(new ScvmmDriverWorld());
+}
+
+/// <summary>The contract with a sample of its longest lists, through a real PowerShell child.</summary>
+[Trait("Category", "Long")]
+public sealed class ScvmmByPowerShellHypervisorContract : HypervisorContract
+{
+    protected override Task<DriverWorld> OpenWorldAsync() => DoubledWorld.ThroughPowerShellAsync(folder => new ScvmmDriverWorld(folder) { Samples = true });
+}
+
+/// <summary>The same for whole moves.</summary>
+[Trait("Category", "Long")]
+public sealed class ScvmmByPowerShellMoverContract : MoverContract
+{
+    protected override Task<DriverWorld> OpenWorldAsync() => DoubledWorld.ThroughPowerShellAsync(folder => new ScvmmDriverWorld(folder) { Samples = true });
 }
 
 [Trait("Category", "Long")]
