@@ -20,12 +20,15 @@ public sealed partial class HyperVHypervisor
         {
             Verdicts =
             [
-                .. keepers.Where(machine => _pool.HyperV.ResumeFailure == ResumeFailure.Refuse || !IsNowhereResumed(machine, facts)).SelectMany(machine => facts
+                .. keepers.SelectMany(machine => facts
+                    .Where(host => !GivesUp(machine) || machine.Ours!.Saved!.IsUnknownTo(host.Facts))
                     .Select(host => (host.Host, Why: machine.Ours!.Saved!.ObstacleOn(host.Facts)))
                     .Where(each => each.Why is not null)
                     .Select(each => new HostVerdict { Host = each.Host.Name, Service = machine.Ours!.Mark.Service, Server = machine.Ours.Mark.ServerId, Refusal = each.Why })),
             ],
         };
+
+        bool GivesUp(HyperVMachine machine) => _pool.HyperV.ResumeFailure == ResumeFailure.Boot && IsNowhereResumed(machine, facts);
     }
 
     private static bool KeepsMemory(HyperVMachine machine) => machine is { Ours: { Place: HyperVPlace.Nest, Saved: not null }, Power: PowerState.Saved };

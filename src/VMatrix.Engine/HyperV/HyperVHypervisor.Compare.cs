@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
 
@@ -25,7 +26,9 @@ public sealed partial class HyperVHypervisor
             });
         }
 
-        found.AddRange(await new HyperVCompare(HostOf(machine.Host), HostOf(to), machine, _pool.HyperV, _nest.Seed(server)).FindAsync(cancellation));
+        // What only the kept memory needs is no obstacle where it is given up.
+        var givesUp = found.Count > 0 && _pool.HyperV.ResumeFailure == ResumeFailure.Boot;
+        found.AddRange((await new HyperVCompare(HostOf(machine.Host), HostOf(to), machine, _pool.HyperV, _nest.Seed(server)).FindAsync(cancellation)).Where(obstacle => !givesUp || obstacle.What != "ProcessorFeatures"));
         return found;
     }
 }

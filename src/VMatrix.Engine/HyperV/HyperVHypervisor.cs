@@ -679,7 +679,8 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
 
     private async Task<HyperVMachine> GiveUpMemoryAsync(HyperVHost host, HyperVMachine machine, string obstacle, HostSpec wakesOn, CancellationToken cancellation)
     {
-        if (_pool.HyperV.ResumeFailure == ResumeFailure.Refuse)
+        // Where the machine could not even boot, nothing is given up for it.
+        if (_pool.HyperV.ResumeFailure == ResumeFailure.Refuse || machine.Ours!.Saved?.IsUnknownTo(await HostOf(wakesOn).FactsAsync(cancellation)) == true)
         {
             throw new VMatrixException("SavedStateNotResumable", VMatrixErrorKind.NotSupported,
                 $"The memory of {machine.Who} is not resumed on {wakesOn.Name}: {obstacle}. Wake it on a host like the one it was saved on, or set hyperv.resumeFailure: boot to give the memory up.");

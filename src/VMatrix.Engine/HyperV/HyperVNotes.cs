@@ -25,9 +25,12 @@ internal sealed record SavedFacts(string? Processor, string? Version, string? Bu
     /// <summary>Why a host cannot resume it, in words that follow the host's name; null when nothing speaks against it. What is not known excludes nothing: the host itself refuses.</summary>
     public string? ObstacleOn(ResumeFacts host) =>
         Processor is not null && host.Processor is not null && Processor != host.Processor ? $"its memory was saved on a processor '{Processor}', and the host has '{host.Processor}'"
-        : Version is not null && host.Versions.Count > 0 && !host.Versions.Contains(Version) ? $"its memory was saved with configuration version {Version}, and the host knows {string.Join(", ", host.Versions)}"
+        : IsUnknownTo(host) ? $"its memory was saved with configuration version {Version}, and the host knows {string.Join(", ", host.Versions)}"
         : int.TryParse(Build, out var then) && int.TryParse(host.Build, out var now) && now < then ? $"its memory was saved on build {then}, and the host is older with build {now}"
         : null;
+
+    /// <summary>True where the machine does not run at all, with its memory or without.</summary>
+    public bool IsUnknownTo(ResumeFacts host) => Version is not null && host.Versions.Count > 0 && !host.Versions.Contains(Version);
 }
 
 /// <summary>What of a host decides which saved states resume there; what is null or empty is not known.</summary>

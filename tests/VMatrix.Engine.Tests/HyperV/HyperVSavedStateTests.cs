@@ -94,6 +94,18 @@ public sealed class HyperVSavedStateTests
         var wake = Assert.Single((await PlanAsync(world, service)).Moves);
         Assert.Equal((MoveKind.Wake, server), (wake.Kind, wake.ServerId));
         Assert.Contains("it boots without its memory (hyperv.resumeFailure: boot)", Assert.Single((await next.ReadNestAsync(default)).Problems), StringComparison.Ordinal);
+        Assert.DoesNotContain(await next.CompareAsync(server, service, null, world.Pool.Hosts[1], false, default), obstacle => obstacle.Severity == ObstacleSeverity.Blocks);
+
+        // A host that does not know the machine's version could not even boot it: it stays ruled out, and no memory is given up for it.
+        world.World.SetHost("host3", host => host with { Versions = ["9.0"] });
+        await using (var other = world.OpenHypervisor())
+        {
+            Assert.Equal("host3", Assert.Single((await ((IHostAdviser)other).AdviseAsync(world.Pool.Hosts, default)).Verdicts).Host);
+            Assert.Equal("SavedStateNotResumable", (await Assert.ThrowsAsync<VMatrixException>(() => other.FetchAsync(default, server, world.Pool.Hosts[2], default))).Id);
+            Assert.Equal(PowerState.Saved, Assert.Single((await other.ReadNestAsync(default)).Dormant).Power);
+        }
+
+        world.World.SetHost("host3", host => host with { Versions = ["12.0"] });
         await next.FetchAsync(default, server, world.Pool.Hosts[1], default);
         await next.StartAsync(default, server, service, world.Pool.Hosts[1], default);
         var found = Assert.Single((await next.ReadHostAsync(world.Pool.Hosts[1], default)).Machines);
