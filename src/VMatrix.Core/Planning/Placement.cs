@@ -69,6 +69,7 @@ internal sealed class Placement
     private readonly PlannerInput _input;
     private readonly IReadOnlyList<Grant> _grants;
     private readonly PlacementSearch _search;
+    private readonly Packing _packing;
     private readonly int[] _placed;
     private readonly List<int>[] _members;
     private readonly List<int> _unplaced = [];
@@ -90,6 +91,7 @@ internal sealed class Placement
         _placed = new int[state.Services];
         _members = new List<int>[state.Services];
         _search = new PlacementSearch(state, ValueOfLast, input.Pool.Oracle.PowerDown);
+        _packing = new Packing(state, s => _placed[s] - grants[s].Floor, ValueOfLast);
         FateOf = new Fate[state.Count];
         CauseOf = new Cause[state.Count];
         For = new Dictionary<int, int>();
@@ -108,7 +110,7 @@ internal sealed class Placement
     /// <summary>By server that makes room, the server that it makes room for.</summary>
     public Dictionary<int, int> For { get; }
 
-    /// <summary>By server, the rule that it broke where it was.</summary>
+    /// <summary>By server, the rule that it broke where it was, or the numbers behind its move.</summary>
     public Dictionary<int, string> Rule { get; }
 
     public IReadOnlyList<Grant> Grants => _grants;
@@ -243,6 +245,9 @@ internal sealed class Placement
             State.Set(i, next.State.At[j]);
         }
 
+        // What changed hosts by a rule may have used the reserve that those who wake left.
+        Array.Copy(next._placed, _placed, _placed.Length);
+        KeepReserve(next._grants);
         Interchange();
 
         int Slot(int j)
@@ -318,7 +323,7 @@ internal sealed class Placement
                 break;
         }
 
-        KeepReserve();
+        KeepReserve(_grants);
         Interchange();
         reasons.Refuse(_unplaced, _cannot);
     }
@@ -474,9 +479,7 @@ internal sealed class Placement
     private bool HoldsRules(int i)
     {
         int h = State.At[i];
-        if (State.Memory[h] > State.MemoryCap[h] || State.Cores[h] > State.CoresCap[h] || State.Live[h] > State.Most[h] || (State.Dedicated[h] > 0 && State.Live[h] > 1))
-            return false;
-        return !State.IsRefused(i);
+        return !IsCrowded(h) && !State.IsRefused(i);
     }
 
     // ---- those that must leave their host
@@ -489,7 +492,7 @@ internal sealed class Placement
         {
             if (State.Live[h] == 0)
                 continue;
-            bool crowded = State.Memory[h] > State.MemoryCap[h] || State.Cores[h] > State.CoresCap[h] || State.Live[h] > State.Most[h] || (State.Dedicated[h] > 0 && State.Live[h] > 1);
+            bool crowded = IsCrowded(h);
             for (int i = State.First[h]; i >= 0; i = State.Next[i])
             {
                 if (State.StillOf[i] != Still.Free || _cannot.Contains(i))
@@ -603,7 +606,7 @@ internal sealed class Placement
     /// <summary>What the n-th server of a service is worth: the least counts before all else, then by priority.</summary>
     private double Value(int s, int n) => (n <= _grants[s].Floor ? FloorValue : 0) + State.Service[s].Priority;
 
-    private double ValueOfLast(int s) => s < 0 ? double.MaxValue : Value(s, _placed[s]);
+    private double ValueOfLast(int s, int gone = 0) => s < 0 ? double.MaxValue : Value(s, _placed[s] - gone);
 
     private void PlaceAll(PlacementReasons reasons)
     {
@@ -743,7 +746,7 @@ internal sealed class Placement
                     set = _search.MakeRoom(i, value, out int dropped);
                     if (dropped >= 0)
                         _dropped.Add(dropped);
-                    set = set || _search.Clear(i, value, inFloor ? 8 : 2, _dropped);
+                    set = set || _search.Clear(i, value, inFloor ? 8 : 2, _dropped) || (inFloor && _packing.Pack(i, value, v => _search.Find(v), _dropped));
                     if (set)
                         NoteRoom(mark, i);
                     else
@@ -777,19 +780,17 @@ internal sealed class Placement
     }
 
     /// <summary>Lets those not wake that would eat into the reserve and may not: the least valued first.</summary>
-    private void KeepReserve()
+    private void KeepReserve(IReadOnlyList<Grant> grants)
     {
         while (State.Spare < State.ReserveNeed)
         {
             int least = PlacementState.Nowhere;
-            for (int s = 0; s < State.Services; s++)
+            foreach (int i in State.Changed(0))
             {
-                if (_placed[s] <= _grants[s].Floor || (least >= 0 && ValueOfLast(s) >= ValueOfLast(State.Of[least])))
-                    continue;
-                foreach (int i in _members[s])
+                if (State.Home[i] < 0 && State.At[i] >= 0 && _placed[State.Of[i]] > grants[State.Of[i]].Floor
+                    && (least < 0 || ValueOfLast(State.Of[i]) <= ValueOfLast(State.Of[least])))
                 {
-                    if (State.Home[i] < 0 && State.At[i] >= 0)
-                        least = i;
+                    least = i;
                 }
             }
 
@@ -826,7 +827,8 @@ internal sealed class Placement
     {
         foreach (int v in State.Changed(mark))
         {
-            if (v == i)
+            // What was lifted in thought and set back made no room.
+            if (v == i || (State.At[v] >= 0 && State.At[v] == State.Home[v]))
                 continue;
             For[v] = i;
             if (v < CauseOf.Length && State.Home[v] >= 0 && State.At[v] >= 0 && CauseOf[v] == Cause.None)

@@ -16,7 +16,7 @@ internal sealed class PlacementSearch
     public const int Freed = 4;
 
     private readonly PlacementState _state;
-    private readonly Func<int, double> _valueOfLast;
+    private readonly Func<int, int, double> _valueOfLast;
     private readonly bool _pack;
     private readonly int[] _visited;
     private readonly List<(int Server, int Parent, int From)> _queue = [];
@@ -25,9 +25,9 @@ internal sealed class PlacementSearch
     private long _budget = 20_000_000;
 
     /// <param name="state">The pool.</param>
-    /// <param name="valueOfLast">What the last of a service's servers is worth; the least worth is dropped first.</param>
+    /// <param name="valueOfLast">What the last of a service's servers is worth once some of them are gone; the least worth is dropped first.</param>
     /// <param name="pack">True to fill hosts one after another, so that others can be powered down; false to keep them equally free.</param>
-    public PlacementSearch(PlacementState state, Func<int, double> valueOfLast, bool pack)
+    public PlacementSearch(PlacementState state, Func<int, int, double> valueOfLast, bool pack)
     {
         _state = state;
         _valueOfLast = valueOfLast;
@@ -175,7 +175,7 @@ internal sealed class PlacementSearch
         double leastValue = value;
         for (int q = 1; q < _queue.Count; q++)
         {
-            double worth = _valueOfLast(_state.Of[_queue[q].Server]);
+            double worth = _valueOfLast(_state.Of[_queue[q].Server], 0);
             if (worth < leastValue)
                 (least, leastValue) = (q, worth);
         }
@@ -201,8 +201,8 @@ internal sealed class PlacementSearch
                 (q, h) = (parent, from);
             }
 
-            // Licences are counted over all hosts: the one rule that a chain may break as a whole.
-            if (_state.SeatsOver() <= over)
+            // Licences and the reserve are counted over all hosts: the rules that a chain may break as a whole.
+            if (_state.SeatsOver() <= over && (!reserve || _state.Spare >= _state.ReserveNeed))
                 return true;
             _state.Back(mark);
             return false;
@@ -255,7 +255,7 @@ internal sealed class PlacementSearch
             for (int k = 0; k < hosts.Count && k < TriedHosts && _budget > 0; k++)
             {
                 int mark = _state.Mark, known = dropped.Count;
-                if (ClearHost(i, hosts[k].Host, value, mostVictims, drop == 1, dropped))
+                if (ClearHost(i, hosts[k].Host, value, mostVictims, drop == 1, dropped) && (!reserve || _state.Spare >= _state.ReserveNeed))
                 {
                     _state.ReserveHolds = reserve;
                     return true;
@@ -268,6 +268,15 @@ internal sealed class PlacementSearch
         }
 
         return false;
+    }
+
+    /// <summary>Servers of a service that leave the host that is being cleared: each of them leaves the next worth more.</summary>
+    private int Victims(int s)
+    {
+        int victims = 0;
+        foreach (int v in _victims)
+            victims += _state.Of[v] == s ? 1 : 0;
+        return victims;
     }
 
     private bool ClearHost(int i, int h, double value, int mostVictims, bool drop, List<int> dropped)
@@ -288,7 +297,7 @@ internal sealed class PlacementSearch
             for (int v = _state.First[h]; v >= 0; v = _state.Next[v])
             {
                 _budget--;
-                if (_state.StillOf[v] != Still.Free || _state.InChamber[v] || (drop && _valueOfLast(_state.Of[v]) >= value))
+                if (_state.StillOf[v] != Still.Free || _state.InChamber[v] || (drop && _valueOfLast(_state.Of[v], Victims(_state.Of[v])) >= value))
                     continue;
                 bool enough = _state.MemoryOf[v] >= memory && _state.CoresOf[v] >= cores && live <= 1;
                 if (best < 0 || (enough && !bestEnough) || (enough == bestEnough && (enough ? _state.MemoryOf[v] < _state.MemoryOf[best] : _state.MemoryOf[v] > _state.MemoryOf[best])))

@@ -112,6 +112,7 @@ public static partial class Planner
     {
         private readonly PlannerInput _input;
         private const int MostRounds = 4;
+        private const int MostGivenBack = 3;
         private readonly Draft? _before;
         private PlacementState _state;
         private Placement _placement = null!;
@@ -207,17 +208,15 @@ public static partial class Planner
             var claims = _services.Select(s => s.Claim).ToList();
             KeepShadows(claims);
             _short = new RefusedMove?[claims.Count];
+            var asked = claims.ConvertAll(c => (c.Floor, c.Ceiling));
             for (int round = 1; ; round++)
             {
-                Allocation.Divide(claims, _state.OpenHosts, _state.ReserveHosts);
-                _placement = Placement.Place(_input, _state, _services.Select(Grant).ToList());
-                bool isShort = false;
+                bool all = Place(claims, _state);
                 int passedOver = _passedOver.Count;
                 for (int s = 0; s < claims.Count; s++)
                 {
                     if (_placement.Reasons.Short[s] is not RefusedMove wish)
                         continue;
-                    isShort = true;
                     var tied = _placement.Tied(s);
                     _passedOver.UnionWith(tied);
                     if (tied.Count > 0)
@@ -229,9 +228,40 @@ public static partial class Planner
 
                 // A round that only leaves sleepers where they are settles nothing yet.
                 round -= _passedOver.Count > passedOver ? 1 : 0;
-                if (!isShort || round == MostRounds)
+                if (all && round > 2)
+                    GiveBack(claims, asked);
+                if (all || round == MostRounds)
                     return;
                 _state = new PlacementState(_input, _passedOver);
+            }
+        }
+
+        /// <summary>Divides the pool and places. True when all that is granted found a place.</summary>
+        private bool Place(List<Claimant> claims, PlacementState state)
+        {
+            _state = state;
+            Allocation.Divide(claims, _state.OpenHosts, _state.ReserveHosts);
+            _placement = Placement.Place(_input, _state, _services.Select(Grant).ToList());
+            return Array.TrueForAll(_placement.Reasons.Short, s => s is null);
+        }
+
+        /// <summary>What lost servers to one that then found no place itself gets them back.</summary>
+        private void GiveBack(List<Claimant> claims, List<(int Floor, int Ceiling)> asked)
+        {
+            // Each is a placement more; the most important are tried.
+            var losers = Enumerable.Range(0, claims.Count).Where(s => claims[s].Ceiling < asked[s].Ceiling && claims[s].Granted < claims[s].Has)
+                .OrderByDescending(s => claims[s].Spec.Priority).ThenBy(s => s).Take(MostGivenBack);
+            foreach (int s in losers.ToList())
+            {
+                var (state, placement, granted) = (_state, _placement, claims.ConvertAll(c => c.Granted));
+                var (floor, ceiling) = (claims[s].Floor, claims[s].Ceiling);
+                (claims[s].Floor, claims[s].Ceiling) = (Math.Min(asked[s].Floor, claims[s].Has), Math.Min(asked[s].Ceiling, claims[s].Has));
+                if (Place(claims, new PlacementState(_input, _passedOver)) && claims[s].Granted > granted[s] && Enumerable.Range(0, claims.Count).All(t => claims[t].Granted >= granted[t]))
+                    continue;
+                (_state, _placement) = (state, placement);
+                (claims[s].Floor, claims[s].Ceiling) = (floor, ceiling);
+                for (int t = 0; t < claims.Count; t++)
+                    claims[t].Granted = granted[t];
             }
         }
 
