@@ -401,6 +401,9 @@ public sealed record OracleSpec
     /// <summary>A host is powered down once it was idle for this long: the break-even time, in which an idle host costs as much as powering it down and waking it.</summary>
     public TimeSpan PowerDownAfter { get; init; } = TimeSpan.FromMinutes(10);
 
+    /// <summary>Cost of keeping one host up for a minute, in the unit of <see cref="ServerCost"/>: with <see cref="PowerDown"/> servers that share hosts are gathered on fewer of them where that saves more within <see cref="Horizon"/> than the moves cost, each at <see cref="ActivationCost"/>; 0 for never.</summary>
+    public double HostCost { get; init; } = 0.5;
+
     /// <summary>Idle matrix hosts that stay powered up for what no forecast sees, beside <see cref="ReserveHosts"/>.</summary>
     public int IdleHosts { get; init; } = 1;
 

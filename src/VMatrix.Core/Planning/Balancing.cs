@@ -22,6 +22,7 @@ internal sealed class Balancing
     private readonly SortedSet<(double Use, int Host)> _byUse = [];
     private readonly DateTimeOffset _lately;
     private readonly List<int> _unsettled = [];
+    private readonly bool[] _left;
     private int _moves;
     private readonly List<(long Used, int Server)> _largest = [];
     private readonly List<(long Used, int Server)> _pool = [];
@@ -33,14 +34,18 @@ internal sealed class Balancing
         _state = placement.State;
         _input = input;
         _lately = input.Now - input.Pool.Oracle.Horizon;
+        _left = new bool[_state.Hosts];
     }
 
     /// <summary>Balances, if that reaches the gap asked for or comes nearer to it by a point at least.</summary>
     public void Run(double gap)
     {
         var (least, most, sum, hosts) = (double.MaxValue, double.MinValue, 0.0, 0);
+        bool gathers = Gathering.Pays(_input);
         for (int h = 0; h < _state.Hosts; h++)
         {
+            // What was gathered is not spread again over hosts that are to be powered down.
+            _left[h] = gathers && _state.Live[h] == 0;
             if (!Counts(h))
                 continue;
             double use = Use(h);
@@ -87,7 +92,7 @@ internal sealed class Balancing
         }
     }
 
-    private bool Counts(int h) => _state.Closed[h] == Rules.None && _state.Dedicated[h] == 0 && _state.MemoryCap[h] > 0;
+    private bool Counts(int h) => _state.Closed[h] == Rules.None && _state.Dedicated[h] == 0 && _state.MemoryCap[h] > 0 && !_left[h];
 
     private double Use(int h) => (double)_state.Used[h] / _state.MemoryCap[h];
 
@@ -243,7 +248,7 @@ internal sealed class Balancing
 
         return -1;
 
-        bool Takes(int n) => _state.Fits(_pool[n].Server, to) && (_state.At[_pool[n].Server] < 0 || KeepsWishes(_pool[n].Server, _state.At[_pool[n].Server], to));
+        bool Takes(int n) => _state.Fits(_pool[n].Server, to) && (_state.At[_pool[n].Server] < 0 || _placement.KeepsWishes(_pool[n].Server, _state.At[_pool[n].Server], to));
     }
 
     /// <summary>Moves the largest server that may go from a host to the least used host that takes it.</summary>
@@ -292,7 +297,7 @@ internal sealed class Balancing
             long used = _state.UsedOf[i];
             if (used > most || used <= 0 || (best >= 0 && used <= _state.UsedOf[best]) || !MayMove(i))
                 continue;
-            if (_state.Fits(i, to) && KeepsWishes(i, from, to))
+            if (_state.Fits(i, to) && _placement.KeepsWishes(i, from, to))
                 best = i;
         }
 
@@ -302,20 +307,6 @@ internal sealed class Balancing
     /// <summary>A server moved lately is not moved again for balance alone; one that is only about to wake is free to go anywhere.</summary>
     private bool MayMove(int i) =>
         _state.StillOf[i] == Still.Free && !_state.InChamber[i] && (_state.Home[i] < 0 || _input.Servers[i].Mark.ChangedAt <= _lately);
-
-    private bool KeepsWishes(int i, int from, int to)
-    {
-        int s = _state.Of[i];
-        if (_state.DomainCount[s] is int[] counts && _state.Domain[from] != _state.Domain[to] && counts[_state.Domain[to]] + 1 > counts[_state.Domain[from]])
-            return false;
-        if (!_state.WishesMatter)
-            return true;
-        int before = _placement.OpenWishes(from) + _placement.OpenWishes(to), mark = _state.Mark;
-        _state.Set(i, to);
-        bool keeps = _placement.OpenWishes(from) + _placement.OpenWishes(to) <= before;
-        _state.Back(mark);
-        return keeps;
-    }
 
     private void Move(int i, int from, int to)
     {

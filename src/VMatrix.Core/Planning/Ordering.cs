@@ -303,6 +303,7 @@ internal sealed class Ordering
             case Cause.Rule: return $"{home} {(_placement.Rule.TryGetValue(i, out string? rule) ? rule : "is not for it")}";
             case Cause.Spread: return $"{_state.Service[_state.Of[i]].Name} is to be spread over fault domains, and there are at least two fewer of it in that of {_state.Host[_goal[i]].Name}";
             case Cause.Affinity: return $"what it wants beside it is on {_state.Host[_goal[i]].Name}";
+            case Cause.Gather: return $"gathers servers, so that {home} can be powered down: {_placement.Rule[i]}";
             case Cause.Balance: return Words.Text($"hosts are to differ by at most {100 * _input.Pool.Oracle.BalanceGap!.Value:0.#} points of memory use; {home} uses {Percent(_state.Home[i])} and {_state.Host[_goal[i]].Name} {Percent(_goal[i])} at this step");
             default: return _placement.For.TryGetValue(i, out int whom) ? $"makes room on {home} for a server of {_state.Service[_state.Of[whom]].Name}" : "changes hosts so that fewer others must";
         }

@@ -42,6 +42,7 @@ internal enum Cause : byte
     Room,
     Spread,
     Affinity,
+    Gather,
     Balance,
 }
 
@@ -97,6 +98,7 @@ internal sealed class Placement
         For = new Dictionary<int, int>();
         Rule = new Dictionary<int, string>();
         Reasons = new PlacementReasons(this, input);
+        Gathering = Gathering.Pays(input) ? new Gathering(this, input) : null;
     }
 
     public PlacementState State { get; }
@@ -116,6 +118,9 @@ internal sealed class Placement
     public IReadOnlyList<Grant> Grants => _grants;
 
     public PlacementSearch Search => _search;
+
+    /// <summary>Gathers servers on fewer hosts; null where hosts are not powered down.</summary>
+    public Gathering? Gathering { get; }
 
     /// <summary>Servers of a service that are placed and counted on.</summary>
     public int Placed(int service) => _placed[service];
@@ -315,6 +320,7 @@ internal sealed class Placement
             PlaceAll(reasons);
             MendSpread();
             MendAffinity();
+            Gathering?.Run();
             if (_input.Pool.Oracle.BalanceGap is double gap)
                 balancing.Run(gap);
             if (State.Mark != before)
@@ -387,10 +393,10 @@ internal sealed class Placement
         Wake(s, members, missing);
     }
 
-    /// <summary>Chooses who is given up: first those that must leave their host anyway, then those that fare badly, then old images, then where most stand together, then those moved longest ago.</summary>
+    /// <summary>Chooses who is given up: first those that must leave their host anyway, then those that fare badly, then old images, then where most stand together, then, where hosts are powered down, those with the least company, then those moved longest ago.</summary>
     private void GiveUp(int s, List<int> members, int surplus)
     {
-        var candidates = new List<(long Key, DateTimeOffset Moved, int Server)>();
+        var candidates = new List<(long Key, int Company, DateTimeOffset Moved, int Server)>();
         string? image = State.Image[s];
         foreach (int i in members)
         {
@@ -402,10 +408,10 @@ internal sealed class Placement
             int key = dead ? 0 : leaves ? 1 : 2;
             key = (key << 1) + (_input.Servers[i].Health == ServerHealth.Healthy ? 1 : 0);
             key = (key << 1) + (image is null || _input.Servers[i].Mark.Image == image ? 1 : 0);
-            candidates.Add((key, _input.Servers[i].Mark.ChangedAt, i));
+            candidates.Add((key, Gathering is null ? 0 : State.Live[h], _input.Servers[i].Mark.ChangedAt, i));
         }
 
-        candidates.Sort((a, b) => a.Key != b.Key ? a.Key.CompareTo(b.Key) : a.Moved != b.Moved ? a.Moved.CompareTo(b.Moved) : Compare(a.Server, b.Server));
+        candidates.Sort((a, b) => a.Key != b.Key ? a.Key.CompareTo(b.Key) : a.Company != b.Company ? a.Company.CompareTo(b.Company) : a.Moved != b.Moved ? a.Moved.CompareTo(b.Moved) : Compare(a.Server, b.Server));
         int drops = Math.Max(0, Math.Min(_grants[s].Needs, members.Count) - _grants[s].Granted);
         var gone = new HashSet<int>();
         int[]? domains = State.DomainCount[s];
@@ -474,6 +480,9 @@ internal sealed class Placement
 
     // Servers come in an order of their own (ServerOrder), which ids have the last word in.
     private static int Compare(int a, int b) => a.CompareTo(b);
+
+    private bool IsCrowded(int h) =>
+        State.Memory[h] > State.MemoryCap[h] || State.Cores[h] > State.CoresCap[h] || State.Live[h] > State.Most[h] || (State.Dedicated[h] > 0 && State.Live[h] > 1);
 
     /// <summary>True when nothing about a server's company or its host's limits is broken.</summary>
     private bool HoldsRules(int i)
@@ -930,6 +939,30 @@ internal sealed class Placement
             CauseOf[i] = cause;
     }
 
+    /// <summary>True when servers wake, or would if there was room.</summary>
+    public bool Grows
+    {
+        get
+        {
+            foreach (int i in State.Changed(0))
+            {
+                if (State.Home[i] < 0 && State.At[i] >= 0)
+                    return true;
+            }
+
+            return _unplaced.Count > 0;
+        }
+    }
+
+    /// <summary>Notes a move that helps to free a host.</summary>
+    public void Gathered(int i, string numbers)
+    {
+        if (CauseOf[i] != Cause.None)
+            return;
+        CauseOf[i] = Cause.Gather;
+        Rule[i] = numbers;
+    }
+
     /// <summary>Notes a move for balance.</summary>
     public void Balanced(int i)
     {
@@ -975,6 +1008,21 @@ internal sealed class Placement
         }
 
         return wishes;
+    }
+
+    /// <summary>True when a server that changes hosts leaves its service as spread as it is, and no more wishes for company open.</summary>
+    public bool KeepsWishes(int i, int from, int to)
+    {
+        int s = State.Of[i];
+        if (State.DomainCount[s] is int[] counts && State.Domain[from] != State.Domain[to] && counts[State.Domain[to]] + 1 > counts[State.Domain[from]])
+            return false;
+        if (!State.WishesMatter)
+            return true;
+        int before = OpenWishes(from) + OpenWishes(to), mark = State.Mark;
+        State.Set(i, to);
+        bool keeps = OpenWishes(from) + OpenWishes(to) <= before;
+        State.Back(mark);
+        return keeps;
     }
 
     /// <summary>

@@ -118,7 +118,7 @@ public static partial class Planner
             if (off.Count > 0)
             {
                 // A reserve or a fault domain may rest on an empty host.
-                using var without = new Draft(last._input with { Hosts = [.. last._input.Hosts.Select(h => off.Any(o => _state.Host[o].Name == h.Name) ? h with { PoweredDown = true } : h)] }, this);
+                using var without = new Draft(last._input with { HostPower = false, Hosts = [.. last._input.Hosts.Select(h => off.Any(o => _state.Host[o].Name == h.Name) ? h with { PoweredDown = true } : h)] }, this);
                 without.Decide();
                 if (Short(wanted, without).Sum() > missing || without.ChangesAnything)
                     refused.Add(new RefusedMove($"power down {string.Join(", ", off.Select(h => _state.Host[h].Name))}", "servers would be moved or missing without them"));
@@ -133,7 +133,7 @@ public static partial class Planner
         private (int[] Short, List<int> Unused) Try(Draft last, int[] wanted, List<int> opened, List<int> watched)
         {
             var names = new HashSet<string>(opened.Select(h => _state.Host[h].Name), StringComparer.Ordinal);
-            using var draft = new Draft(last._input with { Hosts = [.. last._input.Hosts.Select(h => names.Contains(h.Name) ? h with { PoweredDown = false, Reachable = true } : h)] }, this);
+            using var draft = new Draft(last._input with { HostPower = false, Hosts = [.. last._input.Hosts.Select(h => names.Contains(h.Name) ? h with { PoweredDown = false, Reachable = true } : h)] }, this);
             draft.Decide();
             return (Short(wanted, draft), [.. (watched.Count > 0 ? watched : opened).Where(h => draft._state.First[h] == PlacementState.Nowhere)]);
         }

@@ -152,7 +152,7 @@ public static partial class Planner
         public bool ChangesAnything => _placement.ChangesAnything;
 
         /// <summary>The input of the next plan, were this one carried out.</summary>
-        public PlannerInput Projected() => _input with { Servers = _placement.Projected(), Memory = Written(_state.Seats()) };
+        public PlannerInput Projected() => _input with { Servers = _placement.Projected(), Memory = Written(_state.Seats()) with { GatherSince = _placement.Gathering?.Since } };
 
         /// <summary>Takes over what a look ahead would change.</summary>
         public void Adopt(Draft next) => _placement.Adopt(next._placement);
@@ -168,6 +168,8 @@ public static partial class Planner
             _moves.AddRange(_placement.Order(last._placement, NewId, s => Words.Text($"{_services[s].Spec.Name}-{++_services[s].HighestNumber}")));
             _refused.AddRange(last._short.Where(w => w is not null)!);
             _refused.AddRange(last._placement.Reasons.Refused);
+            if (last._placement.Gathering?.Waits is var (what, why))
+                _refused.Add(new RefusedMove(what, why));
             if (!ReferenceEquals(last, this))
                 _refused.AddRange(_placement.Reasons.NotInOrder);
             var refreshes = PlanRefreshes();
@@ -182,7 +184,7 @@ public static partial class Planner
                 Decisions = _services.Select(Decide).ToArray(),
                 Summary = Summarise(),
             };
-            var output = new PlannerOutput(plan, Written(seats) with { Refreshes = refreshes });
+            var output = new PlannerOutput(plan, Written(seats) with { Refreshes = refreshes, GatherSince = last._placement.Gathering?.Since });
             return hosts?.AddTo(output) ?? output;
         }
 

@@ -132,6 +132,9 @@ public sealed record PlannerMemory
 
     /// <summary>By host, since when it is idle; kept where idle hosts are powered down.</summary>
     public IReadOnlyDictionary<string, DateTimeOffset> IdleSince { get; init; } = new Dictionary<string, DateTimeOffset>();
+
+    /// <summary>Since when it would pay to gather servers on fewer hosts; null when it does not.</summary>
+    public DateTimeOffset? GatherSince { get; init; }
 }
 
 /// <summary>A licence that the planner assigned to a host.</summary>

@@ -155,6 +155,7 @@ internal static class PoolTable
         new("balanceGap", nameof(OracleSpec.BalanceGap), new Share(above: true), "Load balancing between hosts: the gap of memory use above which servers are moved.") { Otherwise = "off", Example = "10%" },
         new("powerDown", nameof(OracleSpec.PowerDown), new Flag(), "True to power idle hosts down and wake them ahead of need."),
         new("powerDownAfter", nameof(OracleSpec.PowerDownAfter), new Duration("0s", "7d"), "A host is powered down once it was idle for this long: the time in which idling costs as much as a power-down and a wake."),
+        new("hostCost", nameof(OracleSpec.HostCost), new Number(0, 1_000_000), "Cost of keeping one host up for a minute, in the same unit as serverCost: with powerDown, servers that share hosts are gathered on fewer of them where that saves more within the horizon than the moves cost. 0 for never."),
         new("idleHosts", nameof(OracleSpec.IdleHosts), new Whole(0, 100_000), "Idle matrix hosts that stay powered up, beside those of reserveHosts."),
         new("hostWakeTime", nameof(OracleSpec.HostWakeTime), new Duration("0s", "1d"), "Time that a host takes to wake, until it was measured: hosts are woken so far ahead of the forecast."),
     ]);

@@ -289,8 +289,9 @@ internal sealed class PlanChecker
 
     private int Assigned(LicenceSpec terms, IEnumerable<(string Service, string? Host)> running)
     {
-        // A host that ran one at the start was licensed then.
-        var young = _input.Servers.Where(s => s.Mark.Stage == Stage.Matrix && s.Host is not null && _services.TryGetValue(s.Mark.Service, out var spec) && spec.Licence == terms.Name)
+        // A host that ran one at the start was licensed then, or earlier where that was written down: since a server came that is gone.
+        var known = (_input.Memory?.Seats ?? []).Where(s => s.Licence == terms.Name).Select(s => s.Host).ToHashSet();
+        var young = _input.Servers.Where(s => s.Mark.Stage == Stage.Matrix && s.Host is not null && !known.Contains(s.Host) && _services.TryGetValue(s.Mark.Service, out var spec) && spec.Licence == terms.Name)
             .GroupBy(s => s.Host!).Where(g => g.Min(s => s.Mark.ChangedAt) + terms.ReassignAfter > _input.Now).Select(g => (Service: g.First().Mark.Service, Host: (string?)g.Key));
         // Nothing runs on a host that is proven dead.
         var hosts = running.Where(s => s.Host is null || !_hosts.TryGetValue(s.Host, out var on) || !on.State.ProvenDead).Concat(young).Where(s => s.Host is not null && _services.TryGetValue(s.Service, out var spec) && spec.Licence == terms.Name).Select(s => s.Host!)

@@ -3,6 +3,7 @@ using System.Collections.Generic;
 using System.Linq;
 using CsCheck;
 using VMatrix.Planning;
+using VMatrix.Tests.Placement;
 using Xunit;
 
 namespace VMatrix.Tests.Planning;
@@ -49,9 +50,10 @@ public sealed class HostPowerTests
 
             foreach (var (service, rate) in loads)
                 World.Load(service, rate);
-            var output = Planner.Plan(Last = World.Input() with { HostPower = true });
+            var output = Planner.Plan(Last = World.Input() with { HostPower = true, LiveMigration = true });
             World.Memory = output.Memory;
             var plan = output.Plan;
+            Assert.Empty(PlanChecker.Check(Last, plan));
             // What is powered down is empty, now and after the plan.
             foreach (var action in plan.Hosts)
             {
@@ -156,6 +158,71 @@ public sealed class HostPowerTests
 
         Assert.Equal(3, wakes.Count);
         Assert.All(wakes, w => Assert.True(w < 0, $"{w:0.0} minutes from the spike's begin"));
+    }
+
+    /// <summary>Six hosts with room for four servers that share them, two on each: the load is low, and was high.</summary>
+    private static Powered Night(int idle = 0, Func<OracleSpec, OracleSpec>? oracle = null, Func<ServiceSpec, ServiceSpec>? services = null)
+    {
+        var pool = Pool(hosts: 6, idle: idle);
+        pool.World.Pool = pool.World.Pool with
+        {
+            Hosts = [.. pool.World.Pool.Hosts.Select(h => h with { MostServers = 4 })],
+            Services = [.. pool.World.Pool.Services.Select(s => s with { Isolation = Isolation.Shared }).Select(services ?? (s => s))],
+            Oracle = (oracle ?? (o => o))(pool.World.Pool.Oracle),
+        };
+        for (int h = 1; h <= 6; h++)
+        {
+            pool.World.Add("FINANCE", Stage.Matrix, $"host{h}");
+            pool.World.Add("SPORTS", Stage.Matrix, $"host{h}");
+        }
+
+        // As many as are needed, none of them moved lately.
+        pool.World.Pinned["FINANCE"] = pool.World.Pinned["SPORTS"] = 6;
+        for (int i = 0; i < pool.World.Servers.Count; i++)
+            pool.World.Servers[i] = pool.World.Servers[i] with { Mark = pool.World.Servers[i].Mark with { ChangedAt = World.Start.AddDays(-1) } };
+        return pool;
+    }
+
+    private static List<Plan> Steps(Powered pool, int steps, double rate = 5) => [.. Enumerable.Range(0, steps).Select(_ => pool.Step(("FINANCE", rate), ("SPORTS", rate)))];
+
+    [Fact]
+    public void Servers_are_gathered_where_a_host_less_pays_for_the_moves_and_its_reason_says_so()
+    {
+        var pool = Night();
+        var plans = Steps(pool, 60);
+        // Twelve servers fill three hosts.
+        Assert.Equal((3, 0), (pool.Up, pool.Idle));
+        Assert.Equal((6, 6), (pool.World.Live("FINANCE"), pool.World.Live("SPORTS")));
+        var gather = Assert.Single(plans, p => p.Moves.Count > 0);
+        Assert.Equal(6, gather.Moves.Count);
+        Assert.All(gather.Moves, m => Assert.Equal(MoveKind.Relocate, m.Kind));
+        Assert.Contains("gathers servers, so that host6 can be powered down: 6 moves cost 1.2, 3 hosts less to keep up save 1.5 a minute, which pays for them in 48 s of the horizon's 300 s", gather.Moves.First(m => m.FromHost == "host6").Reason, StringComparison.Ordinal);
+        Assert.Equal(5, plans.IndexOf(gather));
+        Assert.Contains(plans[0].Refused, r => r.What == "gather servers on fewer hosts" && r.Reason.Contains("it has been for 0 s", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void Nothing_is_gathered_that_saves_nothing()
+    {
+        // The hosts that would come free are those that stay up anyway.
+        Assert.DoesNotContain(Steps(Night(idle: 3), 60), p => p.Moves.Count > 0);
+        Assert.DoesNotContain(Steps(Night(oracle: o => o with { HostCost = 0 }), 60), p => p.Moves.Count > 0);
+        // Two moves at 0.2 are not paid for by five minutes at 0.07.
+        Assert.DoesNotContain(Steps(Night(oracle: o => o with { HostCost = 0.07 }), 60), p => p.Moves.Count > 0);
+        Assert.DoesNotContain(Steps(Night(oracle: o => o with { PowerDown = false }), 60), p => p.Moves.Count > 0);
+        Assert.DoesNotContain(Steps(Night(services: s => s with { Mode = OracleMode.Confirm }), 60), p => p.Moves.Count > 0);
+        Assert.DoesNotContain(Steps(Night(services: s => s with { Freeze = [new FreezeSpec { From = TimeSpan.FromHours(11), To = TimeSpan.FromHours(14) }] }), 60), p => p.Moves.Count > 0);
+        Assert.DoesNotContain(Steps(Night(services: s => s with { AntiAffinity = [s.Name] }), 60), p => p.Moves.Count > 0);
+        Assert.DoesNotContain(Steps(Night(services: s => s with { Spread = true }), 60), p => p.Moves.Count > 0);
+    }
+
+    [Fact]
+    public void What_was_gathered_is_not_spread_again_by_balance()
+    {
+        var pool = Night(oracle: o => o with { BalanceGap = 0.1 });
+        var plans = Steps(pool, 120);
+        Assert.Equal((3, 0), (pool.Up, pool.Idle));
+        Assert.Single(plans, p => p.Moves.Count > 0);
     }
 
     [Fact]

@@ -48,7 +48,7 @@ public sealed class HostPowerTests : IDisposable
         {
             using var state = StateFolder.Open(pool.StateFolder, create: true);
             var drivers = new PoolDrivers(new SimulatedHypervisor(world), new SimulatedBalancer(world), new SimulatedHealthProbe(world));
-            await using var session = new PoolSession(pool, drivers, state, _clock, new PoolSession.Trial(1, null, new Told(records)));
+            await using var session = new PoolSession(pool, drivers, state, _clock, new PoolSession.Trial(1, null, new Told<HostActionRecord>(records, r => r.Status)));
             using var end = new CancellationTokenSource();
             var running = session.RunAsync("test", null, null, null, end.Token);
             await _clock.DelayAsync(TimeSpan.FromMinutes(8), default);
@@ -67,6 +67,45 @@ public sealed class HostPowerTests : IDisposable
         Assert.Equal(2, records.Count(r => r.Action.Kind is HostActionKind.PowerDown && r.Status is MoveStatus.Done));
         Assert.All(records.Where(r => r.Action.Kind is HostActionKind.Wake && r.Status is MoveStatus.Done), r => Assert.InRange((r.EndedAt - r.StartedAt)!.Value.TotalSeconds, 60, 62));
         Assert.DoesNotContain(records, r => r.Status is MoveStatus.Failed or MoveStatus.Refused);
+    }
+
+    [Fact]
+    public void A_nights_low_load_ends_with_servers_gathered_and_fewer_hosts_up()
+    {
+        // Ten services share six hosts; by night each of them needs one server, and the hosts that these are on are not full.
+        var simulated = TestPool.Simulated(_folder.Path, hosts: 6);
+        var pool = simulated with
+        {
+            Oracle = s_oracle with { Horizon = TimeSpan.FromMinutes(5) },
+            Services = [.. Enumerable.Range(0, 10).Select(i => simulated.Services[0] with { Name = $"S{i}", Priority = 1 + (0.1 * i) })],
+        };
+        var world = SimulatedWorld.InMemory(pool, _clock);
+        int HostsUp() => pool.Hosts.Count(h => h.Role is HostRole.Matrix && world.GetHost(h.Name) == HostCondition.Up);
+        // The services come to their peaks one after another, so that each is found on several hosts.
+        bool night = false;
+        var begin = _clock.GetUtcNow();
+        world.Demand = (service, at) => night ? 3 : 3 + (Math.Abs((int)(at - begin).TotalMinutes - (2 * (service[1] - '0'))) < 6 ? 22 : 0);
+        var moves = new List<MoveRecord>();
+        int day = 0;
+        _clock.Run(async () =>
+        {
+            using var state = StateFolder.Open(pool.StateFolder, create: true);
+            var drivers = new PoolDrivers(new SimulatedHypervisor(world), new SimulatedBalancer(world), new SimulatedHealthProbe(world));
+            await using var session = new PoolSession(pool, drivers, state, _clock, new PoolSession.Trial(1, null, null));
+            using var end = new CancellationTokenSource();
+            var running = session.RunAsync("test", null, null, new Told<MoveRecord>(moves, m => m.Status), end.Token);
+            await _clock.DelayAsync(TimeSpan.FromMinutes(14), default);
+            day = HostsUp();
+            night = true;
+            await _clock.DelayAsync(TimeSpan.FromMinutes(45), default);
+            end.Cancel();
+            await running;
+        });
+        var gathers = moves.Where(m => m.Move.Reason.StartsWith("gathers servers", StringComparison.Ordinal)).ToList();
+        Assert.True(gathers.Count > 0 && gathers.TrueForAll(m => m.Status is MoveStatus.Done), $"{gathers.Count} moves gathered servers; {day} hosts by day, {HostsUp()} by night");
+        // Four servers a host: no fewer hosts would do.
+        Assert.Equal((world.CountLive().Sum() + 3) / 4, HostsUp());
+        Assert.True(HostsUp() < day, $"{day} hosts by day, {HostsUp()} by night");
     }
 
     [Fact]
@@ -162,11 +201,12 @@ public sealed class HostPowerTests : IDisposable
         Assert.Empty(state.ReadHostClaims());
     });
 
-    private sealed class Told(List<HostActionRecord> records) : IProgress<HostActionRecord>
+    /// <summary>Keeps what has ended.</summary>
+    private sealed class Told<T>(List<T> records, Func<T, MoveStatus> status) : IProgress<T>
     {
-        public void Report(HostActionRecord value)
+        public void Report(T value)
         {
-            if (value.Status is not MoveStatus.Running)
+            if (status(value) is not MoveStatus.Running)
                 records.Add(value);
         }
     }
