@@ -1,4 +1,5 @@
 using System;
+using System.Threading;
 using System.Threading.Tasks;
 using VMatrix.Drivers;
 using VMatrix.Shells;
@@ -13,8 +14,9 @@ internal sealed record PoolDrivers(IHypervisor Hypervisor, IBalancer Balancer, I
     /// <param name="pool">The pool.</param>
     /// <param name="clock">The clock.</param>
     /// <param name="shells">Opens shells in this process; null where it is no PowerShell, and a child is started.</param>
+    /// <param name="opened">A shell that was opened for the pool's hypervisor already; null for none.</param>
     /// <exception cref="VMatrixException"><c>DriverNotSupported</c>.</exception>
-    public static PoolDrivers Open(PoolSpec pool, TimeProvider clock, IShellProvider? shells)
+    public static PoolDrivers Open(PoolSpec pool, TimeProvider clock, IShellProvider? shells, IShell? opened = null)
     {
         if ((pool.Hypervisor == "simulation") != (pool.Balancer.Kind == "simulation"))
         {
@@ -36,7 +38,7 @@ internal sealed record PoolDrivers(IHypervisor Hypervisor, IBalancer Balancer, I
             "qemu" => new Qemu.QemuHypervisor(pool, health, clock),
 #endif
             "hyperv" => new HyperV.HyperVHypervisor(pool, shell = (shells ?? ChildShells.Here).Open(pool.HyperV.CallsAtOnce), clock),
-            "scvmm" => new Scvmm.ScvmmHypervisor(pool, shell = (shells ?? ChildShells.Here).Open(pool.Scvmm.CallsAtOnce), clock),
+            "scvmm" => new Scvmm.ScvmmHypervisor(pool, shell = opened ?? (shells ?? ChildShells.Here).Open(pool.Scvmm.CallsAtOnce), clock),
             _ => throw NotSupported("hypervisor", pool.Hypervisor, "hyperv, qemu, scvmm, simulation"),
         };
         IBalancer balancer = pool.Balancer.Kind switch
@@ -58,6 +60,28 @@ internal sealed record PoolDrivers(IHypervisor Hypervisor, IBalancer Balancer, I
 #else
             new("DriverNotSupported", VMatrixErrorKind.NotSupported, $"Pool '{pool.Name}' names the {what} '{name}'. If it is one of {known}, it may need PowerShell 7.6 or newer: run this in pwsh instead of Windows PowerShell.");
 #endif
+    }
+
+    /// <summary>Opens the drivers of a pool whose hosts may have to be asked for first, and returns it with all its hosts.</summary>
+    /// <param name="pool">The pool as its file says.</param>
+    /// <param name="clock">The clock.</param>
+    /// <param name="shells">As for <see cref="Open"/>.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    public static async Task<(PoolSpec Pool, PoolDrivers Drivers)> OpenAsync(PoolSpec pool, TimeProvider clock, IShellProvider? shells, CancellationToken cancellation)
+    {
+        if (pool.Hypervisor != "scvmm" || pool.Scvmm.HostGroups.Count == 0)
+            return (pool, Open(pool, clock, shells));
+        var shell = (shells ?? ChildShells.Here).Open(pool.Scvmm.CallsAtOnce);
+        try
+        {
+            pool = await Scvmm.ScvmmHypervisor.WithHostGroupsAsync(pool, shell, clock, cancellation);
+            return (pool, Open(pool, clock, shells, shell));
+        }
+        catch
+        {
+            await shell.DisposeAsync();
+            throw;
+        }
     }
 
     /// <inheritdoc/>

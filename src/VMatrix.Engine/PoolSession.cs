@@ -45,12 +45,20 @@ public sealed partial class PoolSession : IAsyncDisposable
     /// <param name="cancellation">Ends the call.</param>
     /// <param name="shells">Opens shells for drivers that call PowerShell; null where this process is no PowerShell, and a child is started when one is needed.</param>
     /// <exception cref="VMatrixException"><c>PoolInvalid</c> with every finding, <c>PoolNotFound</c>, <c>DriverNotSupported</c>.</exception>
-    public static Task<PoolSession> OpenAsync(string path, bool forChange, CancellationToken cancellation, IShellProvider? shells = null)
+    public static async Task<PoolSession> OpenAsync(string path, bool forChange, CancellationToken cancellation, IShellProvider? shells = null)
     {
         cancellation.ThrowIfCancellationRequested();
-        var pool = Read(path);
-        var state = forChange || Directory.Exists(pool.StateFolder) ? StateFolder.Open(pool.StateFolder, create: forChange, pool.Nest.Folder) : null;
-        return Task.FromResult(new PoolSession(pool, PoolDrivers.Open(pool, TimeProvider.System, shells), state, TimeProvider.System));
+        var (pool, drivers) = await PoolDrivers.OpenAsync(Read(path), TimeProvider.System, shells, cancellation);
+        try
+        {
+            var state = forChange || Directory.Exists(pool.StateFolder) ? StateFolder.Open(pool.StateFolder, create: forChange, pool.Nest.Folder) : null;
+            return new PoolSession(pool, drivers, state, TimeProvider.System);
+        }
+        catch
+        {
+            await drivers.DisposeAsync();
+            throw;
+        }
     }
 
     /// <summary>Reads a pool file that must be right.</summary>

@@ -23,6 +23,9 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
     /// <summary>False when something is wrong with the hosts that would make what is said about room a mistake made twice.</summary>
     private bool _hostsAreSound = true;
 
+    /// <summary>False when hosts may come from groups too, so that any name may be one.</summary>
+    private bool _hostsAreKnown = true;
+
     /// <summary>Adds what is wrong to the findings and returns the pool with every default in place.</summary>
     public PoolSpec Check(PoolSpec pool)
     {
@@ -34,6 +37,14 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
         TakeFolder(root["nest"] ?? root, "nest", nest.Folder, "the nest's folder", "");
 
         var hosts = Hosts();
+        var inGroups = pool.Hypervisor == "scvmm" && pool.Scvmm.HostGroups.Count > 0;
+        if (root["hosts"] is { Kind: NodeKind.List, Items.Count: 0 } none && !inGroups)
+            reading.Add(none, "hosts", "hosts is empty; it needs at least one item.");
+
+        // Which hosts are in a group is known when the pool is opened.
+        _hostsAreSound &= !inGroups;
+        _hostsAreKnown = !inGroups;
+        Unique<HostGroupSpec>(root["scvmm"]?["hostGroups"], "scvmm.hostGroups", "group", "host group", g => g.Group);
         var services = Services(pool.Hypervisor);
         Listens();
         Addresses();
@@ -250,7 +261,7 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
             var at = $"{key}.{list}[{i}]";
             foreach (var (name, _) in Expand(items[i], at, names[i], 0))
             {
-                if (!_hosts.TryGetValue(name, out var host))
+                if (!_hosts.TryGetValue(name, out var host) && _hostsAreKnown)
                 {
                     if (_hostsAreSound)
                         reading.Add(items[i], at, $"{at} names the host '{name}', which is not among the pool's hosts{Suggest(name, _hosts.Keys)}");
@@ -259,7 +270,7 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
 
                 if (++_references > PoolTable.MostReferences)
                     throw new PoolSyntaxException(items[i].Line, items[i].Column, "too many names", $"The lists of hosts in this file name more than {PoolTable.MostReferences} hosts, the most that a pool file may; write shorter ones.");
-                all.Add(host.Name);
+                all.Add(host?.Name ?? name);
             }
         }
 

@@ -208,6 +208,14 @@ internal static class PoolTable
         new("machineGeneration", nameof(HyperVSpec.MachineGeneration), new Whole(1, 2), "The Hyper-V generation of new machines."),
     ]);
 
+    public static PoolSection HostGroup { get; } = new("hostGroup", typeof(HostGroupSpec), "A host group of VMM, whose hosts are hosts of the pool with the names, memory and processors that VMM tells.",
+    [
+        new("group", nameof(HostGroupSpec.Group), Text.Line, "The group's path in VMM, or its name where no other group has it. Groups within it are named for themselves.") { Required = true, Example = "All Hosts\\Web" },
+        new("role", nameof(HostGroupSpec.Role), OneOf.Values(typeof(HostRole)), "What its hosts are for, as with a host."),
+        new("kept", nameof(HostGroupSpec.KeptBytes), new Size(0, 64 * TiB, MiB), "Memory of each host that servers may not use: the host's own share."),
+        new("servers", nameof(HostGroupSpec.MostServers), new Whole(1, 100_000), "Most servers at a time on each host.") { Otherwise = "as many as the memory allows" },
+    ]);
+
     public static PoolSection Scvmm { get; } = new("scvmm", typeof(ScvmmSpec), "How SCVMM is reached and where it keeps machines.",
     [
         new("server", nameof(ScvmmSpec.Server), Text.Line, "The VMM management server.") { Otherwise = "none; scvmm asks for it", Example = "vmm1.example.com" },
@@ -215,6 +223,7 @@ internal static class PoolTable
         new("library", nameof(ScvmmSpec.Library), Text.Line, "The library server that is the nest.") { Otherwise = "none; scvmm asks for it", Example = "library1.example.com" },
         new("share", nameof(ScvmmSpec.Share), Text.Line, "The folder on a library share that dormant servers and images are stored in.") { Otherwise = "none; scvmm asks for it", Example = "\\\\library1\\MSSCVMMLibrary\\VMatrix" },
         new("path", nameof(ScvmmSpec.Path), Text.Line, "The folder on hosts that machines are placed in.") { Otherwise = "each host's own default", Example = "D:\\VMs" },
+        new("hostGroups", nameof(ScvmmSpec.HostGroups), new ListOf(HostGroup), "Host groups whose hosts are hosts of the pool beside those in hosts, which may be [] then. They are read when the pool is opened."),
         new("callsAtOnce", nameof(ScvmmSpec.CallsAtOnce), new Whole(1, 64), "Most commands that run at once."),
         new("machineGeneration", nameof(ScvmmSpec.MachineGeneration), new Whole(1, 2), "The Hyper-V generation of new machines."),
     ]);
@@ -224,7 +233,7 @@ internal static class PoolTable
         new("pool", nameof(PoolSpec.Name), Text.Name, "The pool's name.") { Required = true, Also = ["name"], Example = "demo" },
         new("state", nameof(PoolSpec.StateFolder), PathTo.Folder, "The folder in which VMatrix keeps its journal, its locks and its history; never in git.") { Otherwise = "`.vmatrix`", Also = ["stateFolder"], Example = ".vmatrix" },
         new("hypervisor", nameof(PoolSpec.Hypervisor), Hypervisors, "What runs the servers: qemu on this machine, simulation for trying things out, hyperv and scvmm on Windows.") { Required = true, Also = ["driver"], Example = "qemu" },
-        new("hosts", nameof(PoolSpec.Hosts), new ListOf(Host, least: 1, most: MostHosts), "The hosts.") { Required = true },
+        new("hosts", nameof(PoolSpec.Hosts), new ListOf(Host, most: MostHosts), "The hosts. May be [] only where scvmm.hostGroups names some.") { Required = true },
         new("services", nameof(PoolSpec.Services), new ListOf(Service, least: 1, most: MostServices), "The services.") { Required = true },
         new("licences", nameof(PoolSpec.Licences), new ListOf(Licence), "Terms of software licences.") { Also = ["licenses"] },
         new("nest", nameof(PoolSpec.Nest), Nest, "The store of dormant servers and images."),

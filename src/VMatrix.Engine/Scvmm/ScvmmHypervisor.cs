@@ -25,6 +25,7 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser
     private readonly ScvmmServer _vmm;
     private readonly HyperVNest _nest;
     private readonly ScvmmRatings _ratings;
+    private readonly ScvmmHostGroups _groups;
     private readonly ConcurrentDictionary<Guid, Guid> _seen = new();
     private readonly ConcurrentDictionary<Guid, SemaphoreSlim> _gates = new();
     private readonly SemaphoreSlim _prepare = new(1);
@@ -41,6 +42,7 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser
         _vmm = new ScvmmServer(pool, shell, clock);
         _nest = new HyperVNest(pool.Nest.Folder, clock);
         _ratings = new ScvmmRatings(pool, _vmm, clock);
+        _groups = new ScvmmHostGroups(pool, _vmm, clock);
     }
 
     /// <inheritdoc/>
@@ -69,7 +71,20 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser
     }
 
     /// <inheritdoc/>
-    public Task<HostAdvice> AdviseAsync(IReadOnlyList<HostSpec> hosts, CancellationToken cancellation) => _ratings.AdviseAsync(hosts, ListAsync, CurrentImage, cancellation);
+    public async Task<HostAdvice> AdviseAsync(IReadOnlyList<HostSpec> hosts, CancellationToken cancellation)
+    {
+        var advice = await _ratings.AdviseAsync(hosts, ListAsync, CurrentImage, cancellation);
+        return advice with { Problems = [.. advice.Problems, .. await _groups.ChangesAsync(_pool.Hosts, cancellation)] };
+    }
+
+    /// <summary>The pool with the hosts of the host groups that it names.</summary>
+    /// <param name="pool">The pool as its file says.</param>
+    /// <param name="shell">Carries out the commands.</param>
+    /// <param name="clock">The clock.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    /// <exception cref="VMatrixException"><c>HostGroupNotFound</c>, <c>HostGroupEmpty</c>, <c>PoolInvalid</c>.</exception>
+    public static Task<PoolSpec> WithHostGroupsAsync(PoolSpec pool, IShell shell, TimeProvider clock, CancellationToken cancellation) =>
+        new ScvmmHostGroups(pool, new ScvmmServer(pool, shell, clock), clock).ExpandAsync(cancellation);
 
     private Machine Show(ScvmmMachine machine)
     {

@@ -200,6 +200,27 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
         ];
     }
 
+    /// <summary>Every host group that this account may see.</summary>
+    public async Task<IReadOnlyList<(Guid Id, string Name, string Path)>> ListGroupsAsync(CancellationToken cancellation) =>
+    [
+        .. (await RunAsync("Asking for host groups", ["ID", "Name", "Path"], cancellation, Of("Get-SCVMHostGroup", ("VMMServer", Connection()))))
+            .Where(row => Id(row, "ID") is not null).Select(row => (Id(row, "ID")!.Value, Text(row, "Name") ?? "", Text(row, "Path") ?? "")),
+    ];
+
+    /// <summary>The hosts of a group.</summary>
+    public async Task<IReadOnlyList<ScvmmHostFacts>> ListHostsAsync(Guid group, string called, CancellationToken cancellation)
+    {
+        var call = new ShellCall { Commands = [Of("Get-SCVMHostGroup", ("VMMServer", Connection()), ("ID", group))] };
+        return
+        [
+            .. from row in await RunAsync($"Asking for the hosts of {called}", ["Name", "TotalMemory", "LogicalProcessorCount"], cancellation, Of("Get-SCVMHost", ("VMHostGroup", call)))
+               select new ScvmmHostFacts(
+                   Text(row, "Name") ?? "",
+                   row.TryGetValue("TotalMemory", out var memory) && memory is not null ? Convert.ToInt64(memory, CultureInfo.InvariantCulture) : 0,
+                   row.TryGetValue("LogicalProcessorCount", out var cores) && cores is not null ? Convert.ToInt32(cores, CultureInfo.InvariantCulture) : null),
+        ];
+    }
+
     /// <summary>The owner's disk in the library, or his template of that name: its id and what changes when it does.</summary>
     public async Task<(Guid Id, string State, bool IsTemplate)> FindSourceAsync(string name, CancellationToken cancellation)
     {
@@ -228,7 +249,8 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
 
     public static bool IsOn(ScvmmMachine machine, HostSpec host) => IsNamed(machine.Host, host);
 
-    private static bool IsNamed(string? name, HostSpec host) => name is not null &&
+    /// <summary>True when a name of VMM is that of a host of the pool: with or without its domain.</summary>
+    public static bool IsNamed(string? name, HostSpec host) => name is not null &&
         (string.Equals(name, Address(host), StringComparison.OrdinalIgnoreCase) || name.StartsWith(Address(host) + ".", StringComparison.OrdinalIgnoreCase));
 
     private static string Address(HostSpec host) => host.Address ?? host.Name;

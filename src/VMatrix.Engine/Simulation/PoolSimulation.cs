@@ -37,7 +37,10 @@ public static class PoolSimulation
             throw new VMatrixException("RuleUnknown", VMatrixErrorKind.InvalidInput, $"'{unknown}' is no rule to compare with; there are: {SimulationOptions.Static}, {SimulationOptions.Threshold}.");
         if (options.Interval is { } interval && (interval < TimeSpan.FromSeconds(1) || interval > TimeSpan.FromDays(1)))
             throw new VMatrixException("IntervalInvalid", VMatrixErrorKind.InvalidInput, $"The interval {interval} is not between a second and a day.");
-        var pool = Simulated(PoolSession.Read(poolPath), options);
+        var read = PoolSession.Read(poolPath);
+        if (read.Hypervisor == "scvmm" && read.Scvmm.HostGroups.Count > 0)
+            throw new VMatrixException("PoolInvalid", VMatrixErrorKind.InvalidInput, $"The hosts of pool '{read.Name}' come from host groups of VMM, which a simulation does not ask: play a copy of {read.Path} that names its hosts.");
+        var pool = Simulated(read, options);
         var trace = DemandTrace.Read(tracePath, [.. pool.Services.Select(s => s.Name)]);
         var compared = new ComparedRules(pool, trace, [.. pool.Services.Select(s => s.Capacity ?? pool.Simulation.Capacity)]);
         int[] split = compared.BestSplit();

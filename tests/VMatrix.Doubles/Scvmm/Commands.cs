@@ -19,6 +19,7 @@ public sealed partial class CommandCall
         {
             ["Get-SCVMMServer"] = call => call.GetSCVMMServerAsync(),
             ["Get-SCVMHost"] = call => call.GetSCVMHostAsync(),
+            ["Get-SCVMHostGroup"] = call => call.GetSCVMHostGroupAsync(),
             ["Get-SCLibraryServer"] = call => call.GetSCLibraryServerAsync(),
             ["Get-SCVirtualMachine"] = call => call.GetSCVirtualMachineAsync(),
             ["Get-SCVirtualHardDisk"] = call => call.GetSCVirtualHardDiskAsync(),
@@ -65,7 +66,19 @@ public sealed partial class CommandCall
         await ReachVmmAsync();
         var name = Bound.Get<string>("ComputerName");
         Guid? id = Bound.Has("ID") ? Bound.Get<Guid>("ID") : null;
-        Output.AddRange(World.Read(state => state.Hosts.Values.Where(host => !host.IsLibrary && host.CanRead && (name is null || Like(name, host.Name)) && (id is null || IdOf(host.Name) == id)).Select(host => ShowHost(state, host)).ToArray()));
+        var group = Bound.Get<HostGroup>("VMHostGroup");
+        Output.AddRange(World.Read(state => state.Hosts.Values.Where(host => !host.IsLibrary && host.CanRead && (group is null || Same(host.Group, group.Path)) && (name is null || Like(name, host.Name)) && (id is null || IdOf(host.Name) == id)).Select(host => ShowHost(state, host)).ToArray()));
+    }
+
+    private async Task GetSCVMHostGroupAsync()
+    {
+        await ReachVmmAsync();
+        if (Bound.Has("ParentHostGroup"))
+            throw new NotDoubledException(@"VirtualMachineManager\Get-SCVMHostGroup -ParentHostGroup");
+        var name = Bound.Get<string>("Name");
+        Guid? id = Bound.Has("ID") ? Bound.Get<Guid>("ID") : null;
+        Output.AddRange(World.Read(state => state.Set.HostGroups.Select(path => new HostGroup { ID = IdOf(path), Name = path[(path.LastIndexOf('\\') + 1)..], Path = path })
+            .Where(group => (name is null || Like(name, group.Name)) && (id is null || group.ID == id)).ToArray()));
     }
 
     private async Task GetSCLibraryServerAsync()

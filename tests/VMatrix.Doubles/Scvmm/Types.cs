@@ -88,6 +88,17 @@ public sealed class Host
     public override string ToString() => Name;
 }
 
+public sealed class HostGroup
+{
+    public Guid ID { get; init; }
+
+    public string Name { get; init; } = "";
+
+    public string Path { get; init; } = "";
+
+    public override string ToString() => Name;
+}
+
 public sealed class LibraryServer
 {
     public Guid ID { get; init; }

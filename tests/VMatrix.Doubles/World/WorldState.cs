@@ -34,6 +34,9 @@ public sealed record WorldSettings
     /// <summary>The management server of SCVMM.</summary>
     public string ManagementServer { get; init; } = "vmm1";
 
+    /// <summary>SCVMM's host groups by their paths.</summary>
+    public IReadOnlyList<string> HostGroups { get; init; } = ["All Hosts"];
+
     /// <summary>How many moves SCVMM will still report as done without having made them.</summary>
     public int LyingMoves { get; init; }
 
@@ -58,6 +61,9 @@ public enum HostMood
 public sealed record HostState
 {
     public required string Name { get; init; }
+
+    /// <summary>The path of the SCVMM host group that it is in.</summary>
+    public string Group { get; init; } = "All Hosts";
 
     public HostMood Mood { get; init; }
 

@@ -80,6 +80,12 @@ public sealed partial class CoverageTests
             string image = ""; // The id decides on which host a server is made, so it is always the same.
             ServerMark Mark(Guid id) => TestPool.Mark(world.Pool, service.Name, 1, state, image, world.Clock.GetUtcNow(), id);
 
+            if (world is ScvmmDriverWorld)
+            {
+                var grouped = world.Pool with { Hosts = [], Scvmm = world.Pool.Scvmm with { HostGroups = [new HostGroupSpec { Group = "All Hosts", KeptBytes = 0 }] } };
+                await DoAsync("Open with host groups", () => VMatrix.Scvmm.ScvmmHypervisor.WithHostGroupsAsync(grouped, new DoubleShell(hosts), world.Clock, default));
+            }
+
             await DoAsync("PrepareImage", async () => image = await driver.PrepareImageAsync(default, service, here, null, default));
             if (driver is IHostAdviser adviser)
                 await DoAsync("Advise", () => adviser.AdviseAsync(world.Pool.Hosts, default));

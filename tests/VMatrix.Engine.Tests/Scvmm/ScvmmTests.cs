@@ -149,6 +149,65 @@ public sealed class ScvmmTests
         Assert.Contains("LAN", wake.Reason, StringComparison.Ordinal);
     });
 
+    [Fact]
+    public Task Hosts_of_a_group_are_hosts_of_the_pool_with_what_VMM_knows_of_them() => InAsync(async (world, _, server, service) =>
+    {
+        world.World.Configure(settings => settings with { HostGroups = [@"All Hosts", @"All Hosts\Web", @"All Hosts\Repair", @"All Hosts\Old\Web", @"All Hosts\Empty"] });
+        foreach (var (name, group) in new[] { ("web1", "Web"), ("web2", "Web"), ("fix1", "Repair") })
+            world.World.AddHost(new HostState { Name = name + ".example.com", MemoryBytes = 64L << 30, Cores = 24, Group = @"All Hosts\" + group });
+        PoolSpec With(params HostGroupSpec[] groups) => world.Pool with { Hosts = [], Scvmm = world.Pool.Scvmm with { HostGroups = groups } };
+        Task<PoolSpec> OpenAsync(PoolSpec pool) => ScvmmHypervisor.WithHostGroupsAsync(pool, new DoubleShell(world.World), world.Clock, default);
+        var web = new HostGroupSpec { Group = @"all hosts\web", MostServers = 20 };
+
+        var pool = await OpenAsync(With(web, new HostGroupSpec { Group = "Repair", Role = HostRole.Chamber, KeptBytes = 1L << 30 }));
+        Assert.Equal([("web1.example.com", HostRole.Matrix, 60L << 30, 24, 20), ("web2.example.com", HostRole.Matrix, 60L << 30, 24, 20), ("fix1.example.com", HostRole.Chamber, 63L << 30, 24, (int?)null)],
+            pool.Hosts.OrderBy(h => h.Role).ThenBy(h => h.Name, StringComparer.Ordinal).Select(h => (h.Name, h.Role, h.MemoryBytes, h.Cores!.Value, h.MostServers)));
+
+        // What the file says of a host goes before its group; names in lists are VMM's.
+        var listed = With(web) with { Hosts = [new HostSpec { Name = "web1", Address = "web1", MemoryBytes = 8L << 30 }], Services = [service with { AllowedHosts = ["WEB2.example.com"] }] };
+        pool = await OpenAsync(listed);
+        Assert.Equal([("web1", 8L << 30), ("web2.example.com", 60L << 30)], pool.Hosts.Select(h => (h.Name, h.MemoryBytes)));
+        Assert.Equal(["web2.example.com"], pool.Services[0].AllowedHosts);
+        async Task RefusedAsync(string id, string says, PoolSpec wrong)
+        {
+            var error = await Assert.ThrowsAsync<VMatrixException>(() => OpenAsync(wrong));
+            Assert.Equal(id, error.Id);
+            Assert.Contains(says, error.Message, StringComparison.Ordinal);
+        }
+
+        await RefusedAsync("PoolInvalid", "names the host 'web9'", listed with { Services = [service with { ForbiddenHosts = ["web9"] }] });
+        await RefusedAsync("PoolInvalid", "make kept smaller", With(web with { KeptBytes = 64L << 30 }));
+        await RefusedAsync("HostGroupNotFound", @"All Hosts\Web, All Hosts\Old\Web", With(web with { Group = "Web" }));
+        await RefusedAsync("HostGroupNotFound", "lists no host group 'Wib'", With(web with { Group = "Wib" }));
+        await RefusedAsync("HostGroupEmpty", "user role", With(web with { Group = "Empty" }));
+        world.World.SetHost("fix1.example.com", host => host with { CanRead = false }); // An empty list for want of rights is no empty group.
+        await RefusedAsync("HostGroupEmpty", "user role", With(web with { Group = "Repair" }));
+
+        // A host that comes to the group later is told of, and is a host of the pool when it is opened anew.
+        pool = await OpenAsync(With(web));
+        await using var driver = new ScvmmHypervisor(pool, new DoubleShell(world.World), world.Clock);
+        Assert.Empty((await driver.AdviseAsync(pool.Hosts, default)).Problems);
+        world.World.AddHost(new HostState { Name = "web3.example.com", MemoryBytes = 64L << 30, Group = @"All Hosts\Web" });
+        Assert.Empty((await driver.AdviseAsync(pool.Hosts, default)).Problems);
+        await Task.Delay(TimeSpan.FromMinutes(5), world.Clock);
+        Assert.Contains("has the host web3.example.com now", Assert.Single((await driver.AdviseAsync(pool.Hosts, default)).Problems), StringComparison.Ordinal);
+        Assert.Equal(3, (await OpenAsync(With(web))).Hosts.Count);
+    });
+
+    [Fact]
+    public Task A_pool_of_a_group_runs_a_server_on_it() => InAsync(async (world, _, _, service) =>
+    {
+        var named = world.Pool with { Hosts = [], Services = [service with { Least = 1 }], Scvmm = world.Pool.Scvmm with { HostGroups = [new HostGroupSpec { Group = "All Hosts", KeptBytes = 1L << 30 }] } };
+        var pool = await ScvmmHypervisor.WithHostGroupsAsync(named, new DoubleShell(world.World), world.Clock, default);
+        await using var session = new PoolSession(pool, new PoolDrivers(new ScvmmHypervisor(pool, new DoubleShell(world.World), world.Clock), world.OpenBalancer(), world.OpenProbe()), StateFolder.Open(pool.StateFolder, create: true), world.Clock);
+        var plan = await session.PlanSwitchAsync(default);
+        var records = await session.SwitchAsync(plan.Id, null, default);
+        Assert.NotEmpty(records);
+        Assert.All(records, record => Assert.True(record.Status == MoveStatus.Done, record.Error));
+        var running = Assert.Single(await session.GetServersAsync(false, null, default), s => s.Stage is Stage.Matrix);
+        Assert.Contains(running.Host, pool.Hosts.Select(host => host.Name));
+    });
+
     private sealed class CountingShell(IShell shell, string command) : IShell
     {
         public int Count { get; private set; }
