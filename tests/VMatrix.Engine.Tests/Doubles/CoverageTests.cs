@@ -35,15 +35,7 @@ public sealed partial class CoverageTests
         var bound = new SortedDictionary<string, Bound>(StringComparer.Ordinal);
         foreach (var credential in new[] { null, "hosts-admin" })
         {
-            await using var world = new HyperVDriverWorld(change: pool => pool with
-            {
-                HyperV = pool.HyperV with { Credential = credential, MachineGeneration = credential is null ? 2 : 1 },
-                Services = [.. pool.Services.Select((service, at) => service with
-                {
-                    Addresses = new AddressSpec { Range = AddressRange.TryParse($"10.{at}.5.10-10.{at}.5.60")!, Prefix = 24 },
-                    Image = service.Image with { Specialize = Specialize.CloudInit },
-                })],
-            });
+            await using var world = new HyperVDriverWorld(change: pool => HyperVDriverWorld.WithSeeds(pool) with { HyperV = pool.HyperV with { Credential = credential, MachineGeneration = credential is null ? 2 : 1 } });
             await RunAsync(world, world.World, bound);
         }
 

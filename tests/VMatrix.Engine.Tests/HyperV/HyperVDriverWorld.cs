@@ -47,14 +47,17 @@ internal class HyperVDriverWorld : DoubledWorld
     public override PoolSpec Pool { get; }
 
     /// <summary>A world whose guests have cloud-init and static addresses.</summary>
-    public static HyperVDriverWorld Seeded() => new(change: pool => pool with
+    public static HyperVDriverWorld Seeded() => new(change: WithSeeds) { Samples = true };
+
+    /// <summary>The same pool with cloud-init and static addresses for its guests.</summary>
+    public static PoolSpec WithSeeds(PoolSpec pool) => pool with
     {
         Services = [.. pool.Services.Select((service, at) => service with
         {
             Addresses = new AddressSpec { Range = AddressRange.TryParse($"10.{at}.5.10-10.{at}.5.60")!, Prefix = 24 },
             Image = service.Image with { Specialize = Specialize.CloudInit },
         })],
-    }) { Samples = true };
+    };
 
     public override IHypervisor OpenHypervisor() => new HyperVHypervisor(Pool, OpenShell(), Clock);
 
@@ -163,11 +166,11 @@ public sealed class HyperVOnHostContract : HypervisorContract
 [Trait("Category", "Long")]
 public sealed class HyperVByPowerShellHypervisorContract : HypervisorContract
 {
-    protected override Task<DriverWorld> OpenWorldAsync() => DoubledWorld.ThroughPowerShellAsync(folder => new HyperVDriverWorld(folder) { Samples = true });
+    protected override Task<DriverWorld> OpenWorldAsync() => DoubledWorld.ThroughPowerShellAsync(folder => new HyperVDriverWorld(folder, HyperVDriverWorld.WithSeeds) { Samples = true });
 }
 
 [Trait("Category", "Long")]
 public sealed class HyperVByPowerShellMoverContract : MoverContract
 {
-    protected override Task<DriverWorld> OpenWorldAsync() => DoubledWorld.ThroughPowerShellAsync(folder => new HyperVDriverWorld(folder) { Samples = true });
+    protected override Task<DriverWorld> OpenWorldAsync() => DoubledWorld.ThroughPowerShellAsync(folder => new HyperVDriverWorld(folder, HyperVDriverWorld.WithSeeds) { Samples = true });
 }
