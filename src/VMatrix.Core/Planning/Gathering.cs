@@ -39,7 +39,7 @@ internal sealed class Gathering
     private OracleSpec Oracle => _input.Pool.Oracle;
 
     /// <summary>True where hosts are powered down, so that a freed one saves anything.</summary>
-    public static bool Pays(PlannerInput input) => input.Pool.Oracle is { PowerDown: true, Mode: OracleMode.Automatic, HostCost: > 0 } && input.HostPower;
+    public static bool Pays(PlannerInput input) => input.Pool.Oracle is { PowerDown: true, Mode: OracleMode.Automatic, HostCost: > 0 } && input.HostPower && input.MayGather;
 
     /// <summary>Since when there was something to gather that is worth it; null when there is nothing.</summary>
     public DateTimeOffset? Since { get; private set; }
@@ -58,11 +58,9 @@ internal sealed class Gathering
         var hosts = new List<(int Servers, int Host)>();
         for (int h = 0; h < _state.Hosts; h++)
         {
-            if (_state.Closed[h] != Rules.None || _state.HostNow[h].ForeignMemoryBytes > 0)
-                continue;
-            if (_state.Live[h] == 0)
+            if (IsIdle(h))
                 idle++;
-            else if (MayBeFreed(h))
+            else if (IsOpen(h) && MayBeFreed(h))
                 hosts.Add((_state.Live[h], h));
         }
 
@@ -103,7 +101,32 @@ internal sealed class Gathering
 
         foreach (int i in new List<int>(_state.Changed(start)))
             _placement.Gathered(i, numbers);
+        Promised = idle + best.Freed;
     }
+
+    /// <summary>Idle hosts that there are to be when servers were gathered; 0 when none were.</summary>
+    public int Promised { get; set; }
+
+    /// <summary>True when other moves took the room that gathering freed, or hosts that it counted on to be idle.</summary>
+    public bool IsInVain()
+    {
+        if (Promised == 0)
+            return false;
+        for (int i = 0; i < _placement.CauseOf.Length; i++)
+        {
+            if (_placement.CauseOf[i] == Cause.Gather && _state.Home[i] is >= 0 and int home && _state.Live[home] > 0)
+                return true;
+        }
+
+        int idle = 0;
+        for (int h = 0; h < _state.Hosts; h++)
+            idle += IsIdle(h) ? 1 : 0;
+        return idle < Promised;
+    }
+
+    private bool IsOpen(int h) => _state.Closed[h] == Rules.None && _state.HostNow[h].ForeignMemoryBytes == 0;
+
+    private bool IsIdle(int h) => IsOpen(h) && _state.Live[h] == 0;
 
     /// <summary>True when all that a host carries may be moved, is there at present, and was not moved lately.</summary>
     private bool MayBeFreed(int h)

@@ -250,6 +250,9 @@ internal sealed class Placement
             State.Set(i, next.State.At[j]);
         }
 
+        if (next.Gathering is { Promised: > 0 } gathering)
+            Gathering!.Promised = gathering.Promised;
+
         // What changed hosts by a rule may have used the reserve that those who wake left.
         Array.Copy(next._placed, _placed, _placed.Length);
         KeepReserve(next._grants);

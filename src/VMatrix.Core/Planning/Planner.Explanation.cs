@@ -16,24 +16,22 @@ public static partial class Planner
     /// <exception cref="VMatrixException"><c>SubjectNotFound</c>, <c>SubjectAmbiguous</c>.</exception>
     public static (Explanation Explanation, Plan Plan) Explain(PlannerInput input, Guid? id, string? name, CancellationToken cancellation)
     {
-        using var draft = new Draft(InOrder(input));
-        Draft last = LookAhead(draft);
-        var plan = draft.Finish(last).Plan;
-        var explanation = draft.Explain(plan, id, name, cancellation);
-        if (!ReferenceEquals(last, draft))
-            last.Dispose();
-        return (explanation, plan);
+        var (draft, last) = Settle(input);
+        using (draft)
+        using (last)
+        {
+            var plan = draft.Finish(last).Plan;
+            return (draft.Explain(plan, id, name, cancellation), plan);
+        }
     }
 
     /// <summary>Plans with every service pinned, and says whether each count was reached, and no server of <paramref name="inPlace"/> stands where a rule is broken.</summary>
     private static bool CanHold(PlannerInput input, string? inPlace)
     {
-        using var draft = new Draft(InOrder(input));
-        Draft last = LookAhead(draft);
-        bool holds = last.Holds(input.Pinned, inPlace);
-        if (!ReferenceEquals(last, draft))
-            last.Dispose();
-        return holds;
+        var (draft, last) = Settle(input);
+        using (draft)
+        using (last)
+            return last.Holds(input.Pinned, inPlace);
     }
 
     private sealed partial class Draft

@@ -13,12 +13,24 @@ public static partial class Planner
     /// <summary>Makes a plan. The same input makes the same plan, ids included.</summary>
     public static PlannerOutput Plan(PlannerInput input)
     {
-        using var draft = new Draft(InOrder(input));
+        var (draft, last) = Settle(input);
+        using (draft)
+        using (last)
+            return draft.Finish(last);
+    }
+
+    /// <summary>Decides with every look ahead. Returns the draft, and the last look, which may be the draft itself.</summary>
+    private static (Draft Draft, Draft Last) Settle(PlannerInput input)
+    {
+        var draft = new Draft(InOrder(input));
         Draft last = LookAhead(draft);
-        var output = draft.Finish(last);
-        if (!ReferenceEquals(last, draft))
-            last.Dispose();
-        return output;
+        if (!draft.GatheredInVain)
+            return (draft, last);
+
+        // Looking ahead, a rule had a use for the room that gathering made: nothing could be powered down.
+        last.Dispose();
+        draft.Dispose();
+        return Settle(input with { MayGather = false });
     }
 
     /// <summary>
@@ -150,6 +162,8 @@ public static partial class Planner
         }
 
         public bool ChangesAnything => _placement.ChangesAnything;
+
+        public bool GatheredInVain => _placement.Gathering?.IsInVain() is true;
 
         /// <summary>The input of the next plan, were this one carried out.</summary>
         public PlannerInput Projected() => _input with { Servers = _placement.Projected(), Memory = Written(_state.Seats()) with { GatherSince = _placement.Gathering?.Since } };

@@ -19,6 +19,9 @@ public sealed record PlannerInput
     /// <summary>Every server of the pool, disposed ones included.</summary>
     public required IReadOnlyList<ServerState> Servers { get; init; }
 
+    /// <summary>False once the planner has seen that hosts which gathering would free are filled again at once.</summary>
+    internal bool MayGather { get; init; } = true;
+
     /// <summary>Load samples by service, oldest first; the last one is now. Bad ones carry their reason.</summary>
     public required IReadOnlyDictionary<string, IReadOnlyList<ServiceLoad>> Loads { get; init; }
 
