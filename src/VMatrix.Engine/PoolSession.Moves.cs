@@ -24,6 +24,20 @@ public sealed partial class PoolSession
         return Task.FromResult<IReadOnlyList<MoveRecord>>([.. open.OrderByDescending(m => m.StartedAt), .. _state.History.ReadMoves(since, most)]);
     }
 
+    /// <summary>What was done with the power of hosts, newest first: what is under way, and of what ended the newest.</summary>
+    /// <param name="since">Only what began then or later, and of what ended what ended then or later; null for all.</param>
+    /// <param name="most">At most so many that ended.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    public Task<IReadOnlyList<HostActionRecord>> GetHostActionsAsync(DateTimeOffset? since, int most, CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        if (_state is null)
+            return Task.FromResult<IReadOnlyList<HostActionRecord>>([]);
+        var open = _state.ReadHostClaims().Where(c => since is null || c.At >= since)
+            .Select(c => new HostActionRecord { Action = c.Action, PlanId = c.PlanId, Status = _state.IsFree(c) ? MoveStatus.Interrupted : MoveStatus.Running, By = c.By, StartedAt = c.At });
+        return Task.FromResult<IReadOnlyList<HostActionRecord>>([.. open.OrderByDescending(r => r.StartedAt), .. _state.History.ReadHostActions(since, most)]);
+    }
+
     /// <summary>Makes the moves for new servers of a service, without carrying them out.</summary>
     /// <param name="service">The service.</param>
     /// <param name="count">How many servers.</param>

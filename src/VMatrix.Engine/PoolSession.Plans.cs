@@ -135,12 +135,13 @@ public sealed partial class PoolSession
         };
     }
 
-    private Plan Store(Plan plan, PlannerInput? input, string by, IReadOnlyList<Move> waiting, string? superseded = null)
+    private Plan Store(Plan plan, PlannerInput? input, string by, string? superseded = null)
     {
+        Guid[] waiting = [.. Modes.Waiting(Spec, plan).Select(m => m.Id), .. Modes.WaitingHosts(Spec, plan).Select(h => h.Id)];
         var stored = _state!.StorePlan(plan);
         if (input is not null)
             _state.StoreInput(plan.Id, input);
-        _state.WriteProgress(new PlanProgress { PlanId = plan.Id, By = StateFolder.Describe(by), Waits = waiting.Count > 0, Waiting = [.. waiting.Select(m => m.Id)], Superseded = superseded });
+        _state.WriteProgress(new PlanProgress { PlanId = plan.Id, By = StateFolder.Describe(by), Waits = waiting.Length > 0, Waiting = waiting, Superseded = superseded });
         var now = _clock.GetUtcNow();
         if (now - _trimmed >= s_memoryEvery)
         {
@@ -152,31 +153,34 @@ public sealed partial class PoolSession
     }
 
     /// <summary>
-    /// Stores what the resident decider planned, and says which of its moves may go at once. Of plans that wish the same approval the first
+    /// Stores what the resident decider planned, and says which of its moves and actions with hosts may go at once. Of plans that wish the same approval the first
     /// is kept, so that it does not change under the eyes of who reads it; of plans with nothing to do one a minute.
     /// </summary>
-    private (Plan Plan, IReadOnlyList<Move> Go) Keep(string name, (Plan Plan, PlannerInput Input) made)
+    private (Plan Plan, IReadOnlyList<Move> Go, IReadOnlyList<HostAction> Hosts) Keep(string name, (Plan Plan, PlannerInput Input) made)
     {
         var (plan, input) = made;
         if (_trial is not null)
-            return (plan, plan.Moves);
+            return (plan, plan.Moves, plan.Hosts);
         Score(plan, input);
         var waiting = Modes.Waiting(Spec, plan);
+        var waitingHosts = Modes.WaitingHosts(Spec, plan);
         Move[] go = [.. plan.Moves.Except(waiting)];
+        HostAction[] hosts = [.. plan.Hosts.Except(waitingHosts)];
+        bool waits = waiting.Count + waitingHosts.Count > 0;
         var now = _clock.GetUtcNow();
-        var same = waiting.Count > 0 ? Waits(waiting, now) : null;
-        if (go.Length == 0 && (waiting.Count == 0 || same is not null) && plan.Hosts.Count == 0)
+        var same = waits ? Waits(waiting, waitingHosts, now) : null;
+        if (go.Length == 0 && hosts.Length == 0 && (!waits || same is not null))
         {
             if (now - _emptyStored < s_memoryEvery)
-                return (plan, go);
+                return (plan, go, hosts);
             _emptyStored = now;
         }
 
-        return (Store(plan, input.Servers.Count <= MostServersKept ? input : null, name, waiting, same is null ? null : $"plan {same} waits with the same wish."), go);
+        return (Store(plan, input.Servers.Count <= MostServersKept ? input : null, name, same is null ? null : $"plan {same} waits with the same wish."), go, hosts);
     }
 
     /// <summary>The plan that waits already, wishes the same and has at least half its time left; null when there is none.</summary>
-    private Guid? Waits(IReadOnlyList<Move> wish, DateTimeOffset now)
+    private Guid? Waits(IReadOnlyList<Move> wish, IReadOnlyList<HostAction> hosts, DateTimeOffset now)
     {
         var approvals = Approvals();
         foreach (var id in _state!.ReadPlans().Take(MostPlans))
@@ -187,7 +191,8 @@ public sealed partial class PoolSession
                     continue;
                 var plan = _state.LoadPlan(id);
                 if (now < plan.CreatedAt + TimeSpan.FromTicks((plan.ExpiresAt - plan.CreatedAt).Ticks / 2) && ToRecord(plan, approvals).Status is PlanStatus.Waiting or PlanStatus.Approved
-                    && Modes.SameWish([.. plan.Moves.Where(m => progress.Waiting.Contains(m.Id))], wish))
+                    && Modes.SameWish([.. plan.Moves.Where(m => progress.Waiting.Contains(m.Id))], wish)
+                    && Modes.SameWish([.. plan.Hosts.Where(h => progress.Waiting.Contains(h.Id))], hosts))
                 {
                     return id;
                 }
@@ -203,8 +208,8 @@ public sealed partial class PoolSession
 
     private static bool IsUnreadable(VMatrixException error) => error.Id is "PlanNotFound" or "PlanCorrupt" or "StateCorrupt";
 
-    /// <summary>The plans that were approved and not begun, with their moves that waited.</summary>
-    private IEnumerable<(Plan Plan, IReadOnlyList<Move> Moves, MoveContext Context)> Approved(string name, Decider decider)
+    /// <summary>The plans that were approved and not begun, with their moves and actions with hosts that waited.</summary>
+    private IEnumerable<(Plan Plan, IReadOnlyList<Move> Moves, IReadOnlyList<HostAction> Hosts, MoveContext Context)> Approved(string name, Decider decider)
     {
         foreach (var approval in Approvals().Values.OrderBy(a => a.At))
         {
@@ -224,6 +229,7 @@ public sealed partial class PoolSession
                 // What they depended on besides was begun with the plan; their preconditions tell whether it was done.
                 var waited = new HashSet<Guid>(record.Waiting);
                 yield return (record.Plan, [.. record.Moves.Where(m => waited.Contains(m.Id)).Select(m => m with { DependsOn = [.. m.DependsOn.Where(waited.Contains)] })],
+                    [.. record.Plan.Hosts.Where(h => waited.Contains(h.Id))],
                     Context(name, decider, record.ApprovedBy));
             }
             else

@@ -32,7 +32,7 @@ public sealed partial class PoolSession
     public async Task<Plan> PlanSwitchAsync(CancellationToken cancellation)
     {
         var (plan, input) = await PlanAsync(fence: false, cancellation);
-        return _state is null ? plan : Store(plan, input, "New-VMatrixPlan", Modes.Waiting(Spec, plan));
+        return _state is null ? plan : Store(plan, input, "New-VMatrixPlan");
     }
 
     private async Task<(Plan Plan, PlannerInput Input)> PlanAsync(bool fence, CancellationToken cancellation)
@@ -106,11 +106,14 @@ public sealed partial class PoolSession
         var record = ToRecord(stored, Approvals());
         bool approved = record.Status is PlanStatus.Approved;
         IReadOnlyList<Move> moves = stored.Moves;
+        IReadOnlyList<HostAction> hosts = stored.Hosts;
         var waiting = Modes.Waiting(Spec, stored);
-        if (waiting.Count > 0 && record.ApprovedBy is null)
+        var waitingHosts = Modes.WaitingHosts(Spec, stored);
+        if (waiting.Count + waitingHosts.Count > 0 && record.ApprovedBy is null)
         {
             moves = [.. moves.Except(waiting)];
-            if (moves.Count == 0)
+            hosts = [.. hosts.Except(waitingHosts)];
+            if (moves.Count + hosts.Count == 0)
             {
                 throw new VMatrixException("PlanNotApproved", VMatrixErrorKind.InvalidState,
                     $"The moves of plan {plan} wait for an approval, as the pool file asks with mode: confirm. Approve it with: Approve-VMatrixPlan -Id {plan}");
@@ -120,9 +123,9 @@ public sealed partial class PoolSession
         using var decider = _state.Decide("Invoke-VMatrixSwitch");
         var context = Context("Invoke-VMatrixSwitch", decider, approved ? record.ApprovedBy : null);
         await PrepareAsync(mover, context, progress, cancellation);
-        var hosts = CarryOutHostsAsync(mover, stored, context, cancellation);
+        var powering = CarryOutHostsAsync(mover, stored, hosts, context, cancellation);
         var records = await CarryOutPlanAsync(mover, stored, moves, context, progress, cancellation);
-        await hosts;
+        await powering;
         return records;
     }
 
@@ -149,8 +152,13 @@ public sealed partial class PoolSession
                 decider.Check();
                 var tick = _clock.WaitAsync(interval ?? Spec.Oracle.Interval, cancellation);
                 incarnation = await KeepBalancerAsync(mover, context, incarnation, cancellation);
-                open.AddRange(Approved(name, decider).Select(a => CarryOutPlanAsync(mover, a.Plan, a.Moves, a.Context, progress, cancellation)));
-                var (plan, moves) = Keep(name, await PlanAsync(fence: true, cancellation));
+                foreach (var approved in Approved(name, decider))
+                {
+                    open.Add(CarryOutPlanAsync(mover, approved.Plan, approved.Moves, approved.Context, progress, cancellation));
+                    open.Add(CarryOutHostsAsync(mover, approved.Plan, approved.Hosts, approved.Context, cancellation));
+                }
+
+                var (plan, moves, hosts) = Keep(name, await PlanAsync(fence: true, cancellation));
                 switched?.Invoke(plan);
 
                 // What a hand left when it was killed, and what waits for a host, is taken up beside the plan.
@@ -160,8 +168,8 @@ public sealed partial class PoolSession
                     open.Add(hostRecovery = mover.RecoverHostsAsync(context, _trial?.Hosts, cancellation));
                 if (moves.Count > 0)
                     open.Add(CarryOutPlanAsync(mover, plan, moves, context, progress, cancellation));
-                if (plan.Hosts.Count > 0)
-                    open.Add(CarryOutHostsAsync(mover, plan, context, cancellation));
+                if (hosts.Count > 0)
+                    open.Add(CarryOutHostsAsync(mover, plan, hosts, context, cancellation));
                 await tick;
                 foreach (var ended in open.Where(t => t.IsCompleted).ToArray())
                 {
@@ -224,12 +232,13 @@ public sealed partial class PoolSession
         _ = await mover.MendAsync(context, progress, cancellation);
     }
 
-    /// <summary>Powers hosts down and wakes them as a plan wishes, where the Oracle may act by itself.</summary>
-    private async Task CarryOutHostsAsync(Mover mover, Plan plan, MoveContext context, CancellationToken cancellation)
+    /// <summary>Powers hosts down and wakes them: those of a stored plan's actions that may go now.</summary>
+    private async Task CarryOutHostsAsync(Mover mover, Plan plan, IReadOnlyList<HostAction> hosts, MoveContext context, CancellationToken cancellation)
     {
-        if (Spec.Oracle.Mode is not OracleMode.Automatic)
+        if (hosts.Count == 0)
             return;
-        foreach (var record in await mover.CarryOutAsync(plan.Hosts, context with { PlanId = plan.Id }, _trial?.Hosts, cancellation))
+        Begin(plan, context.By);
+        foreach (var record in await mover.CarryOutAsync(hosts, context with { PlanId = plan.Id }, _trial?.Hosts, cancellation))
         {
             if (record.Action.Kind is HostActionKind.Wake && record.Status is MoveStatus.Done && record.EndedAt - record.StartedAt is { } took)
                 _hostWakeTime = _hostWakeTime is { } known ? known + TimeSpan.FromTicks((took - known).Ticks / 8) : took;

@@ -67,7 +67,7 @@ public sealed record PlanRecord
     /// <summary>The moves, in order.</summary>
     public IReadOnlyList<Move> Moves => Plan.Moves;
 
-    /// <summary>Of those, the ones that wait, or waited, for an approval.</summary>
+    /// <summary>The ids of the moves, and of the actions with hosts, that wait, or waited, for an approval.</summary>
     public IReadOnlyList<Guid> Waiting { get; init; } = [];
 }
 

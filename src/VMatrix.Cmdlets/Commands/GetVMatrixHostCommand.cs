@@ -1,11 +1,13 @@
+using System;
 using System.Linq;
 using System.Management.Automation;
 
 namespace VMatrix.Commands;
 
-/// <summary>Shows hosts as they are now.</summary>
-[Cmdlet(VerbsCommon.Get, "VMatrixHost")]
-[OutputType(typeof(HostInfo))]
+/// <summary>Shows hosts as they are now, or what was done with their power.</summary>
+[Cmdlet(VerbsCommon.Get, "VMatrixHost", DefaultParameterSetName = "Now")]
+[OutputType(typeof(HostInfo), ParameterSetName = ["Now"])]
+[OutputType(typeof(HostActionRecord), ParameterSetName = ["History"])]
 public sealed class GetVMatrixHostCommand : ReadingCommand
 {
     /// <summary>Names of hosts, with wildcards.</summary>
@@ -15,14 +17,34 @@ public sealed class GetVMatrixHostCommand : ReadingCommand
     public string[]? Name { get; set; }
 
     /// <summary>Only hosts of this role.</summary>
-    [Parameter]
+    [Parameter(ParameterSetName = "Now")]
     public HostRole? Role { get; set; }
+
+    /// <summary>Shows when and why hosts were powered down and woken, newest first, and not the hosts.</summary>
+    [Parameter(Mandatory = true, ParameterSetName = "History")]
+    public SwitchParameter History { get; set; }
+
+    /// <summary>Only what ended after this, or is under way and began after it.</summary>
+    [Parameter(ParameterSetName = "History")]
+    public DateTimeOffset? Since { get; set; }
+
+    /// <summary>Most ended power-downs and wakes to look at; 100 unless said.</summary>
+    [Parameter(ParameterSetName = "History")]
+    [ValidateRange(1, int.MaxValue)]
+    public int Newest { get; set; } = 100;
 
     /// <inheritdoc/>
     protected override void ProcessRecord() => ForItem(Pool, () =>
     {
-        var hosts = InPool("Asking the hosts", (pool, cancellation) => pool.GetHostsAsync(cancellation));
         var fits = Filter(Name);
+        if (History)
+        {
+            var actions = InPool("Reading the history", (pool, cancellation) => pool.GetHostActionsAsync(Since, Newest, cancellation));
+            WriteObject(actions.Where(a => fits(a.Action.Host)), true);
+            return;
+        }
+
+        var hosts = InPool("Asking the hosts", (pool, cancellation) => pool.GetHostsAsync(cancellation));
         WriteObject(hosts.Where(h => fits(h.Name) && (Role is null || h.Role == Role)), true);
         ReportMissing("Host", Name, [.. hosts.Select(h => h.Name)], PoolName);
     });

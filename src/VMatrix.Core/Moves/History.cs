@@ -10,7 +10,7 @@ using Microsoft.Data.Sqlite;
 namespace VMatrix.Moves;
 
 /// <summary>
-/// Ended moves and load samples, in SQLite on a local disk. Nothing depends on it: when it cannot be opened, read or written,
+/// Ended moves, ended actions with hosts and load samples, in SQLite on a local disk. Nothing depends on it: when it cannot be opened, read or written,
 /// <see cref="Warning"/> says why and the pool goes on without; a damaged file is set aside and a new one begun.
 /// </summary>
 public sealed class History : IDisposable
@@ -64,19 +64,38 @@ public sealed class History : IDisposable
     /// <summary>Ended moves, newest first.</summary>
     /// <param name="since">Only those that ended then or later; null for all.</param>
     /// <param name="most">At most so many.</param>
-    public IReadOnlyList<MoveRecord> ReadMoves(DateTimeOffset? since, int most) => Use(c =>
+    public IReadOnlyList<MoveRecord> ReadMoves(DateTimeOffset? since, int most) => Read<MoveRecord>("moves", since, most);
+
+    private List<T> Read<T>(string table, DateTimeOffset? since, int most) => Use(c =>
     {
         using var command = c.CreateCommand();
-        command.CommandText = "SELECT record FROM moves WHERE ended >= $since ORDER BY ended DESC, rowid DESC LIMIT $most";
+        command.CommandText = $"SELECT record FROM {table} WHERE ended >= $since ORDER BY ended DESC, rowid DESC LIMIT $most";
         command.Parameters.AddWithValue("$since", since?.UtcTicks ?? 0);
         command.Parameters.AddWithValue("$most", most);
-        var records = new List<MoveRecord>();
+        var records = new List<T>();
         using var reader = command.ExecuteReader();
         while (reader.Read())
-            if (JsonSerializer.Deserialize<MoveRecord>(reader.GetString(0), StateFiles.Json) is { } record)
+            if (JsonSerializer.Deserialize<T>(reader.GetString(0), StateFiles.Json) is { } record)
                 records.Add(record);
         return records;
     }) ?? [];
+
+    /// <summary>Keeps an ended action with a host.</summary>
+    public void AddHostAction(HostActionRecord record) => Use(c =>
+    {
+        using var command = c.CreateCommand();
+        command.CommandText = "INSERT OR REPLACE INTO hosts (id, host, ended, record) VALUES ($id, $host, $ended, $record)";
+        command.Parameters.AddWithValue("$id", record.Action.Id.ToString("D"));
+        command.Parameters.AddWithValue("$host", record.Action.Host);
+        command.Parameters.AddWithValue("$ended", (record.EndedAt ?? record.StartedAt).UtcTicks);
+        command.Parameters.AddWithValue("$record", JsonSerializer.Serialize(record, StateFiles.Json));
+        return command.ExecuteNonQuery();
+    });
+
+    /// <summary>Ended actions with hosts, newest first.</summary>
+    /// <param name="since">Only those that ended then or later; null for all.</param>
+    /// <param name="most">At most so many.</param>
+    public IReadOnlyList<HostActionRecord> ReadHostActions(DateTimeOffset? since, int most) => Read<HostActionRecord>("hosts", since, most);
 
     /// <summary>Keeps load samples.</summary>
     public void AddSamples(IEnumerable<ServiceLoad> samples) => Use(c =>
@@ -115,11 +134,12 @@ public sealed class History : IDisposable
     /// <summary>Deletes what is older than a moment, and then the oldest tenth again and again until the file holds at most so many bytes of data.</summary>
     public void Trim(DateTimeOffset before, long mostBytes) => Use(c =>
     {
-        Execute(c, string.Format(CultureInfo.InvariantCulture, "DELETE FROM moves WHERE ended < {0}; DELETE FROM samples WHERE at < {0};", before.UtcTicks));
+        Execute(c, string.Format(CultureInfo.InvariantCulture, "DELETE FROM moves WHERE ended < {0}; DELETE FROM hosts WHERE ended < {0}; DELETE FROM samples WHERE at < {0};", before.UtcTicks));
         for (var i = 0; i < 50 && DataBytes(c) > mostBytes; i++)
         {
             Execute(c, "DELETE FROM samples WHERE rowid IN (SELECT rowid FROM samples ORDER BY at LIMIT (SELECT COUNT(*) / 10 + 1 FROM samples));"
-                + "DELETE FROM moves WHERE rowid IN (SELECT rowid FROM moves ORDER BY ended LIMIT (SELECT COUNT(*) / 10 + 1 FROM moves));");
+                + "DELETE FROM moves WHERE rowid IN (SELECT rowid FROM moves ORDER BY ended LIMIT (SELECT COUNT(*) / 10 + 1 FROM moves));"
+                + "DELETE FROM hosts WHERE rowid IN (SELECT rowid FROM hosts ORDER BY ended LIMIT (SELECT COUNT(*) / 10 + 1 FROM hosts));");
         }
         Execute(c, "PRAGMA incremental_vacuum;");
         return true;
@@ -191,6 +211,8 @@ public sealed class History : IDisposable
                     PRAGMA synchronous = NORMAL;
                     CREATE TABLE IF NOT EXISTS moves (id TEXT PRIMARY KEY, server TEXT NOT NULL, service TEXT NOT NULL, started INTEGER NOT NULL, ended INTEGER NOT NULL, record TEXT NOT NULL);
                     CREATE INDEX IF NOT EXISTS moves_ended ON moves (ended);
+                    CREATE TABLE IF NOT EXISTS hosts (id TEXT PRIMARY KEY, host TEXT NOT NULL, ended INTEGER NOT NULL, record TEXT NOT NULL);
+                    CREATE INDEX IF NOT EXISTS hosts_ended ON hosts (ended);
                     CREATE TABLE IF NOT EXISTS samples (service TEXT NOT NULL, at INTEGER NOT NULL, sample TEXT NOT NULL);
                     CREATE INDEX IF NOT EXISTS samples_at ON samples (service, at);
                     """);

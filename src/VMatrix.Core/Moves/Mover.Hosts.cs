@@ -32,6 +32,7 @@ public sealed partial class Mover
         HostActionRecord End(MoveStatus status, string? error = null)
         {
             var ended = record with { Status = status, Error = error, EndedAt = Clock.GetUtcNow() };
+            State.History.AddHostAction(ended);
             progress?.Report(ended);
             return ended;
         }
@@ -46,7 +47,7 @@ public sealed partial class Mover
                 return End(MoveStatus.Refused, $"The pool file names no host '{action.Host}'.");
             cancellation.ThrowIfCancellationRequested();
             State.CheckEpoch(context.Epoch);
-            (claim, string? busy) = State.Guard(() => State.TryClaimHost(new HostClaim(action, State.EnsureOwner(), context.By, record.StartedAt)));
+            (claim, string? busy) = State.Guard(() => State.TryClaimHost(new HostClaim(action, State.EnsureOwner(), context.By, record.StartedAt, context.PlanId)));
             if (claim is null)
                 return End(MoveStatus.Refused, busy);
             Point("host.claimed");
@@ -110,4 +111,4 @@ public sealed partial class Mover
 }
 
 /// <summary>Who is powering a host down or waking it: a flushed file, alive as long as its owner.</summary>
-internal sealed record HostClaim(HostAction Action, Guid Owner, string By, DateTimeOffset At);
+internal sealed record HostClaim(HostAction Action, Guid Owner, string By, DateTimeOffset At, Guid? PlanId = null);

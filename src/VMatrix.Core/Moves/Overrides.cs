@@ -68,7 +68,7 @@ public sealed record PlanProgress
     /// <summary>Who made it.</summary>
     public required string By { get; init; }
 
-    /// <summary>Moves that wait for an approval, or did.</summary>
+    /// <summary>Moves and actions with hosts that wait for an approval, or did.</summary>
     public IReadOnlyList<Guid> Waiting { get; init; } = [];
 
     /// <summary>True until the waiting moves are begun.</summary>

@@ -14,6 +14,9 @@ public static class Modes
     /// <summary>A plan's moves that wait for an approval: those of services in <see cref="OracleMode.Confirm"/>, and whatever depends on one of them.</summary>
     public static IReadOnlyList<Move> Waiting(PoolSpec pool, Plan plan) => With(plan.Moves, m => Of(pool, m.Service) is not OracleMode.Automatic);
 
+    /// <summary>A plan's actions with hosts that wait for an approval: all of them where the pool's mode is <see cref="OracleMode.Confirm"/>, for a host is no single service's.</summary>
+    public static IReadOnlyList<HostAction> WaitingHosts(PoolSpec pool, Plan plan) => pool.Oracle.Mode is OracleMode.Automatic ? [] : plan.Hosts;
+
     /// <summary>The moves that something holds for, with all that depend on them, in order. A move depends on earlier ones only.</summary>
     public static IReadOnlyList<Move> With(IReadOnlyList<Move> moves, Func<Move, bool> holds)
     {
@@ -30,6 +33,10 @@ public static class Modes
 
         return found;
     }
+
+    /// <summary>True when two lists of actions do the same with the same hosts.</summary>
+    public static bool SameWish(IReadOnlyList<HostAction> a, IReadOnlyList<HostAction> b) =>
+        a.Select(x => (x.Kind, x.Host)).OrderBy(x => x).SequenceEqual(b.Select(x => (x.Kind, x.Host)).OrderBy(x => x));
 
     /// <summary>True when two lists of moves wish for the same, whatever their ids, reasons and the names of servers that do not exist yet.</summary>
     public static bool SameWish(IReadOnlyList<Move> a, IReadOnlyList<Move> b)

@@ -19,6 +19,9 @@ public static partial class Planner
     /// <param name="IdleSince">Since when each idle host is idle.</param>
     private sealed record HostDecision(IReadOnlyList<HostAction> Actions, IReadOnlyList<RefusedMove> Refused, IReadOnlyDictionary<string, DateTimeOffset> IdleSince)
     {
+        /// <summary>The same where the Oracle only shadows: told, and not done.</summary>
+        public HostDecision Shadowed() => new([], [.. Refused, .. Actions.Select(a => new RefusedMove((a.Kind is HostActionKind.Wake ? "wake " : "power down ") + a.Host, $"{Draft.IsShadowed}; it would be because {a.Reason}"))], IdleSince);
+
         public PlannerOutput AddTo(PlannerOutput output)
         {
             var plan = output.Plan;

@@ -199,7 +199,7 @@ public static partial class Planner
                 Summary = Summarise(),
             };
             var output = new PlannerOutput(plan, Written(seats) with { Refreshes = refreshes, GatherSince = last._placement.Gathering?.Since });
-            return hosts?.AddTo(output) ?? output;
+            return (Oracle.Mode is OracleMode.Shadow ? hosts?.Shadowed() : hosts)?.AddTo(output) ?? output;
         }
 
         private PlannerMemory Written(IReadOnlyList<LicenceSeat> seats)
@@ -299,7 +299,7 @@ public static partial class Planner
             }
         }
 
-        private const string IsShadowed = "mode is shadow, nothing is done";
+        internal const string IsShadowed = "mode is shadow, nothing is done";
 
         private bool IsShadow(Service service) => (service.Spec.Mode ?? Oracle.Mode) == OracleMode.Shadow;
 

@@ -90,6 +90,24 @@ public sealed class HostPowerTests
     }
 
     [Fact]
+    public void In_mode_shadow_it_is_told_and_not_done()
+    {
+        var pool = Pool();
+        pool.World.Pool = pool.World.Pool with
+        {
+            Oracle = pool.World.Pool.Oracle with { Mode = OracleMode.Shadow },
+            Services = [.. pool.World.Pool.Services.Select(s => s with { Mode = OracleMode.Automatic })],
+        };
+        Plan? plan = null;
+        for (int i = 0; i < 40; i++)
+            plan = pool.Step(("FINANCE", 5), ("SPORTS", 5));
+        Assert.Empty(pool.Actions);
+        var told = plan!.Refused.Where(r => r.What.StartsWith("power down", StringComparison.Ordinal)).ToArray();
+        Assert.Equal(["power down host6", "power down host5", "power down host4"], told.Select(r => r.What));
+        Assert.All(told, r => Assert.Contains("mode is shadow, nothing is done; it would be because idle for", r.Reason, StringComparison.Ordinal));
+    }
+
+    [Fact]
     public void A_host_is_woken_for_what_has_no_room_and_its_reason_says_so()
     {
         var pool = Pool(idle: 0);

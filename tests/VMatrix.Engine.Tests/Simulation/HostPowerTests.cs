@@ -63,6 +63,10 @@ public sealed class HostPowerTests : IDisposable
             end.Cancel();
             await running;
             Assert.Empty(state.ReadHostClaims());
+            var history = await session.GetHostActionsAsync(null, 100, default);
+            Assert.Equal(records.Select(r => (r.Action.Id, r.Status)).ToHashSet(), history.Select(r => (r.Action.Id, r.Status)).ToHashSet());
+            Assert.All(history, r => Assert.NotEmpty(r.Action.Reason));
+            Assert.Single(await session.GetHostActionsAsync(null, 1, default));
         });
         Assert.Equal(2, records.Count(r => r.Action.Kind is HostActionKind.PowerDown && r.Status is MoveStatus.Done));
         Assert.All(records.Where(r => r.Action.Kind is HostActionKind.Wake && r.Status is MoveStatus.Done), r => Assert.InRange((r.EndedAt - r.StartedAt)!.Value.TotalSeconds, 60, 62));
@@ -106,6 +110,38 @@ public sealed class HostPowerTests : IDisposable
         // Four servers a host: no fewer hosts would do.
         Assert.Equal((world.CountLive().Sum() + 3) / 4, HostsUp());
         Assert.True(HostsUp() < day, $"{day} hosts by day, {HostsUp()} by night");
+    }
+
+    [Fact]
+    public void What_waits_for_an_approval_is_done_with_hosts_once_it_has_it()
+    {
+        var pool = Pool();
+        pool = pool with { Oracle = s_oracle with { Mode = OracleMode.Confirm }, Services = [.. pool.Services.Select(s => s with { Mode = OracleMode.Automatic })] };
+        var world = SimulatedWorld.InMemory(pool, _clock);
+        world.Demand = (_, _) => 3;
+        _clock.Run(async () =>
+        {
+            using var state = StateFolder.Open(pool.StateFolder, create: true);
+            var drivers = new PoolDrivers(new SimulatedHypervisor(world), new SimulatedBalancer(world), new SimulatedHealthProbe(world));
+            await using var session = new PoolSession(pool, drivers, state, _clock);
+            using var end = new CancellationTokenSource();
+            var running = session.RunAsync("test", null, null, null, end.Token);
+            await _clock.DelayAsync(TimeSpan.FromMinutes(8), default);
+            Assert.All(pool.Hosts, h => Assert.Equal(HostCondition.Up, world.GetHost(h.Name)));
+            Assert.Empty(await session.GetHostActionsAsync(null, 100, default));
+            // Past half its time a plan that waits is made anew; the newest comes first.
+            var waiting = (await session.GetPlansAsync(default)).First(p => p.Status is PlanStatus.Waiting);
+            Assert.Equal(["host3", "host4"], waiting.Plan.Hosts.Select(h => h.Host).Order());
+            Assert.Equal(waiting.Plan.Hosts.Select(h => h.Id).ToHashSet(), waiting.Waiting.ToHashSet());
+
+            await session.ApprovePlanAsync(waiting.Id, default);
+            await _clock.DelayAsync(TimeSpan.FromMinutes(1), default);
+            Assert.Equal((HostCondition.PoweredDown, HostCondition.PoweredDown), (world.GetHost("host3"), world.GetHost("host4")));
+            Assert.Equal(PlanStatus.Begun, (await session.GetPlanAsync(waiting.Id, default)).Status);
+            Assert.All(await session.GetHostActionsAsync(null, 100, default), r => Assert.Contains("approved by", r.By, StringComparison.Ordinal));
+            end.Cancel();
+            await running;
+        });
     }
 
     [Fact]
