@@ -51,6 +51,10 @@ begin {
         @{ Command = 'Hyper-V\Get-VMNetworkAdapter'; Give = 'All', 'ComputerName', 'Credential' }
         @{ Command = 'Hyper-V\Get-VMNetworkAdapter'; Give = @(); Pipe = 'VM' }
         @{ Command = 'Hyper-V\Connect-VMNetworkAdapter'; Give = , 'SwitchName'; Pipe = 'VMNetworkAdapter' }
+        @{ Command = 'Hyper-V\Get-VMDvdDrive'; Give = @(); Pipe = 'VM' }
+        @{ Command = 'Hyper-V\Get-VMDvdDrive'; Give = 'ControllerNumber', 'ControllerLocation'; Pipe = 'VM' }
+        @{ Command = 'Hyper-V\Add-VMDvdDrive'; Give = , 'Path'; Pipe = 'VM' }
+        @{ Command = 'Hyper-V\Set-VMDvdDrive'; Give = , 'Path'; Pipe = 'VMDvdDrive' }
         @{ Command = 'Hyper-V\Set-VM'; Give = , 'Notes'; Pipe = 'VM' }
         @{ Command = 'Hyper-V\Set-VM'; Give = 'Notes', 'NewVMName', 'ProcessorCount', 'StaticMemory', 'AutomaticCheckpointsEnabled', 'AutomaticStartAction', 'AutomaticStopAction', 'CheckpointType'; Pipe = 'VM' }
         @{ Command = 'Hyper-V\Start-VM'; Give = @(); Pipe = 'VM' }
