@@ -31,11 +31,11 @@ balancer: { kind: haproxy, drain: 2s }
             $runspace = [runspacefactory]::CreateOutOfProcessRunspace($null)
             $runspace.Open()
             $session = [System.Management.Automation.Runspaces.PSSession]::Create($runspace, 'Process', $null)
-            Invoke-Command -Session $session -ArgumentList $Name, $world.Folder, $env:PSModulePath {
-                param($name, $folder, $modules)
-                $env:VMATRIX_DOUBLE_LOCAL = $name
-                $env:VMATRIX_DOUBLE_WORLD = $folder
-                $env:PSModulePath = $modules
+            $worldFolder, $modules = $world.Folder, $env:PSModulePath
+            Invoke-Command -Session $session {
+                $env:VMATRIX_DOUBLE_LOCAL = $using:Name
+                $env:VMATRIX_DOUBLE_WORLD = $using:worldFolder
+                $env:PSModulePath = $using:modules
             }
             $session
         }
