@@ -212,7 +212,6 @@ public sealed class History : IDisposable
                     CREATE TABLE IF NOT EXISTS moves (id TEXT PRIMARY KEY, server TEXT NOT NULL, service TEXT NOT NULL, started INTEGER NOT NULL, ended INTEGER NOT NULL, record TEXT NOT NULL);
                     CREATE INDEX IF NOT EXISTS moves_ended ON moves (ended);
                     CREATE TABLE IF NOT EXISTS hosts (id TEXT PRIMARY KEY, host TEXT NOT NULL, ended INTEGER NOT NULL, record TEXT NOT NULL);
-                    CREATE INDEX IF NOT EXISTS hosts_ended ON hosts (ended);
                     CREATE TABLE IF NOT EXISTS samples (service TEXT NOT NULL, at INTEGER NOT NULL, sample TEXT NOT NULL);
                     CREATE INDEX IF NOT EXISTS samples_at ON samples (service, at);
                     """);

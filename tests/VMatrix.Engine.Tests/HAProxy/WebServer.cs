@@ -61,9 +61,9 @@ internal sealed class WebServer : IAsyncDisposable
                     _answering.Add(AnswerAsync(client));
             }
         }
-        catch (Exception error) when (error is OperationCanceledException or SocketException or ObjectDisposedException)
+        catch (Exception error) when (error is OperationCanceledException or SocketException or ObjectDisposedException or InvalidOperationException)
         {
-            // stopped
+            // stopped; between two connections a listener says so by InvalidOperationException
         }
     }
 
