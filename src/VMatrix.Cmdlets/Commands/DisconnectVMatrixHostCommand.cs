@@ -24,7 +24,7 @@ public sealed class DisconnectVMatrixHostCommand : HostWayCommand
                 var host = Find(h => Is(h.Name, named.Name)) ?? throw Errors.NotFound("Host", named.Name, PoolName);
                 if (!Agreed($"host '{host.Name}'", "Reach as the pool file says"))
                     return;
-                _ = HostSessions.Remove(AddressOf(host));
+                HostSessions.Remove(AddressOf(host));
                 Changed(host.Name);
             });
         }

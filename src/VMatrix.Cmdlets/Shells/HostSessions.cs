@@ -29,10 +29,10 @@ internal static class HostSessions
             s_sessions[host] = session;
     }
 
-    public static bool Remove(string host)
+    public static void Remove(string host)
     {
         lock (s_gate)
-            return s_sessions.Remove(host);
+            _ = s_sessions.Remove(host);
     }
 
     public static void Forget()

@@ -72,8 +72,8 @@ internal static class Level
         double bursts = Bursts(excess);
         // The clearest change hides a later one beside it: what came since is looked at again.
         int use = sums.Count - 1;
-        for (int change = use; change >= 0; use = change >= 0 ? change : use)
-            change = ClearestChange(use);
+        while (ClearestChange(use) is >= 0 and int change)
+            use = change;
         (requests, seconds) = sums[use];
         double mean = requests / seconds;
         // One request more than were counted: the variance of a count of zero is not zero.

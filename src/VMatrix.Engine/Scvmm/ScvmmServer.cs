@@ -196,7 +196,7 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
                    host,
                    row.TryGetValue("Rating", out var stars) && stars is not null ? Convert.ToDouble(stars, CultureInfo.InvariantCulture) : 0,
                    row.TryGetValue("ZeroRatingReasonList", out var list) && list is Array many ? [.. many.Cast<object?>().Select(reason => reason?.ToString() ?? "").Where(reason => reason.Length > 0)] : [],
-                   row.TryGetValue("VMHost.AvailableMemory", out var free) && free is not null ? Convert.ToInt64(free, CultureInfo.InvariantCulture) << 20 : null),
+                   Whole(row, "VMHost.AvailableMemory") << 20),
         ];
     }
 
@@ -216,8 +216,8 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
             .. from row in await RunAsync($"Asking for the hosts of {called}", ["Name", "TotalMemory", "LogicalProcessorCount"], cancellation, Of("Get-SCVMHost", ("VMHostGroup", call)))
                select new ScvmmHostFacts(
                    Text(row, "Name") ?? "",
-                   row.TryGetValue("TotalMemory", out var memory) && memory is not null ? Convert.ToInt64(memory, CultureInfo.InvariantCulture) : 0,
-                   row.TryGetValue("LogicalProcessorCount", out var cores) && cores is not null ? Convert.ToInt32(cores, CultureInfo.InvariantCulture) : null),
+                   Whole(row, "TotalMemory") ?? 0,
+                   (int?)Whole(row, "LogicalProcessorCount")),
         ];
     }
 
@@ -246,6 +246,10 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
     public ShellCall LibraryCall() => new() { Commands = [Of("Get-SCLibraryServer", ("VMMServer", Connection()), ("ComputerName", Library))] };
 
     public ShellCall HostCall(HostSpec host) => new() { Commands = [Of("Get-SCVMHost", ("VMMServer", Connection()), ("ComputerName", Address(host)))] };
+
+    /// <summary>A whole number that VMM tells; null where it tells none.</summary>
+    private static long? Whole(PropertyBag row, string name) =>
+        row.TryGetValue(name, out var value) && value is not null ? Convert.ToInt64(value, CultureInfo.InvariantCulture) : null;
 
     public static bool IsOn(ScvmmMachine machine, HostSpec host) => IsNamed(machine.Host, host);
 
@@ -299,8 +303,8 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
             Stale = stale,
             Foreign = problem,
             Image = ImageOf(description),
-            MemoryBytes = row.TryGetValue("Memory", out var memory) && memory is not null ? Convert.ToInt64(memory, CultureInfo.InvariantCulture) << 20 : 0,
-            Cores = row.TryGetValue("CPUCount", out var cores) && cores is not null ? Convert.ToInt32(cores, CultureInfo.InvariantCulture) : 1,
+            MemoryBytes = Whole(row, "Memory") << 20 ?? 0,
+            Cores = (int)(Whole(row, "CPUCount") ?? 1),
             Address = row.TryGetValue("VirtualNetworkAdapters.IPv4Addresses", out var addresses) && addresses is Array all ? HyperVHost.PickAddress(all.OfType<string>()) : null,
         };
     }
