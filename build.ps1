@@ -47,7 +47,7 @@ function Get-Shell {
     if ($shell -and (& $shell -NoProfile -Command '[Environment]::Version.Major') -ge 10) { return $shell.Path }
 }
 
-$sum = @{ Passed = 0; Failed = 0; Skipped = 0 }
+$sum = @{ Passed = 0; Failed = 0; Skipped = 0; Long = 0 }
 # Each test that was skipped says why; equal reasons are counted together at the end.
 $reasons = [Collections.Generic.List[string]]::new()
 
@@ -71,6 +71,7 @@ function Invoke-Xunit([IO.FileInfo] $Project, [bool] $Full) {
     $name = $Project.BaseName
     $trx = Join-Path $results "$name.trx"
     $filter = if ($Full) { @() } else { '--filter', 'Category!=Long' }
+    if (-not $Full) { $sum.Long += @(dotnet test $Project.FullName -c Release --no-build --nologo --list-tests --filter 'Category=Long' | Where-Object { $_ -match '^    ' }).Count }
     dotnet test $Project.FullName -c Release --no-build --nologo -v q @filter --results-directory $results --logger "trx;LogFileName=$name.trx" `
         --logger 'console;verbosity=minimal' --blame-hang-timeout $(if ($Full) { '40m' } else { '8m' }) --blame-hang-dump-type none | Out-Host
     $code = $LASTEXITCODE
@@ -105,9 +106,11 @@ function Invoke-PesterSuite([bool] $Full) {
     $arguments = @('-NoProfile', '-NonInteractive', '-File', 'tests/pester/run.ps1', '-Result', $said) + $(if ($Full) { '-Full' })
     & $shell @arguments | Out-Host
     $code = $LASTEXITCODE
-    $counts = if (Test-Path $said) { -split (Get-Content -Raw $said) } else { 0, 0, 0 }
-    Add-Count 'Pester' $code @counts
-    for ($i = 0; $i -lt $counts[2]; $i++) { $reasons.Add("say why in Pester's output") }
+    $counts = if (Test-Path $said) { -split (Get-Content -Raw $said) } else { 0, 0, 0, 0 }
+    $passed, $failed, $skipped, $left = [int[]]$counts
+    Add-Count 'Pester' $code $passed $failed $skipped
+    $sum.Long += $left
+    for ($i = 0; $i -lt $skipped; $i++) { $reasons.Add("say why in Pester's output") }
 }
 
 function Invoke-Test([bool] $Full) {
@@ -123,6 +126,7 @@ function Invoke-Test([bool] $Full) {
     }
     Invoke-PesterSuite $Full
     if ($reasons) { "Skipped: $(($reasons | Group-Object | Sort-Object Count -Descending | ForEach-Object { "$($_.Count) $($_.Name)" }) -join '; ')." }
+    if ($sum.Long) { "Not run: $($sum.Long) long tests, which ./build.ps1 test --full runs too." }
     "$($sum.Passed) passed, $($sum.Failed) failed, $($sum.Skipped) skipped"
     exit [int]($sum.Failed -gt 0 -or $sum.Passed -eq 0)
 }

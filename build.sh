@@ -8,7 +8,7 @@ readonly oracle=out/VMatrix/bin/net10.0/engine/vmatrix-oracle.dll results=out/te
 usage() {
     cat <<'EOF'
 ./build.sh build             builds the module and lays it out in out/VMatrix
-./build.sh test [--full]     builds, runs all tests (--full: the long ones too) and ends with "N passed, N failed, N skipped"
+./build.sh test [--full]     builds, runs the tests (--full: the long ones too, half an hour) and ends with "N passed, N failed, N skipped"
 ./build.sh demo [options]    shows two services sharing three hosts, with real virtual machines; see --help for its options
 ./build.sh bench [name]      prints measurements beside named peers
 ./build.sh docs              makes en-US/ (the help that PowerShell shows) from docs/en-US/
@@ -81,7 +81,7 @@ find_pwsh() {
 }
 
 # Adds what a suite said to the sums. A suite that ran nothing, or that died without saying which test failed, has failed.
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 long=0
 count() { # name exit-code passed failed skipped
     local f=$4
     if [ "$2" -ne 0 ] && [ "$4" -eq 0 ]; then
@@ -100,7 +100,11 @@ run_xunit() { # project
     name=$(basename "$1" .csproj)
     trx=$results/$name.trx
     local filter=(--filter "Category!=Long")
-    [ -n "$full" ] && filter=()
+    if [ -n "$full" ]; then
+        filter=()
+    else
+        long=$((long + $(dotnet test "$1" -c Release --no-build --nologo --list-tests --filter "Category=Long" </dev/null | grep -c '^    ' || true)))
+    fi
     dotnet test "$1" -c Release --no-build --nologo -v q "${filter[@]}" --results-directory "$results" \
         --logger "trx;LogFileName=$name.trx" --logger "console;verbosity=minimal" \
         --blame-hang-timeout "${full:+40m}${quick:+8m}" --blame-hang-dump-type none </dev/null || code=$?
@@ -115,7 +119,7 @@ run_xunit() { # project
 }
 
 run_pester() {
-    local pwsh code=0 p f s blocks
+    local pwsh code=0 p f s l blocks
     # Counted from the files where they cannot run: one for each It, however many cases it has.
     blocks=$(grep -hcE "^[[:space:]]*It[[:space:]]+['\"]" tests/pester/*.Tests.ps1 2>/dev/null | awk '{n += $1} END {print n + 0}')
     if ! pwsh=$(find_pwsh); then
@@ -129,8 +133,9 @@ run_pester() {
     fi
     # shellcheck disable=SC2086
     $pwsh -NoProfile -NonInteractive -File tests/pester/run.ps1 -Result "$results/pester.txt" ${full:+-Full} </dev/null || code=$?
-    { read -r p f s <"$results/pester.txt"; } 2>/dev/null || true
+    { read -r p f s l <"$results/pester.txt"; } 2>/dev/null || true
     count Pester "$code" "${p:-0}" "${f:-0}" "${s:-0}"
+    long=$((long + ${l:-0}))
     note_skipped "${s:-0}" "say why in Pester's output"
 }
 
@@ -174,6 +179,7 @@ test_all() {
     done
     run_pester
     tell_skipped
+    [ "$long" -eq 0 ] || say "Not run: $long long tests, which ./build.sh test --full runs too."
     say "$passed passed, $failed failed, $skipped skipped"
     [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
 }

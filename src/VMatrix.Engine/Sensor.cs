@@ -44,6 +44,7 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, TimeProvider cl
         try
         {
             BalancerReport? now = null;
+            string? silence = null;
             try
             {
                 if (_before is not { } earlier || clock.GetUtcNow() - earlier.At > pool.Oracle.StaleAfter)
@@ -60,12 +61,13 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, TimeProvider cl
 
                 now = await drivers.Balancer.ReadAsync(cancellation);
             }
-            catch (VMatrixException)
+            catch (VMatrixException error)
             {
                 // A balancer that does not answer makes bad samples, which say so.
+                silence = error.Message;
             }
 
-            var loads = Sensing.Measure(pool, _before, now, clock.GetUtcNow());
+            var loads = Sensing.Measure(pool, _before, now, clock.GetUtcNow(), silence);
             (_before, _last) = (now, loads);
             Keep(loads.Values);
             return loads;

@@ -530,7 +530,9 @@ public static partial class Planner
                 Still = IsShadow(service) ? IsShadowed : service.Frozen,
                 Broken = service.Go,
                 Ignored = service.Ignored,
-                WhyMore = () => Words.Text($"{spec.Name} has {service.Live.Count}, needs {need.Servers} and is granted {claim.Granted} ({need.Reason})"),
+                WhyMore = () => need.Bad is null
+                    ? Words.Text($"{spec.Name} has {service.Live.Count}, needs {need.Servers} and is granted {claim.Granted} ({need.Reason})")
+                    : Words.Text($"{spec.Name} has {service.Live.Count} and is granted {claim.Granted}{(claim.Granted == spec.Least ? ", its least" : "")}; its load is not known ({need.Bad})"),
                 WhyFewer = drop => drop
                     ? Words.Text($"dropped: {spec.Name} needs {need.Servers} and is granted {claim.Granted}, the room is worth more to {forWhom ?? "others"} ({need.Reason})")
                     : Words.Text($"not needed: {spec.Name} has {service.Live.Count} and needs {need.Servers}, at most {need.Calm} in the last {Words.Seconds(Oracle.Calm)} ({need.Reason})"),

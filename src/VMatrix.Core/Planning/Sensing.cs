@@ -16,7 +16,8 @@ public static class Sensing
     /// <param name="before">The answer before; null when there was none.</param>
     /// <param name="now">The answer now; null when the balancer could not be reached.</param>
     /// <param name="at">The moment of sensing.</param>
-    public static IReadOnlyDictionary<string, ServiceLoad> Measure(PoolSpec pool, BalancerReport? before, BalancerReport? now, DateTimeOffset at)
+    /// <param name="silence">What was told instead of an answer now, as a sentence; null when nothing was.</param>
+    public static IReadOnlyDictionary<string, ServiceLoad> Measure(PoolSpec pool, BalancerReport? before, BalancerReport? now, DateTimeOffset at, string? silence = null)
     {
         var old = Index(before);
         var fresh = Index(now);
@@ -30,19 +31,20 @@ public static class Sensing
                 now,
                 fresh.TryGetValue(service.Name, out var n) ? n : null,
                 at,
-                pool.Oracle);
+                pool.Oracle,
+                silence);
         }
 
         return loads;
     }
 
     private static ServiceLoad Measure(
-        string service, BalancerReport? before, ServiceCounters? old, BalancerReport? now, ServiceCounters? fresh, DateTimeOffset at, OracleSpec oracle)
+        string service, BalancerReport? before, ServiceCounters? old, BalancerReport? now, ServiceCounters? fresh, DateTimeOffset at, OracleSpec oracle, string? silence)
     {
         ServiceLoad Bad(string why) => new() { Service = service, At = now?.At ?? at, RequestRate = double.NaN, ServedRate = double.NaN, Queue = Math.Max(0, fresh?.Queue ?? 0), Bad = why };
 
         if (now is null)
-            return Bad("the balancer did not answer");
+            return Bad(silence is null ? "the balancer did not answer" : $"the balancer did not answer: {silence.TrimEnd('.')}");
         if (fresh is null)
             return Bad("the balancer does not know the service");
         if (at - now.At > oracle.StaleAfter)

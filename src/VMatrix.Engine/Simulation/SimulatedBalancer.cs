@@ -199,7 +199,7 @@ public sealed class SimulatedBalancer(SimulatedWorld world) : IBalancer
     private static void CheckRunning(WorldState state)
     {
         if (!state.Balancer.Running)
-            throw new VMatrixException("BalancerUnreachable", VMatrixErrorKind.Unreachable, "The simulated balancer does not run.") { IsTransient = true };
+            throw new VMatrixException("BalancerUnreachable", VMatrixErrorKind.Unreachable, "The simulated balancer does not run; the first move that needs it starts it.") { IsTransient = true };
     }
 
     private async Task ActAsync(string operation, DriverCall call, Guid? server, Action<WorldState> effect, CancellationToken cancellation)

@@ -35,6 +35,7 @@ public sealed class SensingTests
     public void Bad_samples_say_why()
     {
         Assert.Contains("did not answer", Measure(Report(0, 1), null).Bad, StringComparison.Ordinal);
+        Assert.Equal("the balancer did not answer: It sleeps", Sensing.Measure(s_pool, Report(0, 1), null, World.Start.AddSeconds(2), "It sleeps.")["FINANCE"].Bad);
         Assert.Contains("no answer before", Measure(null, Report(2, 1)).Bad, StringComparison.Ordinal);
         Assert.Contains("went backwards", Measure(Report(0, 100), Report(2, 99)).Bad, StringComparison.Ordinal);
         Assert.Contains("restarted", Measure(Report(0, 100), Report(2, 130, "b")).Bad, StringComparison.Ordinal);
