@@ -1,0 +1,152 @@
+using System;
+using System.IO;
+using System.Linq;
+using System.Net.Sockets;
+using System.Threading;
+using System.Threading.Tasks;
+using VMatrix.Drivers;
+
+namespace VMatrix.Qemu;
+
+// What runs and what sleeps, as the processes and the folders themselves tell it.
+public sealed partial class QemuHypervisor
+{
+    /// <inheritdoc/>
+    public async Task<HostReport> ReadHostAsync(HostSpec host, CancellationToken cancellation)
+    {
+        var place = Places.Host(host);
+        try
+        {
+            if (!Directory.Exists(host.Folder) && GuestProcess.AnyRuns(null, place))
+            {
+                throw new IOException("the folder is gone while QEMU processes still run from it");
+            }
+
+            var machines = await Task.WhenAll(Places.List(place).Select(f => ReadMachineAsync(f.Folder, f.Name, cancellation)).ToArray());
+            return new HostReport { Host = host.Name, Machines = machines };
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new VMatrixException("HostUnreachable", VMatrixErrorKind.Unreachable, $"Host {host.Name} cannot be read in {host.Folder}: {e.Message}", e) { IsTransient = true };
+        }
+    }
+
+    /// <inheritdoc/>
+    public async Task<NestReport> ReadNestAsync(CancellationToken cancellation)
+    {
+        try
+        {
+            return new NestReport
+            {
+                Dormant = await Task.WhenAll(Places.List(_places.Nest).Select(f => ReadMachineAsync(f.Folder, f.Name, cancellation)).ToArray()),
+                Disposed = await Task.WhenAll(Places.List(_places.Disposed).Select(f => ReadMachineAsync(f.Folder, f.Name, cancellation)).ToArray()),
+                Images = _images.Current(),
+            };
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new VMatrixException("NestUnreachable", VMatrixErrorKind.Unreachable, $"The nest cannot be read in {_pool.Nest.Folder}: {e.Message}", e) { IsTransient = true };
+        }
+    }
+
+    private async Task<Machine> ReadMachineAsync(ServerFolder folder, string name, CancellationToken cancellation)
+    {
+        var machine = new Machine { MachineId = folder.MachineId(), Name = name, Power = PowerState.Off };
+        GuestFacts? guest = null;
+        try
+        {
+            guest = folder.ReadGuest();
+            var mark = folder.ReadMark();
+            machine = mark is null ? machine with { Problem = $"{folder.Path} has no mark of VMatrix", StaleMark = ServerFolder.Read<ServerMark>(folder.ReleasedFile) }
+                : mark.MachineId != machine.MachineId || mark.ServerId.ToString("D") != name ? machine with { Problem = $"{folder.Path} is a copy: its mark was written for {mark.MachineId}", StaleMark = mark }
+                : machine with { Name = mark.Name, Mark = mark };
+            machine = machine with { MemoryBytes = guest?.MemoryBytes ?? 0, Cores = guest?.Cores ?? 1 };
+            if (folder.IsLive())
+            {
+                return await AskAsync(machine, folder, name, guest, cancellation);
+            }
+
+            if (folder.ReadState() is { } state)
+            {
+                return machine with { Power = PowerState.Saved, AsleepSince = state.SavedAt };
+            }
+        }
+        catch (VMatrixException e)
+        {
+            return machine with { Problem = machine.Problem ?? e.Message };
+        }
+
+        return File.Exists(folder.RunFile)
+            ? machine with { Health = ServerHealth.Dead, Problem = machine.Problem ?? Told("Its QEMU process is gone", folder) }
+            : machine;
+    }
+
+    /// <summary>Asks a live process how its guest fares.</summary>
+    private async Task<Machine> AskAsync(Machine machine, ServerFolder folder, string name, GuestFacts? guest, CancellationToken cancellation)
+    {
+        machine = machine with { Power = PowerState.Running };
+
+        // A machine that is busy starting others answers later, and is not hung for that.
+        var slack = 1 + Volatile.Read(ref _starting);
+        try
+        {
+            var process = await GuestProcess.FindAsync(folder, _clock, cancellation);
+            if (process is null)
+            {
+                return await ReadMachineAsync(folder, name, cancellation);
+            }
+
+            machine = machine with { Address = process.Address };
+            if (process.IsStopped())
+            {
+                return machine with { Health = ServerHealth.Hung, Problem = process.Hung().Message };
+            }
+
+            await using var monitor = await process.OpenAsync(s_monitorPatience * slack, cancellation);
+            var status = await monitor.StatusAsync(cancellation);
+            if (status != "running")
+            {
+                return status switch
+                {
+                    "shutdown" => machine with { Power = PowerState.Off, Address = null, Health = ServerHealth.Dead, Problem = Told("The guest powered itself off", folder) },
+                    "guest-panicked" => machine with { Power = PowerState.Paused, Health = ServerHealth.Dead, Problem = Told("The guest's kernel panicked", folder) },
+                    "internal-error" or "io-error" => machine with { Power = PowerState.Paused, Health = ServerHealth.Dead, Problem = Told($"QEMU stopped the guest with {status}", folder) },
+                    _ => machine with { Power = PowerState.Paused },
+                };
+            }
+
+            var run = folder.ReadRun();
+            if (guest?.Agent is { } agent && MayAsk(machine, run) && await GuestAgent.IsThereAsync(monitor, cancellation) && !await GuestAgent.AnswersAsync(process, agent, s_agentPatience * slack, cancellation))
+            {
+                return machine with { Health = ServerHealth.Hung, Problem = Told("The guest's agent does not answer", folder) };
+            }
+
+            return run is { Ungreeted: true }
+                ? machine with { Problem = "It was woken and has not been told its name and the time yet" }
+                : machine;
+        }
+        catch (VMatrixException e) when (e.Id == "ServerHung")
+        {
+            return machine with { Health = ServerHealth.Hung, Problem = Told(e.Message, folder) };
+        }
+        catch (VMatrixException e) when (e.Id == "ServerBusy")
+        {
+            // Another command is at it, which it only can be while QEMU answers.
+            return machine;
+        }
+        catch (Exception e) when (e is IOException or SocketException)
+        {
+            // It ended while we asked.
+            return folder.IsLive()
+                ? machine with { Health = ServerHealth.Hung, Problem = Told("QEMU does not answer on its monitor: " + e.Message, folder) }
+                : await ReadMachineAsync(folder, name, cancellation);
+        }
+    }
+
+    /// <summary>A guest that boots has no agent yet, and is not hung for that while its start may take.</summary>
+    private bool MayAsk(Machine machine, RunFacts? run) => run is not null && (run.Woken
+        || _clock.GetUtcNow() - run.StartedAt > (_pool.Services.FirstOrDefault(s => s.Name == machine.Mark?.Service)?.Health ?? new HealthSpec()).StartTimeout);
+
+    private static string Told(string what, ServerFolder folder) =>
+        folder.ConsoleEnd() is { Length: > 0 } end ? $"{what.TrimEnd('.')}. The end of its console:\n{end}" : $"{what.TrimEnd('.')}. Its console is empty.";
+}
