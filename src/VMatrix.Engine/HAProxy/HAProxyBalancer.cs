@@ -34,7 +34,8 @@ public sealed class HAProxyBalancer : IBalancer
         _process = pool.Balancer.Own ? new HAProxyProcess(pool, clock) : null;
         string address = _process?.SocketPath ?? pool.Balancer.Socket ?? throw new VMatrixException("BalancerSocketMissing", VMatrixErrorKind.InvalidInput,
             $"The balancer in {pool.Path} is not owned and names no runtime socket: write 'socket:' with a full path or address:port, or 'own: true'.");
-        _socket = new HAProxySocket(address, clock);
+        _socket = _process is null ? new HAProxySocket(address, clock)
+            : new HAProxySocket(address, clock, "The pool's own HAProxy is started by the next switch or move into the Matrix.");
     }
 
     /// <summary>The name in HAProxy of a server.</summary>

@@ -18,14 +18,17 @@ public sealed class HAProxySocket
     private static readonly TimeSpan s_betweenCalls = TimeSpan.FromMilliseconds(5);
 
     private readonly TimeProvider _clock;
+    private readonly string _mend;
 
     /// <summary>Names a runtime socket; nothing is opened yet.</summary>
     /// <param name="address">A full path, or <c>address:port</c>.</param>
     /// <param name="clock">Keeps the deadline of each exchange.</param>
-    public HAProxySocket(string address, TimeProvider clock)
+    /// <param name="mend">What to do where nothing answers, as a sentence.</param>
+    public HAProxySocket(string address, TimeProvider clock, string mend = "Start HAProxy, or name the right socket in the pool file's balancer.")
     {
         Address = address;
         _clock = clock;
+        _mend = mend;
     }
 
     /// <summary>A full path, or <c>address:port</c>.</summary>
@@ -106,7 +109,7 @@ public sealed class HAProxySocket
 
     private VMatrixException Unreachable(string what, Exception? cause) =>
         new("BalancerUnreachable", VMatrixErrorKind.Unreachable,
-            $"HAProxy's runtime socket {Address} {what}. Start HAProxy, or name the right socket in the pool file's balancer.", cause)
+            $"HAProxy's runtime socket {Address} {what}. {_mend}", cause)
         {
             IsTransient = true,
         };
