@@ -101,6 +101,9 @@ public static partial class Planner
         /// <summary>Live ones that take no room of a usable host.</summary>
         public int Outside { get; set; }
 
+        /// <summary>Live ones whose host is proven dead.</summary>
+        public int Lost { get; set; }
+
         /// <summary>Live ones whose host is to be emptied, or dead.</summary>
         public int Leaving { get; set; }
 
@@ -247,9 +250,11 @@ public static partial class Planner
                 if (all && round > 2)
                     GiveBack(claims, asked);
                 if (all || round == MostRounds)
-                    return;
+                    break;
                 _state = new PlacementState(_input, _passedOver);
             }
+
+            RefuseVainExchanges(claims, asked);
         }
 
         /// <summary>Divides the pool and places. True when all that is granted found a place.</summary>
@@ -383,6 +388,8 @@ public static partial class Planner
             }
 
             service.Live.Add(server);
+            if (lost)
+                service.Lost++;
             if (!server.Claimed && !held && (answers || lost))
                 service.Movable.Add(server);
             if ((!answers && !lost) || (held && host is not { Suspended: false, ProvenDead: false }))

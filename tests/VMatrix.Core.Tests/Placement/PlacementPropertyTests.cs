@@ -33,6 +33,15 @@ public sealed class PlacementPropertyTests
     [InlineData(27928)] // Room made by clearing a host dropped two of a service where only the first stood above its least count.
     [InlineData(368494)] // A server was dropped for one that the reserve then kept from waking.
     [InlineData(73145)] // A server was dropped for one that then found no place itself.
+    [InlineData(64930)] // Two services took one place from each other in turn, by worth and by priority.
+    [InlineData(67352)]
+    [InlineData(71830)]
+    [InlineData(96196)]
+    [InlineData(127198)]
+    [InlineData(157409)]
+    [InlineData(160875)] // A server was dropped for a service that had more than it was granted, on a dead host.
+    [InlineData(182170)]
+    [InlineData(226505)]
     public void The_second_plan_is_empty_where_it_once_was_not(int seed) => TheSecondPlanIsEmpty(Pool(seed).Input() with { Advice = new HostAdvice() });
 
     [Theory]
