@@ -83,6 +83,43 @@ internal static class Allocation
             order[i].StayUnit = whom < 0 ? 0 : Math.Min(order[i].Spec.Priority, order[whom].Spec.Priority);
         }
 
+        double refused = GrantAll(order, room) ? 0 : GrantByWorth(order, room);
+        foreach (var c in order)
+        {
+            double worth = c.Granted > c.Floor ? c.Worth(c.Granted) : double.PositiveInfinity;
+            c.Stayed = worth / c.Share < refused && (worth + c.StayWorth(c.Granted)) / c.Share >= refused;
+        }
+
+        static bool WantsMore(Claimant c) => c.Has < c.Ceiling && c.Worth(c.Has + 1) > 0;
+    }
+
+    /// <summary>Grants everybody all that is worth having, or kept for calm's sake, where there is room for it: nobody has to be weighed against another then. False, and nothing granted, where there is not.</summary>
+    private static bool GrantAll(List<Claimant> order, double room)
+    {
+        int[] granted = new int[order.Count];
+        for (int i = 0; i < granted.Length; i++)
+        {
+            var c = order[i];
+            int n = c.Floor;
+            while (n < c.Ceiling && c.Worth(n + 1) + c.StayWorth(n + 1) > 0)
+                n++;
+            granted[i] = Math.Max(n, Math.Min(c.Calm, c.Ceiling));
+            room -= Math.Max(0, granted[i] - Math.Max(c.Floor, c.Outside)) * c.Share;
+        }
+
+        // What is close is counted one by one.
+        if (room < RoundingOff)
+            return false;
+        for (int i = 0; i < granted.Length; i++)
+            order[i].Granted = granted[i];
+        return true;
+    }
+
+    private const double RoundingOff = 1e-6;
+
+    /// <summary>Grants one server after another to where the next one is worth most for the room that it takes. Returns the most that one was worth by its room that found none.</summary>
+    private static double GrantByWorth(List<Claimant> order, double room)
+    {
         double refused = 0;
         // Ties go to the more important, then by name, so that the same input makes the same plan.
         var heap = new SortedSet<(double Worth, int Rank)>();
@@ -106,11 +143,7 @@ internal static class Allocation
             Offer(-best.Rank);
         }
 
-        foreach (var c in order)
-        {
-            double worth = c.Granted > c.Floor ? c.Worth(c.Granted) : double.PositiveInfinity;
-            c.Stayed = worth / c.Share < refused && (worth + c.StayWorth(c.Granted)) / c.Share >= refused;
-        }
+        return refused;
 
         void Offer(int i)
         {
@@ -125,8 +158,6 @@ internal static class Allocation
             if (worth > 0)
                 heap.Add((worth / c.Share, -i));
         }
-
-        static bool WantsMore(Claimant c) => c.Has < c.Ceiling && c.Worth(c.Has + 1) > 0;
     }
 
     private const double LeftOver = 1e-9;

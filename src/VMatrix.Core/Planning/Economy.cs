@@ -39,6 +39,13 @@ internal readonly struct Economy
     public static double Stay(OracleSpec oracle, TimeSpan ago) =>
         oracle.Stay * oracle.Horizon.TotalMinutes * Math.Exp(-Math.Max(0, ago.TotalMinutes) / oracle.Horizon.TotalMinutes);
 
+    /// <summary>For how long a server counts as moved lately: until it is worth next to nothing more.</summary>
+    /// <param name="oracle">Share and horizon.</param>
+    public static TimeSpan StayEnds(OracleSpec oracle) =>
+        TimeSpan.FromMinutes(oracle.Horizon.TotalMinutes * Math.Log(Math.Max(1, oracle.Stay * oracle.Horizon.TotalMinutes / LeastStay)));
+
+    private const double LeastStay = 0.01;
+
     /// <summary>Worth of a server that is held: what it saves in the next step, then over the horizon while that pays.</summary>
     /// <param name="priority">The service's priority.</param>
     /// <param name="near">Share of it used in the next step.</param>

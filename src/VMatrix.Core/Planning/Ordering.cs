@@ -271,9 +271,10 @@ internal sealed class Ordering
         string service = _state.Service[s].Name;
         // Those that no host may take were left out of the dormant ones.
         int woken = _state.Dormant[s].Count, held = 0, claimed = 0, ruledOut = -woken;
-        foreach (var server in _state.Input)
+        for (var (i, to) = _state.Input.ServersOf(s); i < to; i++)
         {
-            if (server.Mark.Stage != Stage.Nest || server.Mark.Service != service)
+            var server = _state.Input[i];
+            if (server.Mark.Stage != Stage.Nest)
                 continue;
             claimed += server.Claimed ? 1 : 0;
             bool isHeld = !server.Claimed && server.Mark.HeldUntil is DateTimeOffset until && until > _input.Now;

@@ -166,63 +166,65 @@ internal sealed class Placement
         }
     }
 
-    /// <summary>The servers as they will be when this is carried out. Those that do not exist yet come last, and are remembered for <see cref="Adopt"/>.</summary>
-    public IReadOnlyList<ServerState> Projected()
+    /// <summary>The servers as they will be when this is carried out. Those that do not exist yet are remembered for <see cref="Adopt"/>.</summary>
+    public ServerOrder Projected()
     {
-        var servers = new ServerState[_input.Servers.Count];
-        for (int i = 0; i < servers.Length; i++)
-            servers[i] = _input.Servers[i];
+        int known = State.Input.Count;
         _born.Clear();
-        var all = new List<ServerState>();
+        var changes = new List<(ServerState Server, int Service, int Host, int Place)>();
         var seen = new HashSet<int>();
         foreach (int i in State.Changed(0))
         {
-            if (!seen.Add(i) || State.At[i] == State.Home[i])
+            int h = State.At[i];
+            if (!seen.Add(i) || h == State.Home[i])
                 continue;
-            string? host = State.At[i] >= 0 ? State.Host[State.At[i]].Name : null;
-            if (i >= servers.Length)
+            string? host = h >= 0 ? State.Host[h].Name : null;
+            if (i >= known)
             {
+                changes.Add((NotYetBorn(State.Of[i], host), State.Of[i], h, known + _born.Count));
                 _born.Add(i);
-                var image = State.Service[State.Of[i]];
-                all.Add(new ServerState
-                {
-                    Mark = new ServerMark
-                    {
-                        ServerId = new Guid(-all.Count - 1, -1, -1, new byte[8]),
-                        Name = "",
-                        Service = image.Name,
-                        Image = State.Image[State.Of[i]] ?? "",
-                        Stage = Stage.Matrix,
-                        StateId = Guid.Empty,
-                        CreatedAt = _input.Now,
-                        ChangedAt = _input.Now,
-                    },
-                    Host = host,
-                    Power = PowerState.Running,
-                    Health = ServerHealth.Healthy,
-                    MemoryBytes = image.Image.MemoryBytes,
-                    Cores = image.Image.Cores,
-                });
                 continue;
             }
 
             // What is lost with its host stays as it is.
             if (host is null && IsLost(i))
                 continue;
+            var server = State.Input[i];
             var stage = host is not null ? (State.InChamber[i] ? Stage.Chamber : Stage.Matrix) : FateOf[i] == Fate.Dispose ? Stage.Disposed : Stage.Nest;
-            servers[i] = servers[i] with
+            server = server with
             {
-                Mark = servers[i].Mark with { Stage = stage, Generation = servers[i].Mark.Generation + 1, ChangedAt = _input.Now },
+                Mark = server.Mark with { Stage = stage, Generation = server.Mark.Generation + 1, ChangedAt = _input.Now },
                 Host = host,
                 Power = host is not null ? PowerState.Running : PowerState.Saved,
                 Health = host is not null ? ServerHealth.Healthy : ServerHealth.Unknown,
             };
+            changes.Add((server, State.Of[i], h, i));
         }
 
-        all.InsertRange(0, servers);
-        _projected = ServerOrder.Of(_input.Pool, all);
-        return ServerOrder.Put(all, _projected);
+        var projected = State.Input.With(changes);
+        _projected = projected.From;
+        return projected;
     }
+
+    private ServerState NotYetBorn(int s, string? host) => new()
+    {
+        Mark = new ServerMark
+        {
+            ServerId = new Guid(-_born.Count - 1, -1, -1, new byte[8]),
+            Name = "",
+            Service = State.Service[s].Name,
+            Image = State.Image[s] ?? "",
+            Stage = Stage.Matrix,
+            StateId = Guid.Empty,
+            CreatedAt = _input.Now,
+            ChangedAt = _input.Now,
+        },
+        Host = host,
+        Power = PowerState.Running,
+        Health = ServerHealth.Healthy,
+        MemoryBytes = State.Service[s].Image.MemoryBytes,
+        Cores = State.Service[s].Image.Cores,
+    };
 
     /// <summary>Takes over what a placement of <see cref="Projected"/> changes.</summary>
     public void Adopt(Placement next)
@@ -641,8 +643,7 @@ internal sealed class Placement
         _unplaced.Sort((a, b) => (State.Home[a] >= 0) != (State.Home[b] >= 0) ? (State.Home[a] >= 0 ? -1 : 1) : Order(a).CompareTo(Order(b)));
         foreach (int i in _unplaced)
             wants.Add((i, false, Value(State.Of[i], ++before[State.Of[i]])));
-        for (int w = 0; w < wants.Count; w++)
-            reasons.Look(wants[w].Server);
+        reasons.Look(wants.ConvertAll(w => w.Server));
 
         // The hardest first; when all find a place that is all.
         var hardness = new int[State.Services];

@@ -65,33 +65,73 @@ internal sealed class PlacementReasons
         public long NearShort = long.MaxValue;
         public int NearCount = int.MaxValue;
         public string? Text;
+
+        public Census Copy()
+        {
+            var copy = new Census { Hosts = Hosts, Fit = Fit, NearHost = NearHost, NearRules = NearRules, NearShort = NearShort, NearCount = NearCount, NearRuledOut = NearRuledOut };
+            Excluded.CopyTo(copy.Excluded, 0);
+            return copy;
+        }
+
+        /// <summary>Counts the rules that exclude a host. Returns how many there are.</summary>
+        public int Add(Rules rules, int times)
+        {
+            int count = 0;
+            for (int b = 0, left = (int)rules; left != 0; b++, left >>= 1)
+            {
+                Excluded[b] += (left & 1) * times;
+                count += left & 1;
+            }
+
+            return count;
+        }
     }
 
-    /// <summary>Counts the hosts for a server's service, once.</summary>
-    public void Look(int i)
+    /// <summary>Counts the hosts for servers that are to be placed, once for each service. Those that ask for the same room and have no rules of their own see the same hosts.</summary>
+    public void Look(IEnumerable<int> servers)
     {
-        int s = _state.Of[i];
-        if (_census[s] is not null || _state.InChamber[i])
-            return;
-        _census[s] = Count(i, null);
+        var alike = new Dictionary<(long Memory, int Cores, bool IsDedicated), Census>();
+        foreach (int i in servers)
+        {
+            int s = _state.Of[i];
+            if (_census[s] is not null || _state.InChamber[i])
+                continue;
+            if (_state.HasRules(s))
+            {
+                _census[s] = Count(i, null);
+                continue;
+            }
+
+            var kind = (_state.MemoryOf[i], _state.CoresOf[i], _state.IsDedicated[s]);
+            if (!alike.TryGetValue(kind, out var census))
+                alike[kind] = census = Count(i, null, withOwn: true);
+            // One that leaves a host does not count that; where it is the nearest miss, another is.
+            _census[s] = _state.At[i] < 0 ? census : census.NearHost == _state.At[i] ? Count(i, null) : Without(census, i, _state.At[i]);
+        }
     }
 
-    private Census Count(int i, HashSet<Rules>? all)
+    private Census Without(Census census, int i, int h)
+    {
+        if ((_state.Closed[h] & Rules.Role) != 0)
+            return census;
+        var without = census.Copy();
+        var rules = _state.Excludes(i, h);
+        without.Fit -= rules == Rules.None ? 1 : 0;
+        without.Add(rules, -1);
+        return without;
+    }
+
+    private Census Count(int i, HashSet<Rules>? all, bool withOwn = false)
     {
         var census = new Census();
+        int own = withOwn ? PlacementState.Nowhere : _state.At[i];
         for (int h = 0; h < _state.Hosts; h++)
         {
             if ((_state.Closed[h] & Rules.Role) != 0)
                 continue;
             census.Hosts++;
-            if (h == _state.At[i])
+            if (h == own)
                 continue;
-            if (all is null && _state.Fits(i, h))
-            {
-                census.Fit++;
-                continue;
-            }
-
             var rules = _state.Excludes(i, h);
             all?.Add(rules);
             if (rules == Rules.None)
@@ -100,15 +140,7 @@ internal sealed class PlacementReasons
                 continue;
             }
 
-            int bits = 0;
-            for (int b = 0; b < census.Excluded.Length; b++)
-            {
-                if (((int)rules & (1 << b)) != 0)
-                {
-                    census.Excluded[b]++;
-                    bits++;
-                }
-            }
+            int bits = census.Add(rules, 1);
 
             string? ruledOut = _state.RuledOut(i, h);
             if (ruledOut is not null)

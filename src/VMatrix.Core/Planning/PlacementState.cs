@@ -95,7 +95,10 @@ internal sealed class PlacementState
     public readonly bool[] ImageIsSomewhere;
 
     // Servers. The first ones are the input's, in its order; new ones follow.
-    public readonly IReadOnlyList<ServerState> Input;
+    public readonly ServerOrder Input;
+
+    /// <summary>By server of the input, true where it is in the Matrix on an open host, fares well, may be moved and was not moved lately. Most are, and there is nothing more to be known of them.</summary>
+    public readonly bool[] IsSteady;
     public int Count;
     public int[] Of;
     public long[] MemoryOf;
@@ -139,13 +142,15 @@ internal sealed class PlacementState
     private readonly long[] _spareOf;
     private readonly List<(long Memory, int Cores, int Most, int Count)> _kinds = [];
     private readonly DateTimeOffset _now;
+    private readonly DateTimeOffset _lately;
     private readonly bool _byUse;
 
-    /// <param name="input">What the planner may know.</param>
+    /// <param name="input">What the planner may know, its servers in order.</param>
     /// <param name="passedOver">Servers that sleep on, because the hosts that are left to them have no room.</param>
     public PlacementState(PlannerInput input, HashSet<Guid>? passedOver = null)
     {
         _now = input.Now;
+        _lately = _now - Economy.StayEnds(input.Pool.Oracle);
         _passedOver = passedOver;
         _byUse = input.Pool.Oracle.BalanceGap is not null;
         var pool = input.Pool;
@@ -173,17 +178,20 @@ internal sealed class PlacementState
         _perMemory = new double[Hosts];
         _perCore = new double[Hosts];
         _spareOf = new long[Hosts];
-        var states = new Dictionary<string, HostState>(StringComparer.Ordinal);
+        Input = (ServerOrder)input.Servers;
+        (HostIndex, ServiceIndex) = (Input.Hosts, Input.Services);
         foreach (var state in input.Hosts)
-            states[state.Name] = state;
-        HostIndex = new Dictionary<string, int>(StringComparer.Ordinal);
+        {
+            if (HostIndex.TryGetValue(state.Name, out int h))
+                HostNow[h] = state;
+        }
+
         var domains = new Dictionary<string, int>(StringComparer.Ordinal);
         for (int h = 0; h < Hosts; h++)
         {
             var spec = Host[h] = pool.Hosts[h];
-            HostIndex[spec.Name] = h;
             // A host that nobody reported on is one that does not answer.
-            var now = HostNow[h] = states.TryGetValue(spec.Name, out var s) ? s : new HostState { Name = spec.Name, Reachable = false };
+            var now = HostNow[h] ??= new HostState { Name = spec.Name, Reachable = false };
             Closed[h] = (spec.Role == HostRole.Matrix ? Rules.None : Rules.Role)
                 | (now.ProvenDead ? Rules.Dead : now.PoweredDown ? Rules.PoweredDown : now.Reachable ? Rules.None : Rules.Silent)
                 | (now.Suspended ? Rules.Suspended : Rules.None);
@@ -194,14 +202,14 @@ internal sealed class PlacementState
             _perMemory[h] = (Buckets - 1) / Math.Max(1.0, spec.MemoryBytes);
             _perCore[h] = spec.Cores is int cores ? (Buckets - 1) / Math.Max(1.0, cores) : 0;
             // A host without a fault domain stands alone.
-            string domain = spec.FaultDomain is null ? "h:" + spec.Name : "d:" + spec.FaultDomain;
-            if (!domains.TryGetValue(domain, out Domain[h]))
-                domains[domain] = Domain[h] = domains.Count;
+            if (spec.FaultDomain is null)
+                Domain[h] = Domains++;
+            else if (!domains.TryGetValue(spec.FaultDomain, out Domain[h]))
+                domains[spec.FaultDomain] = Domain[h] = Domains++;
             First[h] = Nowhere;
             _bucketOf[h] = Nowhere;
         }
 
-        Domains = domains.Count;
         for (int b = 0; b < Buckets; b++)
             _bucketHead[b] = Nowhere;
 
@@ -222,10 +230,11 @@ internal sealed class PlacementState
         ImageIsSomewhere = new bool[Services];
         var images = new HashSet<string>(StringComparer.Ordinal);
         for (int h = 0; h < Hosts; h++)
-            images.UnionWith(HostNow[h].Images);
-        ServiceIndex = new Dictionary<string, int>(StringComparer.Ordinal);
-        for (int s = 0; s < Services; s++)
-            ServiceIndex[pool.Services[s].Name] = s;
+        {
+            if (HostNow[h].Images.Count > 0)
+                images.UnionWith(HostNow[h].Images);
+        }
+
         var licences = new Dictionary<string, int>(StringComparer.Ordinal);
         var terms = new List<LicenceSpec>();
         foreach (var licence in pool.Licences)
@@ -343,7 +352,6 @@ internal sealed class PlacementState
                 with[0] += isOpen ? 1 : 0;
         }
 
-        Input = input.Servers;
         Count = Input.Count;
         _ruledOutFor = OfSingleServers(input.Advice.Verdicts);
         Of = new int[Count];
@@ -354,6 +362,7 @@ internal sealed class PlacementState
         Home = new int[Count];
         StillOf = new Still[Count];
         InChamber = new bool[Count];
+        IsSteady = new bool[Count];
         Next = new int[Count];
         Prev = new int[Count];
         for (int l = 0; l < _licence.Length; l++)
@@ -508,15 +517,14 @@ internal sealed class PlacementState
         var server = Input[i];
         var mark = server.Mark;
         At[i] = Home[i] = Next[i] = Prev[i] = Nowhere;
-        // Servers come service by service.
-        int s = Of[i] = i > 0 && mark.Service == Input[i - 1].Mark.Service ? Of[i - 1] : ServiceIndex.TryGetValue(mark.Service, out int known) ? known : Nowhere;
+        int s = Of[i] = Input.ServiceOf(i);
         var image = s < 0 ? null : Service[s].Image;
         MemoryOf[i] = server.MemoryBytes > 0 ? server.MemoryBytes : image?.MemoryBytes ?? 0;
         UsedOf[i] = server.MemoryUsedBytes ?? MemoryOf[i];
         CoresOf[i] = server.Cores;
         var stage = server.Claimed ? server.ClaimedTo ?? mark.Stage : mark.Stage;
         string? hostName = server.Claimed ? server.ClaimedHost ?? server.Host : server.Host;
-        int h = hostName is not null && HostIndex.TryGetValue(hostName, out int at) ? at : Nowhere;
+        int h = !server.Claimed ? Input.HostOf(i) : hostName is not null && HostIndex.TryGetValue(hostName, out int at) ? at : Nowhere;
         bool held = mark.HeldUntil is DateTimeOffset until && until > _now;
         StillOf[i] = server.Claimed ? Still.Claimed : held ? Still.Held : s < 0 ? Still.Unknown : Still.Free;
 
@@ -542,6 +550,8 @@ internal sealed class PlacementState
         if (StillOf[i] == Still.Free && (Closed[h] & Rules.Silent) != 0)
             StillOf[i] = Still.HostSilent;
         Home[i] = h;
+        IsSteady[i] = StillOf[i] == Still.Free && !InChamber[i] && Closed[h] == Rules.None && mark.ChangedAt <= _lately
+            && server.Health is not (ServerHealth.Dead or ServerHealth.Failing or ServerHealth.Hung) && server.Power is not (PowerState.Off or PowerState.Saved);
         if (s >= 0 && !InChamber[i])
             InMatrix[s].Add(i);
         Add(i, h);
@@ -866,6 +876,9 @@ internal sealed class PlacementState
 
     private bool IsAlone(int i) => !InChamber[i] && (Of[i] < 0 || IsDedicated[Of[i]]);
 
+    /// <summary>True when anything but room decides where a service's servers may run.</summary>
+    public bool HasRules(int s) => Eligible[s] is not null || Anti[s] is not null || LicenceOf[s] >= 0 || _ruledOut[s] is not null || _ruledOutFor is not null;
+
     /// <summary>Every rule that keeps a server away from a host.</summary>
     public Rules Excludes(int i, int h)
     {
@@ -1030,13 +1043,16 @@ internal sealed class PlacementState
 
         // What runs is the truth: a host that runs a licensed server has a licence, since the first of them came, whatever was forgotten.
         var known = (DateTimeOffset?[])_seatSince[l].Clone();
-        foreach (var server in Input)
+        for (int s = 0; s < Services && _licence[l].Seats > 0; s++)
         {
-            if (server.Mark.Stage == Stage.Matrix && server.Host is not null && ServiceIndex.TryGetValue(server.Mark.Service, out int s) && LicenceOf[s] == l
-                && HostIndex.TryGetValue(server.Host, out int h) && !_licensed[l][h] && _licence[l].Seats > 0 && known[h] is null
-                && (_seatSince[l][h] is not DateTimeOffset since || server.Mark.ChangedAt < since))
+            if (LicenceOf[s] != l)
+                continue;
+            for (var (i, to) = Input.ServersOf(s); i < to; i++)
             {
-                _seatSince[l][h] = server.Mark.ChangedAt;
+                int h = Input.HostOf(i);
+                var mark = Input[i].Mark;
+                if (mark.Stage == Stage.Matrix && h >= 0 && !_licensed[l][h] && known[h] is null && (_seatSince[l][h] is not DateTimeOffset since || mark.ChangedAt < since))
+                    _seatSince[l][h] = mark.ChangedAt;
             }
         }
 

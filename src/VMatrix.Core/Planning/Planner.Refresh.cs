@@ -17,12 +17,13 @@ public static partial class Planner
         {
             var remembered = new List<Refresh>();
             var busy = new HashSet<string>(StringComparer.Ordinal);
-            var servers = _input.Servers.Select((server, index) => (Server: server, Index: index)).ToDictionary(each => each.Server.Mark.ServerId);
-            foreach (var refresh in _input.Memory?.Refreshes ?? [])
+            var before = _input.Memory?.Refreshes ?? [];
+            var asked = new HashSet<Guid>(before.Select(refresh => refresh.Server));
+            var servers = asked.Count == 0 ? [] : _input.Servers.Where(server => asked.Contains(server.Mark.ServerId)).ToDictionary(server => server.Mark.ServerId);
+            foreach (var refresh in before)
             {
-                if (!servers.TryGetValue(refresh.Server, out var known))
+                if (!servers.TryGetValue(refresh.Server, out var server))
                     continue;
-                var server = known.Server;
                 if (server.Claimed && refresh.Generation - server.Mark.Generation is 0 or 1)
                 {
                     busy.Add(server.ClaimedHost ?? server.Host ?? "");
@@ -46,14 +47,15 @@ public static partial class Planner
             var tried = new HashSet<Guid>(remembered.Select(refresh => refresh.Server).Concat(_moves.Select(move => move.ServerId)));
             var waking = new HashSet<string>(_moves.Where(move => move.Kind is MoveKind.Wake).Select(move => move.Service), StringComparer.Ordinal);
             var refused = new Dictionary<string, (ServerState First, int Count)>(StringComparer.Ordinal);
-            foreach (var server in _services.SelectMany(service => service.Dormant).Where(s => Now - s.AsleepSince > most && !tried.Contains(s.Mark.ServerId)).OrderBy(s => s.AsleepSince).ThenBy(s => s.Mark.ServerId))
+            foreach (var (server, index) in _services.SelectMany(service => service.Dormant).Select(index => (Server: _input.Servers[index], Index: index))
+                .Where(s => Now - s.Server.AsleepSince > most && !tried.Contains(s.Server.Mark.ServerId)).OrderBy(s => s.Server.AsleepSince).ThenBy(s => s.Server.Mark.ServerId))
             {
                 var service = _byName[server.Mark.Service];
                 string? why = IsShadow(service) ? IsShadowed : service.Frozen is not null ? $"{service.Spec.Name}: {service.Frozen}"
                     : service.Need.Bad is not null ? $"what {service.Spec.Name} needs is not known: {service.Need.Bad}"
                     : waking.Contains(service.Spec.Name) || service.Claim.Granted < service.Need.Servers ? $"{service.Spec.Name} needs its servers now"
                     : null;
-                int chamber = why is null ? Chamber(server, servers[server.Mark.ServerId].Index, busy, out why) : PlacementState.Nowhere;
+                int chamber = why is null ? Chamber(index, busy, out why) : PlacementState.Nowhere;
                 if (chamber < 0)
                 {
                     refused[why!] = refused.TryGetValue(why!, out var others) ? (others.First, others.Count + 1) : (server, 1);
@@ -82,7 +84,7 @@ public static partial class Planner
         private bool IsAnswering(string? host) => host is not null && _state.HostIndex.TryGetValue(host, out int h) && (_state.Closed[h] & (Rules.Silent | Rules.Dead)) == 0;
 
         /// <summary>The emptiest chamber that may take a sleeper and refreshes no other one now.</summary>
-        private int Chamber(ServerState server, int index, HashSet<string> busy, out string? why)
+        private int Chamber(int index, HashSet<string> busy, out string? why)
         {
             int best = PlacementState.Nowhere;
             why = "there is no chamber host that may be used";

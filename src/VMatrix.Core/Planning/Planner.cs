@@ -56,7 +56,7 @@ public static partial class Planner
 
     private const int MostLooks = 5;
 
-    private static PlannerInput InOrder(PlannerInput input) => input with { Servers = ServerOrder.Put(input.Servers, ServerOrder.Of(input.Pool, input.Servers)) };
+    private static PlannerInput InOrder(PlannerInput input) => input with { Servers = ServerOrder.Of(input.Pool, input.Servers) };
 
     /// <summary>True when <paramref name="now"/> lies in a window in which the service's servers may not be moved. Windows are read in the offset that <paramref name="now"/> carries.</summary>
     public static bool IsFrozen(ServiceSpec service, DateTimeOffset now)
@@ -82,13 +82,17 @@ public static partial class Planner
 
         public required ServiceMemory Memory { get; init; }
 
-        /// <summary>In the Matrix and to be counted on: healthy or not broken yet, claimed ones where they go.</summary>
-        public List<ServerState> Live { get; } = [];
+        /// <summary>In the Matrix and to be counted on: healthy or not broken yet, claimed ones where they go. By index in the input.</summary>
+        public List<int> Live { get; } = [];
 
-        /// <summary>Of those, the ones that this plan may move.</summary>
-        public List<ServerState> Movable { get; } = [];
+        /// <summary>Of those, how many this plan may move.</summary>
+        public int Movable { get; set; }
 
-        public List<ServerState> Dormant { get; } = [];
+        /// <summary>What those of them that were moved lately are worth more.</summary>
+        public List<double> Stay { get; } = [];
+
+        /// <summary>Asleep and free to be woken, by index in the input.</summary>
+        public List<int> Dormant { get; } = [];
 
         public List<(ServerState Server, int Index, string Why)> Broken { get; } = [];
 
@@ -111,7 +115,8 @@ public static partial class Planner
 
         public int DisposedLately { get; set; }
 
-        public int HighestNumber { get; set; }
+        /// <summary>The highest number in a server's name; null until one is asked for.</summary>
+        public int? HighestNumber { get; set; }
 
         public ServiceNeed Need { get; set; } = null!;
 
@@ -182,7 +187,7 @@ public static partial class Planner
             for (int s = 0; s < _services.Count; s++)
                 _services[s].Claim.Granted = last._services[s].Claim.Granted;
             var seats = last._state.Seats();
-            _moves.AddRange(_placement.Order(last._placement, NewId, s => Words.Text($"{_services[s].Spec.Name}-{++_services[s].HighestNumber}")));
+            _moves.AddRange(_placement.Order(last._placement, NewId, NewName));
             _refused.AddRange(last._short.Where(w => w is not null)!);
             _refused.AddRange(last._placement.Reasons.Refused);
             if (last._placement.Gathering?.Waits is var (what, why))
@@ -262,7 +267,8 @@ public static partial class Planner
         {
             _state = state;
             Allocation.Divide(claims, _state.OpenHosts, _state.ReserveHosts);
-            _placement = Placement.Place(_input, _state, _services.Select(Grant).ToList());
+            string? taker = _services.Where(s => s.Claim.Granted > s.Live.Count).OrderByDescending(s => s.Spec.Priority).Select(s => s.Spec.Name).FirstOrDefault();
+            _placement = Placement.Place(_input, _state, _services.ConvertAll(s => Grant(s, taker)));
             return Array.TrueForAll(_placement.Reasons.Short, s => s is null);
         }
 
@@ -314,34 +320,43 @@ public static partial class Planner
             // Told by the plan itself, not by what it looks ahead to.
             if (_before is null)
                 _refused.AddRange(_input.Advice.Problems.Select(problem => new RefusedMove("go by what the platform says of hosts", problem)));
-            foreach (var spec in _input.Pool.Services)
+            for (int s = 0; s < _input.Pool.Services.Count; s++)
             {
+                var spec = _input.Pool.Services[s];
                 var known = new Service { Spec = spec, Memory = ServiceMemory.Read(_input.Memory, spec.Name) };
                 if (IsFrozen(spec, Now))
                     known.Frozen = "it lies in a window in which its servers may not be moved";
+                var (from, to) = _state.Input.ServersOf(s);
+                known.Live.Capacity = to - from;
                 _services.Add(known);
                 _byName[spec.Name] = known;
             }
 
-            Service? service = null;
             for (int index = 0; index < _input.Servers.Count; index++)
             {
-                var server = _input.Servers[index];
-                // Servers come service by service.
-                if (service?.Spec.Name != server.Mark.Service && !_byName.TryGetValue(server.Mark.Service, out service))
+                int s = _state.Of[index];
+                if (_state.IsSteady[index] && _services[s].Memory.Failing.Count == 0)
+                {
+                    _services[s].Live.Add(index);
+                    _services[s].Movable++;
+                    continue;
+                }
+
+                var server = _state.Input[index];
+                if (s < 0)
                 {
                     if (!server.Claimed && server.Mark.Stage is Stage.Matrix)
                         _refused.Add(new RefusedMove($"hibernate {server.Mark.Name}", $"its service {server.Mark.Service} is not in the pool file; move it by hand"));
                     continue;
                 }
 
-                Number(service, server.Mark.Name);
+                var service = _services[s];
                 var stage = server.Claimed ? server.ClaimedTo ?? server.Mark.Stage : server.Mark.Stage;
                 bool held = server.Mark.HeldUntil is DateTimeOffset until && until > Now;
                 switch (stage)
                 {
                     case Stage.Nest when !server.Claimed && !held:
-                        service.Dormant.Add(server);
+                        service.Dormant.Add(index);
                         break;
                     case Stage.Matrix:
                         Matrix(service, server, index, held);
@@ -360,7 +375,7 @@ public static partial class Planner
             {
                 if (each.Memory.Failing.Count == 0)
                     continue;
-                var failing = new HashSet<Guid>(each.Live.Select(s => s.Mark.ServerId).Concat(each.Broken.Select(b => b.Server.Mark.ServerId)));
+                var failing = new HashSet<Guid>(each.Live.Select(i => _state.Input[i].Mark.ServerId).Concat(each.Broken.Select(b => b.Server.Mark.ServerId)));
                 foreach (var id in each.Memory.Failing.Keys.Where(id => !failing.Contains(id)).ToList())
                     each.Memory.Failing.Remove(id);
             }
@@ -387,11 +402,13 @@ public static partial class Planner
                 return;
             }
 
-            service.Live.Add(server);
+            service.Live.Add(index);
             if (lost)
                 service.Lost++;
+            if (server.Claimed || Now - server.Mark.ChangedAt < Economy.StayEnds(Oracle))
+                service.Stay.Add(Economy.Stay(Oracle, server.Claimed ? TimeSpan.Zero : Now - server.Mark.ChangedAt));
             if (!server.Claimed && !held && (answers || lost))
-                service.Movable.Add(server);
+                service.Movable++;
             if ((!answers && !lost) || (held && host is not { Suspended: false, ProvenDead: false }))
                 service.Outside++;
             else if (host is { Suspended: true } or { ProvenDead: true })
@@ -432,20 +449,34 @@ public static partial class Planner
             return Words.Text($"{what}, {failing.Checks} times in a row of {health.Failures} allowed");
         }
 
-        private static void Number(Service service, string name)
+        /// <summary>The name of a new server: the next number that no server of its service has.</summary>
+        private string NewName(int s)
         {
-            int start = service.Spec.Name.Length + 1;
-            if (name.Length <= start || name.Length > start + 9 || name[start - 1] != '-' || !name.StartsWith(service.Spec.Name, StringComparison.Ordinal))
-                return;
-            int number = 0;
+            var service = _services[s];
+            if (service.HighestNumber is null)
+            {
+                service.HighestNumber = 0;
+                for (var (i, to) = _state.Input.ServersOf(s); i < to; i++)
+                    service.HighestNumber = Math.Max(service.HighestNumber.Value, NumberIn(_state.Name(i), service.Spec.Name));
+            }
+
+            return Words.Text($"{service.Spec.Name}-{++service.HighestNumber}");
+        }
+
+        /// <summary>The number behind the service's name and a hyphen; 0 for any other name.</summary>
+        private static int NumberIn(string name, string service)
+        {
+            int start = service.Length + 1, number = 0;
+            if (name.Length <= start || name.Length > start + 9 || name[start - 1] != '-' || !name.StartsWith(service, StringComparison.Ordinal))
+                return 0;
             for (int i = start; i < name.Length; i++)
             {
                 if (name[i] is < '0' or > '9')
-                    return;
+                    return 0;
                 number = number * 10 + (name[i] - '0');
             }
 
-            service.HighestNumber = Math.Max(service.HighestNumber, number);
+            return number;
         }
 
         /// <summary>What a service asks for.</summary>
@@ -458,9 +489,11 @@ public static partial class Planner
             var (fits, perHost) = _state.Room(_state.ServiceIndex[spec.Name]);
             // What lives is not taken away for want of a host that may take it: it stays, and the rules that cannot hold are told.
             int ceiling = Math.Min(spec.Most, Math.Max(live - service.Leaving, (int)Math.Min(int.MaxValue, (long)fits + service.Outside)));
-            int untouchable = live - service.Movable.Count;
+            int untouchable = live - service.Movable;
             int floor = Math.Max(untouchable, Math.Min(spec.Least, ceiling));
             service.Need = need;
+            // The latest first.
+            service.Stay.Sort((a, b) => b.CompareTo(a));
             if (service.Frozen is not null)
             {
                 floor = live;
@@ -486,17 +519,11 @@ public static partial class Planner
                 Has = live,
                 Calm = Math.Min(live, need.Calm),
                 Share = 1 / perHost,
-                Stay = MovedLately(service),
+                Stay = service.Stay,
                 Outside = service.Outside,
                 Worth = n => need.Worth(n, live),
             };
         }
-
-        /// <summary>What the service's servers are worth more for having been moved lately, the latest first.</summary>
-        private double[] MovedLately(Service service) =>
-            [.. service.Live.Select(s => Economy.Stay(Oracle, s.Claimed ? TimeSpan.Zero : Now - s.Mark.ChangedAt)).Where(s => s > LeastStay).OrderByDescending(s => s)];
-
-        private const double LeastStay = 0.01;
 
         /// <summary>Which broken servers go; the others are left alone, with the reason told.</summary>
         private List<(int, string)> BrokenToGo(Service service)
@@ -524,11 +551,10 @@ public static partial class Planner
             return go;
         }
 
-        /// <summary>What the placement is told of a service.</summary>
-        private Grant Grant(Service service)
+        /// <summary>What the placement is told of a service, and of the most important one that gets more.</summary>
+        private Grant Grant(Service service, string? forWhom)
         {
             var (spec, claim, need) = (service.Spec, service.Claim, service.Need);
-            string? forWhom = _services.Where(s => s.Claim.Granted > s.Live.Count).OrderByDescending(s => s.Spec.Priority).Select(s => s.Spec.Name).FirstOrDefault();
             return new Grant
             {
                 Granted = claim.Granted,
