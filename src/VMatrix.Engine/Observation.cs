@@ -11,9 +11,6 @@ namespace VMatrix;
 /// <summary>What the hypervisor says of a whole pool at one moment: every host and the nest, asked and not remembered.</summary>
 internal sealed class Observation
 {
-    /// <summary>Hosts asked at the same time.</summary>
-    private const int HostsAtOnce = 32;
-
     private readonly Dictionary<Guid, (Machine Machine, string? Host, Stage Stage)> _servers = [];
     private readonly Dictionary<string, long> _foreignBytes = new(StringComparer.OrdinalIgnoreCase);
     private readonly Dictionary<string, HostReport?> _hosts = new(StringComparer.OrdinalIgnoreCase);
@@ -62,7 +59,7 @@ internal sealed class Observation
         PoolSpec pool, IHypervisor hypervisor, Guid? stateId, Action<IReadOnlyList<ServerInfo>>? found, CancellationToken cancellation)
     {
         var seen = new Observation(stateId);
-        using var gate = new SemaphoreSlim(HostsAtOnce);
+        using var gate = new SemaphoreSlim(hypervisor.Traits.HostsAtOnce);
         var asks = new List<Task>(pool.Hosts.Count + 1) { ReadNest() };
         asks.AddRange(pool.Hosts.Select(ReadHost));
         await Task.WhenAll(asks);
@@ -108,7 +105,10 @@ internal sealed class Observation
                 if (problem is not null)
                 {
                     seen._hostProblems[host.Name] = problem;
-                    seen._problems.Add(problem);
+
+                    // Hosts of one group or cluster may have one problem.
+                    if (!seen._problems.Contains(problem))
+                        seen._problems.Add(problem);
                 }
 
                 if (report is null)

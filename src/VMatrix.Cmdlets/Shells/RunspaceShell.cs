@@ -2,6 +2,7 @@ using System;
 using System.Collections;
 using System.Collections.Concurrent;
 using System.Collections.Generic;
+using System.Diagnostics;
 using System.Globalization;
 using System.IO;
 using System.Linq;
@@ -28,7 +29,10 @@ public sealed class RunspaceShell : IDisposable
 
     private readonly SemaphoreSlim _gate;
     private readonly Lazy<RunspacePool> _pool;
-    private readonly ConcurrentDictionary<string, PSCredential> _credentials = new(StringComparer.Ordinal);
+    /// <summary>A credential is read anew after this time, so that a new password needs no restart of who uses it.</summary>
+    private static readonly TimeSpan s_credentialAge = TimeSpan.FromMinutes(5);
+
+    private readonly ConcurrentDictionary<string, (Stopwatch Age, PSCredential Credential)> _credentials = new(StringComparer.Ordinal);
 
     /// <summary>Makes a shell; its runspaces are opened with the first call.</summary>
     /// <param name="callsAtOnce">Most pipelines that run at once; more of them wait.</param>
@@ -180,8 +184,8 @@ public sealed class RunspaceShell : IDisposable
 
     private async Task<PSCredential> FindCredentialAsync(string name, CancellationToken stop)
     {
-        if (_credentials.TryGetValue(name, out var known))
-            return known;
+        if (_credentials.TryGetValue(name, out var known) && known.Age.Elapsed < s_credentialAge)
+            return known.Credential;
         var file = name.EndsWith(".xml", StringComparison.OrdinalIgnoreCase);
         ShellCommand command = file
             ? new("Microsoft.PowerShell.Utility\\Import-Clixml", new Dictionary<string, object?> { ["LiteralPath"] = name })
@@ -191,7 +195,10 @@ public sealed class RunspaceShell : IDisposable
         {
             var found = await RunAsync(new ShellCall { Commands = [command] }, stop);
             if (found.Count == 1 && found[0].BaseObject is PSCredential credential)
-                return _credentials[name] = credential;
+            {
+                _credentials[name] = (Stopwatch.StartNew(), credential);
+                return credential;
+            }
         }
         catch (ShellException e)
         {

@@ -178,6 +178,9 @@ public sealed record HypervisorTraits
     /// <summary>True when running machines can move without stopping.</summary>
     public bool LiveMigration { get; init; }
 
+    /// <summary>Hosts that are read at the same time; without end where the driver reads all of them in one pass.</summary>
+    public int HostsAtOnce { get; init; } = 32;
+
     /// <summary>True when hosts reach each other's disks, so that a server of a dead host can be carried to another and started there. False means that a dead host's servers wait for it, and new ones take their place.</summary>
     public bool SharedDisks { get; init; }
 

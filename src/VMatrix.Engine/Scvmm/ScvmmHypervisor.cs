@@ -26,6 +26,7 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser
     private readonly HyperVNest _nest;
     private readonly ScvmmRatings _ratings;
     private readonly ScvmmHostGroups _groups;
+    private readonly ScvmmBalancing _balancing;
     private readonly ConcurrentDictionary<Guid, Guid> _seen = new();
     private readonly ConcurrentDictionary<Guid, SemaphoreSlim> _gates = new();
     private readonly SemaphoreSlim _prepare = new(1);
@@ -43,19 +44,33 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser
         _nest = new HyperVNest(pool.Nest.Folder, clock);
         _ratings = new ScvmmRatings(pool, _vmm, clock);
         _groups = new ScvmmHostGroups(pool, _vmm, clock);
+        _balancing = new ScvmmBalancing(_vmm, clock);
     }
 
     /// <inheritdoc/>
-    public HypervisorTraits Traits { get; } = new() { Name = "scvmm", LiveMigration = true };
+    public HypervisorTraits Traits { get; } = new() { Name = "scvmm", LiveMigration = true, HostsAtOnce = int.MaxValue };
 
     // ---------------------------------------------------------------- reading
 
     /// <inheritdoc/>
     public async Task<HostReport> ReadHostAsync(HostSpec host, CancellationToken cancellation)
     {
-        await _vmm.CheckHostAsync(host, cancellation);
-        var machines = await ListAsync(cancellation);
-        return new HostReport { Host = host.Name, Machines = [.. machines.Where(m => ScvmmServer.IsOn(m, host)).Select(Show)] };
+        // Both are asked for all hosts of a pass at once.
+        var checking = _vmm.CheckHostAsync(host, cancellation);
+        var listing = ListAsync(cancellation);
+        await Task.WhenAll(checking, listing);
+        var balancing = await _balancing.FindAsync(await checking, cancellation);
+        return new HostReport
+        {
+            Host = host.Name,
+            Machines =
+            [
+                .. (await listing).Where(m => ScvmmServer.IsOn(m, host)).Select(m => Show(m) is { Problem: null, Mark: not null } shown && m.IsLeftToVmm && balancing.IsAutomatic
+                    ? shown with { Problem = $"{m.Who} is not kept out of VMM's dynamic optimization, which may move it against what VMatrix decides: Set-SCVirtualMachine -VM (Get-SCVirtualMachine -ID {m.Id}) -BlockDynamicOptimization $true." }
+                    : Show(m)),
+            ],
+            Problem = balancing.Problem,
+        };
     }
 
     /// <inheritdoc/>
@@ -148,7 +163,8 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser
             var source = await _vmm.FindSourceAsync(FileName(name), cancellation);
             var owner = HyperVNest.Name(source.State);
             var machines = await ListAsync(cancellation);
-            if (CurrentImage(machines, service)?.Image is { } current && current.Owner == owner)
+            var current = CurrentImage(machines, service)?.Image;
+            if (current?.Owner == owner)
                 return current.Version;
             var stored = await ImageAsync(machines, service, owner, cancellation);
             if (stored is null)
@@ -170,7 +186,7 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser
                 }
             }
 
-            await _vmm.DescribeAsync(stored, ScvmmServer.Describe(new ScvmmImage { Service = service.Name, Version = owner, Owner = owner, SelectedAt = _clock.GetUtcNow() }), null, cancellation);
+            await _vmm.DescribeAsync(stored, ScvmmServer.Describe(new ScvmmImage { Service = service.Name, Version = owner, Owner = owner, SelectedAt = After(current) }), null, cancellation);
             return owner;
         }
         finally
@@ -207,10 +223,14 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser
         var current = CurrentImage(machines, service);
         if (current?.Id == stored.Id)
             return;
+        await _vmm.DescribeAsync(stored, ScvmmServer.Describe(stored.Image! with { SelectedAt = After(current?.Image), Owner = current?.Image?.Owner ?? stored.Image.Owner }), null, cancellation);
+    }
+
+    // The one selected last counts, also when another computer's clock, by which the one before was selected, is ahead.
+    private DateTimeOffset After(ScvmmImage? current)
+    {
         var now = _clock.GetUtcNow();
-        if (current?.Image?.SelectedAt >= now)
-            now = current.Image.SelectedAt.Value.AddTicks(1);
-        await _vmm.DescribeAsync(stored, ScvmmServer.Describe(stored.Image! with { SelectedAt = now, Owner = current?.Image?.Owner ?? stored.Image.Owner }), null, cancellation);
+        return current?.SelectedAt >= now ? current.SelectedAt.Value.AddTicks(1) : now;
     }
 
     private static ScvmmMachine? CurrentImage(IReadOnlyList<ScvmmMachine> machines, ServiceSpec service) =>
@@ -386,7 +406,7 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser
             return true;
         if (on is null ? !machine.IsStored : !ScvmmServer.IsOn(machine, on))
             throw Elsewhere(machine, on?.Name ?? "the nest");
-        await _vmm.DescribeAsync(machine, HyperVNotes.Remove(machine.Description), null, cancellation);
+        await _vmm.DescribeAsync(machine, HyperVNotes.Remove(machine.Description), null, cancellation, isOurs: false);
         _ = _seen.TryRemove(server, out _);
         return true;
     }, cancellation);

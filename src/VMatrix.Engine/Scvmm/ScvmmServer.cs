@@ -41,6 +41,9 @@ internal sealed record ScvmmMachine
 
     public string? Address { get; init; }
 
+    /// <summary>True where VMM's dynamic optimization may move it.</summary>
+    public bool IsLeftToVmm { get; init; }
+
     public bool IsStored => Host is null;
 
     /// <summary>What it does. A state in between, or one that is not known, counts as running: nothing is proven by it. A stored machine does not say whether its memory was kept: our line does.</summary>
@@ -84,23 +87,67 @@ internal sealed record ScvmmImage
     public PublishedImage? Published { get; init; }
 }
 
+/// <summary>A host as VMM lists it.</summary>
+/// <param name="Name">Its name in VMM.</param>
+/// <param name="State">Whether it answers, by VMM's own word.</param>
+/// <param name="Group">Its host group's id.</param>
+/// <param name="GroupPath">Its host group's path.</param>
+internal sealed record ScvmmHost(string Name, string State, Guid? Group, string GroupPath);
+
 /// <summary>One VMM server's commands. Machines are named by their ids; states are compared by VMM's own words, never by texts for people.</summary>
-internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider clock)
+internal sealed class ScvmmServer
 {
     private const string ImageLine = "VMatrix-image:";
     private static readonly TimeSpan s_pause = TimeSpan.FromMilliseconds(200);
     private static readonly TimeSpan s_long = TimeSpan.FromDays(1);
-    private static readonly string[] s_listed = ["ID", "Name", "Status", "Description", "VMHost.Name", "Memory", "CPUCount", "VirtualNetworkAdapters.IPv4Addresses"];
+    private static readonly string[] s_listed = ["ID", "Name", "Status", "Description", "VMHost.Name", "Memory", "CPUCount", "VirtualNetworkAdapters.IPv4Addresses", "BlockDynamicOptimization"];
+    private readonly PoolSpec _pool;
+    private readonly IShell _shell;
+    private readonly TimeProvider _clock;
+    private readonly AskedTogether<IReadOnlyList<ScvmmMachine>> _machines;
+    private readonly AskedTogether<IReadOnlyList<ScvmmHost>> _hosts;
 
-    private ScvmmSpec Spec => pool.Scvmm;
+    public ScvmmServer(PoolSpec pool, IShell shell, TimeProvider clock)
+    {
+        (_pool, _shell, _clock) = (pool, shell, clock);
+        _machines = new(ReadMachinesAsync, clock);
+        _hosts = new(ReadHostsAsync, clock);
+    }
+
+    private ScvmmSpec Spec => _pool.Scvmm;
 
     public string Library => Spec.Library ?? throw Unset("library", "the library server that is the nest");
 
     public string Share => Spec.Share ?? throw Unset("share", "the folder on a library share that dormant servers are stored in");
 
-    /// <summary>Every machine that VMM knows, in one pass.</summary>
-    public async Task<IReadOnlyList<ScvmmMachine>> ListAsync(CancellationToken cancellation) =>
-        [.. (await RunAsync("Listing machines", s_listed, cancellation, Of("Get-SCVirtualMachine", ("VMMServer", Connection()), ("All", true)))).Select(ToMachine)];
+    /// <summary>Every machine that VMM knows, in one pass for all who ask at the same time.</summary>
+    public Task<IReadOnlyList<ScvmmMachine>> ListAsync(CancellationToken cancellation) => _machines.AskAsync(cancellation);
+
+    private async Task<IReadOnlyList<ScvmmMachine>> ReadMachinesAsync(CancellationToken cancellation)
+    {
+        ScvmmMachine[] machines = [.. (await RunAsync("Listing machines", s_listed, cancellation, Of("Get-SCVirtualMachine", ("VMMServer", Connection()), ("All", true)))).Select(ToMachine)];
+
+        // A role without the library sees no stored machine and no error: an empty nest, in which everything would be made anew.
+        return Array.Exists(machines, machine => machine.IsStored) || (await RunAsync($"Asking for the library server {Library}", ["Name"], cancellation, LibraryCall().Commands.Single())).Count > 0 ? machines
+            : throw new VMatrixException("LibraryNotManaged", VMatrixErrorKind.NotFound, $"VMM lists no library server {Library}, or this account's user role does not have it in its scope: add it to the role, or mend scvmm.library in {_pool.Path}.");
+    }
+
+    private async Task<IReadOnlyList<ScvmmHost>> ReadHostsAsync(CancellationToken cancellation) =>
+    [
+        .. (await RunAsync("Asking for the hosts", ["Name", "CommunicationState", "VMHostGroup.ID", "VMHostGroup.Path"], cancellation, Of("Get-SCVMHost", ("VMMServer", Connection()))))
+            .Select(row => new ScvmmHost(Text(row, "Name") ?? "", Text(row, "CommunicationState") ?? "", Id(row, "VMHostGroup.ID"), Text(row, "VMHostGroup.Path") ?? "")),
+    ];
+
+    /// <summary>True where VMM balances a host group by itself; null where it does not say.</summary>
+    public async Task<bool?> IsOptimizingAsync(Guid group, string path, CancellationToken cancellation)
+    {
+        var row = (await RunAsync($"Asking whether the host group {path} is balanced", ["ManualMode", "AutomaticMode"], cancellation,
+            Of("Get-SCDynamicOptimizationConfiguration", ("VMHostGroup", new ShellCall { Commands = [Of("Get-SCVMHostGroup", ("VMMServer", Connection()), ("ID", group))] })))).FirstOrDefault();
+        return row is null ? false
+            : row.TryGetValue("ManualMode", out var manual) && manual is bool asked ? !asked
+            : row.TryGetValue("AutomaticMode", out var automatic) && automatic is bool itself ? itself
+            : null;
+    }
 
     public async Task<ScvmmMachine?> FindAsync(Guid id, CancellationToken cancellation)
     {
@@ -126,17 +173,23 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
             var machine = await FindAsync(id, cancellation);
             if (machine is not { IsChanging: true })
                 return machine;
-            await clock.WaitAsync(s_pause, cancellation);
+            await _clock.WaitAsync(s_pause, cancellation);
         }
     }
 
     /// <summary>Makes sure that a host answers VMM. What VMM remembers of one that does not proves nothing.</summary>
-    public async Task CheckHostAsync(HostSpec host, CancellationToken cancellation)
+    public async Task<ScvmmHost> CheckHostAsync(HostSpec host, CancellationToken cancellation)
     {
-        var row = (await RunAsync($"Asking for the host {host.Name}", ["Name", "CommunicationState"], cancellation, Of("Get-SCVMHost", ("VMMServer", Connection()), ("ComputerName", Address(host))))).FirstOrDefault()
-            ?? throw new VMatrixException("HostNotManaged", VMatrixErrorKind.NotFound, $"VMM does not manage a host {Address(host)}, or this account's user role does not have it in its scope: add it to the role or to VMM (Add-SCVMHost).");
-        if (Text(row, "CommunicationState") != "Responding")
-            throw new VMatrixException("HostUnreachable", VMatrixErrorKind.Unreachable, $"{host.Name} does not answer VMM ({Text(row, "CommunicationState")}): check the machine, its network and the VMM agent on it.") { IsTransient = true };
+        var found = (await _hosts.AskAsync(cancellation)).Where(each => IsNamed(each.Name, host)).ToArray();
+        if (found.Length != 1)
+        {
+            throw new VMatrixException("HostNotManaged", VMatrixErrorKind.NotFound, found.Length == 0
+                ? $"VMM does not manage a host {Address(host)}, or this account's user role does not have it in its scope: add it to the role or to VMM (Add-SCVMHost)."
+                : $"VMM manages {found.Length} hosts named {Address(host)}: give {host.Name} in {_pool.Path} the address of the one that is meant, {string.Join(" or ", found.Select(each => each.Name))}.");
+        }
+
+        return found[0].State == "Responding" ? found[0]
+            : throw new VMatrixException("HostUnreachable", VMatrixErrorKind.Unreachable, $"{host.Name} does not answer VMM ({found[0].State}): check the machine, its network and the VMM agent on it.") { IsTransient = true };
     }
 
     /// <summary>Runs a command on a machine as a job, and follows the job to its end.</summary>
@@ -155,9 +208,14 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
         return (id is { } made ? await SettledAsync(made, cancellation) : null) ?? throw new VMatrixException("ScvmmFailed", VMatrixErrorKind.Failed, $"{what} was reported as done, and there is no such machine.");
     }
 
-    public Task DescribeAsync(ScvmmMachine machine, string description, string? newName, CancellationToken cancellation)
+    /// <param name="machine">The machine.</param>
+    /// <param name="description">What is to stand in its description.</param>
+    /// <param name="newName">Its name from now on; null for the one it has.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    /// <param name="isOurs">False when it is let go, and VMM may balance it again.</param>
+    public Task DescribeAsync(ScvmmMachine machine, string description, string? newName, CancellationToken cancellation, bool isOurs = true)
     {
-        var parameters = new List<(string, object?)> { ("Description", description), ("BlockDynamicOptimization", true) };
+        var parameters = new List<(string, object?)> { ("Description", description), ("BlockDynamicOptimization", isOurs) };
         if (newName is not null && newName != machine.Name)
             parameters.Add(("Name", newName));
         return RunAsync($"Marking {machine.Who}", [], cancellation, Get(machine.Id), Of("Set-SCVirtualMachine", [.. parameters]));
@@ -274,7 +332,7 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
                 case "Failed" or "Canceled" or null:
                     throw ScvmmErrors.From(job is null ? "no job" : Text(job, "ErrorInfo.DisplayableErrorCode") ?? "", job is null ? null : Text(job, "ErrorInfo.Problem"), what);
                 default:
-                    await clock.WaitAsync(s_pause, cancellation);
+                    await _clock.WaitAsync(s_pause, cancellation);
                     break;
             }
         }
@@ -305,6 +363,7 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
             Image = ImageOf(description),
             MemoryBytes = Whole(row, "Memory") << 20 ?? 0,
             Cores = (int)(Whole(row, "CPUCount") ?? 1),
+            IsLeftToVmm = row.TryGetValue("BlockDynamicOptimization", out var blocked) && blocked is false,
             Address = row.TryGetValue("VirtualNetworkAdapters.IPv4Addresses", out var addresses) && addresses is Array all ? HyperVHost.PickAddress(all.OfType<string>()) : null,
         };
     }
@@ -349,12 +408,12 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
     }
 
     private Task<IReadOnlyList<PropertyBag>> RunRawAsync(string[] properties, CancellationToken cancellation, params ShellCommand[] commands) =>
-        shell.InvokeAsync(new ShellCall { Commands = commands, Properties = properties, Timeout = s_long }, cancellation);
+        _shell.InvokeAsync(new ShellCall { Commands = commands, Properties = properties, Timeout = s_long }, cancellation);
 
     private static string? Text(PropertyBag row, string name) => row.TryGetValue(name, out var value) ? value?.ToString() : null;
 
     private static Guid? Id(PropertyBag row, string name) => row.TryGetValue(name, out var value) ? value is Guid id ? id : Guid.TryParse(value?.ToString(), out var parsed) ? parsed : null : null;
 
     private VMatrixException Unset(string key, string what) =>
-        new("PoolInvalid", VMatrixErrorKind.InvalidInput, $"Pool '{pool.Name}' has the hypervisor scvmm and does not name {what}: set scvmm.{key} in {pool.Path}.");
+        new("PoolInvalid", VMatrixErrorKind.InvalidInput, $"Pool '{_pool.Name}' has the hypervisor scvmm and does not name {what}: set scvmm.{key} in {_pool.Path}.");
 }

@@ -30,7 +30,11 @@ public sealed class ChildShells(ChildShellStart? start = null) : IShellProvider
     public static ChildShells Here { get; } = new();
 
     /// <inheritdoc/>
-    public IShell Open(int callsAtOnce) => new ChildShell(start ?? Find(), callsAtOnce, TimeProvider.System);
+    public IShell Open(int callsAtOnce)
+    {
+        var how = start ?? Find();
+        return new ChildByCredential(() => new ChildShell(how, callsAtOnce, TimeProvider.System));
+    }
 
     /// <summary>How a child is started on this machine.</summary>
     /// <exception cref="VMatrixException"><c>ShellNotFound</c>.</exception>

@@ -185,11 +185,17 @@ public static class ShellChecks
             Is(Only(rows)["Length"], i * 100);
     }
 
+    /// <summary>A credential file as Export-Clixml writes it on systems that have no store of their own for its secret; its path.</summary>
+    public static string WriteCredential(DoubleWorld world, string user)
+    {
+        var path = System.IO.Path.Combine(world.Folder, user + ".xml");
+        System.IO.File.WriteAllText(path, $"""<Objs Version="1.1.0.1" xmlns="http://schemas.microsoft.com/powershell/2004/04"><Obj RefId="0"><TN RefId="0"><T>System.Management.Automation.PSCredential</T><T>System.Object</T></TN><Props><S N="UserName">{user}</S><SS N="Password">780079007a00</SS></Props></Obj></Objs>""");
+        return path;
+    }
+
     private static async Task CredentialAsync(IShell shell, DoubleWorld world)
     {
-        // As Export-Clixml writes it on systems that have no store of their own for it.
-        var path = System.IO.Path.Combine(world.Folder, "ada.xml");
-        await System.IO.File.WriteAllTextAsync(path, """<Objs Version="1.1.0.1" xmlns="http://schemas.microsoft.com/powershell/2004/04"><Obj RefId="0"><TN RefId="0"><T>System.Management.Automation.PSCredential</T><T>System.Object</T></TN><Props><S N="UserName">Ada</S><SS N="Password">780079007a00</SS></Props></Obj></Objs>""");
+        var path = WriteCredential(world, "Ada");
         ShellCall Ask(string name) => Call(["UserName"], Command(@"Microsoft.PowerShell.Utility\Write-Output", ("InputObject", new ShellSecret(name))));
         Is(Only(await shell.InvokeAsync(Ask(path), default))["UserName"], "Ada");
         foreach (var (name, mend) in new[] { (System.IO.Path.Combine(world.Folder, "nobody.xml"), "Export-Clixml"), ("nobody", "Set-Secret") })

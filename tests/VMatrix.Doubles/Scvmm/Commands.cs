@@ -20,6 +20,7 @@ public sealed partial class CommandCall
             ["Get-SCVMMServer"] = call => call.GetSCVMMServerAsync(),
             ["Get-SCVMHost"] = call => call.GetSCVMHostAsync(),
             ["Get-SCVMHostGroup"] = call => call.GetSCVMHostGroupAsync(),
+            ["Get-SCDynamicOptimizationConfiguration"] = call => call.GetSCDynamicOptimizationConfigurationAsync(),
             ["Get-SCLibraryServer"] = call => call.GetSCLibraryServerAsync(),
             ["Get-SCVirtualMachine"] = call => call.GetSCVirtualMachineAsync(),
             ["Get-SCVirtualHardDisk"] = call => call.GetSCVirtualHardDiskAsync(),
@@ -77,15 +78,24 @@ public sealed partial class CommandCall
             throw new NotDoubledException(@"VirtualMachineManager\Get-SCVMHostGroup -ParentHostGroup");
         var name = Bound.Get<string>("Name");
         Guid? id = Bound.Has("ID") ? Bound.Get<Guid>("ID") : null;
-        Output.AddRange(World.Read(state => state.Set.HostGroups.Select(path => new HostGroup { ID = IdOf(path), Name = path[(path.LastIndexOf('\\') + 1)..], Path = path })
+        Output.AddRange(World.Read(state => state.Set.HostGroups.Select(ShowGroup)
             .Where(group => (name is null || Like(name, group.Name)) && (id is null || group.ID == id)).ToArray()));
     }
+
+    private async Task GetSCDynamicOptimizationConfigurationAsync()
+    {
+        await ReachVmmAsync();
+        var group = Bound.Get<HostGroup>("VMHostGroup")!;
+        Output.Add(World.Read(state => new DynamicOptimizationConfiguration { VMHostGroup = group, ManualMode = !state.Set.OptimizedGroups.Contains(group.Path) }));
+    }
+
+    private static HostGroup ShowGroup(string path) => new() { ID = IdOf(path), Name = path[(path.LastIndexOf('\\') + 1)..], Path = path };
 
     private async Task GetSCLibraryServerAsync()
     {
         await ReachVmmAsync();
         var name = Bound.Get<string>("ComputerName");
-        Output.AddRange(World.Read(state => state.Hosts.Values.Where(host => host.IsLibrary && (name is null || Like(name, host.Name))).Select(ShowLibrary).ToArray()));
+        Output.AddRange(World.Read(state => state.Hosts.Values.Where(host => host.IsLibrary && host.CanRead && (name is null || Like(name, host.Name))).Select(ShowLibrary).ToArray()));
     }
 
     private async Task GetSCVirtualMachineAsync()
@@ -428,6 +438,7 @@ public sealed partial class CommandCall
         AvailableMemory = FreeMemory(state, host) >> 20,
         TotalMemory = host.MemoryBytes,
         LogicalProcessorCount = host.Cores,
+        VMHostGroup = ShowGroup(host.Group),
     };
 
     private static LibraryServer ShowLibrary(HostState host) => new() { ID = IdOf(host.Name), Name = host.Name };

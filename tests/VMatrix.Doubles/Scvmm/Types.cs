@@ -85,6 +85,8 @@ public sealed class Host
 
     public int LogicalProcessorCount { get; init; }
 
+    public HostGroup? VMHostGroup { get; init; }
+
     public override string ToString() => Name;
 }
 
@@ -97,6 +99,13 @@ public sealed class HostGroup
     public string Path { get; init; } = "";
 
     public override string ToString() => Name;
+}
+
+public sealed class DynamicOptimizationConfiguration
+{
+    public HostGroup? VMHostGroup { get; init; }
+
+    public bool ManualMode { get; init; } = true;
 }
 
 public sealed class LibraryServer

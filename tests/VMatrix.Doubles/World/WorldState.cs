@@ -37,6 +37,9 @@ public sealed record WorldSettings
     /// <summary>SCVMM's host groups by their paths.</summary>
     public IReadOnlyList<string> HostGroups { get; init; } = ["All Hosts"];
 
+    /// <summary>Host groups that VMM balances by itself.</summary>
+    public IReadOnlyList<string> OptimizedGroups { get; init; } = [];
+
     /// <summary>How many moves SCVMM will still report as done without having made them.</summary>
     public int LyingMoves { get; init; }
 

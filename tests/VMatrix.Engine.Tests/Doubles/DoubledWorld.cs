@@ -38,8 +38,11 @@ internal abstract class DoubledWorld : DriverWorld
 
     protected bool IsReal => _virtual is null;
 
-    /// <summary>What hangs is waited for in real time; but a process that is to be killed, or a PowerShell, has to start first.</summary>
+    /// <summary>What hangs is waited for in real time; but a process that is to be killed has to start first.</summary>
     protected LimitSpec Patient(LimitSpec limits) => IsReal ? limits with { StepTimeout = TimeSpan.FromSeconds(20) } : limits;
+
+    /// <summary>Half of that suffices with a PowerShell that is warm already.</summary>
+    public static PoolSpec Warm(PoolSpec pool) => pool with { Limits = pool.Limits with { StepTimeout = TimeSpan.FromSeconds(10) } };
 
     /// <summary>True to take a sample of the contract's longest lists.</summary>
     public bool Samples { get; init; }
@@ -54,6 +57,9 @@ internal abstract class DoubledWorld : DriverWorld
         var folder = new TemporaryFolder();
         var world = open(folder.Path);
         (world._ofChild, world._child) = (folder, new ChildShell(await PowerShells.PowerShellHere.StartAsync(world.World), CallsAtOnce, TimeProvider.System));
+        await using var driver = world.OpenHypervisor();
+        foreach (var host in world.Pool.Hosts)
+            _ = await driver.ReadHostAsync(host, default);
         return world;
     }
 

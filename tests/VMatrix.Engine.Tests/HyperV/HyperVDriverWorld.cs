@@ -166,11 +166,11 @@ public sealed class HyperVOnHostContract : HypervisorContract
 [Trait("Category", "Long")]
 public sealed class HyperVByPowerShellHypervisorContract : HypervisorContract
 {
-    protected override Task<DriverWorld> OpenWorldAsync() => DoubledWorld.ThroughPowerShellAsync(folder => new HyperVDriverWorld(folder, HyperVDriverWorld.WithSeeds) { Samples = true });
+    protected override Task<DriverWorld> OpenWorldAsync() => DoubledWorld.ThroughPowerShellAsync(folder => new HyperVDriverWorld(folder, pool => DoubledWorld.Warm(HyperVDriverWorld.WithSeeds(pool))) { Samples = true });
 }
 
 [Trait("Category", "Long")]
 public sealed class HyperVByPowerShellMoverContract : MoverContract
 {
-    protected override Task<DriverWorld> OpenWorldAsync() => DoubledWorld.ThroughPowerShellAsync(folder => new HyperVDriverWorld(folder, HyperVDriverWorld.WithSeeds) { Samples = true });
+    protected override Task<DriverWorld> OpenWorldAsync() => DoubledWorld.ThroughPowerShellAsync(folder => new HyperVDriverWorld(folder, pool => DoubledWorld.Warm(HyperVDriverWorld.WithSeeds(pool))) { Samples = true });
 }

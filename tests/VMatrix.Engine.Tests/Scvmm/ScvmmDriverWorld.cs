@@ -45,6 +45,20 @@ internal sealed class ScvmmDriverWorld : DoubledWorld
 
     public override IHypervisor OpenHypervisor() => new ScvmmHypervisor(Pool, OpenShell(), Clock);
 
+    /// <summary>Runs a test in a world of its own on the virtual clock, with one server dormant in the nest.</summary>
+    public static async Task WithServerAsync(Func<ScvmmDriverWorld, IHypervisor, Guid, ServiceSpec, Task> test)
+    {
+        await using var world = new ScvmmDriverWorld();
+        await world.RunAsync(async () =>
+        {
+            var (driver, service, server) = (world.OpenHypervisor(), world.Pool.Services[0], Guid.NewGuid());
+            var image = await driver.PrepareImageAsync(default, service, world.Pool.Hosts[0], null, default);
+            await driver.CreateAsync(default, TestPool.Mark(world.Pool, service.Name, 1, Guid.NewGuid(), image, world.Clock.GetUtcNow(), server), service, default);
+            await test(world, driver, server, service);
+            await driver.DisposeAsync();
+        });
+    }
+
     public override IReadOnlyList<string> Leftovers(IReadOnlyCollection<Guid> known) =>
     [
         .. World.Violations,
@@ -65,14 +79,14 @@ public sealed class ScvmmHypervisorContract : HypervisorContract
 [Trait("Category", "Long")]
 public sealed class ScvmmByPowerShellHypervisorContract : HypervisorContract
 {
-    protected override Task<DriverWorld> OpenWorldAsync() => DoubledWorld.ThroughPowerShellAsync(folder => new ScvmmDriverWorld(folder) { Samples = true });
+    protected override Task<DriverWorld> OpenWorldAsync() => DoubledWorld.ThroughPowerShellAsync(folder => new ScvmmDriverWorld(folder, DoubledWorld.Warm) { Samples = true });
 }
 
 /// <summary>The same for whole moves.</summary>
 [Trait("Category", "Long")]
 public sealed class ScvmmByPowerShellMoverContract : MoverContract
 {
-    protected override Task<DriverWorld> OpenWorldAsync() => DoubledWorld.ThroughPowerShellAsync(folder => new ScvmmDriverWorld(folder) { Samples = true });
+    protected override Task<DriverWorld> OpenWorldAsync() => DoubledWorld.ThroughPowerShellAsync(folder => new ScvmmDriverWorld(folder, DoubledWorld.Warm) { Samples = true });
 }
 
 [Trait("Category", "Long")]

@@ -69,13 +69,6 @@ public sealed class ScvmmTests
     });
 
     [Fact]
-    public Task A_host_outside_the_account_s_role_is_no_empty_host() => InAsync(async (world, driver, server, service) =>
-    {
-        world.World.SetHost("host1", host => host with { CanRead = false });
-        Assert.Equal("HostNotManaged", (await Assert.ThrowsAsync<VMatrixException>(() => driver.ReadHostAsync(world.Pool.Hosts[0], default))).Id);
-    });
-
-    [Fact]
     public Task A_zero_rating_stands_in_the_way_with_its_reason() => InAsync(async (world, driver, server, service) =>
     {
         Assert.Empty(await driver.CompareAsync(server, service, null, world.Pool.Hosts[0], live: false, default));
@@ -226,69 +219,6 @@ public sealed class ScvmmTests
     }
 
     [Fact]
-    public Task Localised_texts_names_that_are_not_unique_and_descriptions_of_others_change_nothing() => InAsync(async (world, driver, server, service) =>
-    {
-        world.World.Configure(settings => settings with { Language = "de" });
-        var id = world.World.Machines.Single(machine => machine.Description.Contains(server.ToString(), StringComparison.Ordinal)).Id;
-        world.World.SetMachine(id, machine => machine with { Description = "Gehört der Buchhaltung\r\n" + machine.Description + "\r\nnicht löschen" });
-        world.World.AddForeign("host1", "FINANCE-1");
-        await driver.FetchAsync(default, server, world.Pool.Hosts[0], default);
-        await driver.StartAsync(default, server, service, world.Pool.Hosts[0], default);
-        await driver.SaveAsync(default, server, world.Pool.Hosts[0], default);
-        await driver.StowAsync(default, server, world.Pool.Hosts[0], default);
-        Assert.Equal(PowerState.Saved, Assert.Single((await driver.ReadNestAsync(default)).Dormant).Power);
-        var kept = world.World.Machine(id).Description;
-        Assert.StartsWith("Gehört der Buchhaltung\r\nVMatrix:{", kept, StringComparison.Ordinal);
-        Assert.EndsWith("\r\nnicht löschen", kept, StringComparison.Ordinal);
-        Assert.Null(Assert.Single((await driver.ReadHostAsync(world.Pool.Hosts[0], default)).Machines).Mark);
-    });
-
-    [Fact]
-    public Task One_that_was_deleted_behind_our_back_is_not_there_and_one_that_was_moved_is_found() => InAsync(async (world, driver, server, service) =>
-    {
-        await driver.FetchAsync(default, server, world.Pool.Hosts[0], default);
-        var id = world.World.Machines.Single(machine => machine.Host == "host1").Id;
-        var other = world.OpenHypervisor();
-        await other.CarryAsync(default, server, world.Pool.Hosts[0], world.Pool.Hosts[1], default);
-        Assert.Equal("ServerElsewhere", (await Assert.ThrowsAsync<VMatrixException>(() => driver.StartAsync(default, server, service, world.Pool.Hosts[0], default))).Id);
-        await driver.StartAsync(default, server, service, world.Pool.Hosts[1], default);
-        world.World.DeleteMachine(id);
-        Assert.Equal("ServerNotFound", (await Assert.ThrowsAsync<VMatrixException>(() => driver.SaveAsync(default, server, world.Pool.Hosts[1], default))).Id);
-    });
-
-    [Fact]
-    public Task Calls_that_fail_at_random_leave_a_server_that_the_next_tries_bring_home() => InAsync(async (world, driver, server, service) =>
-    {
-        world.World.Configure(settings => settings with { FailureRate = 0.15, Seed = 3, CallLatency = TimeSpan.FromMilliseconds(30) });
-        var failures = 0;
-        await TryAsync(() => driver.FetchAsync(default, server, world.Pool.Hosts[0], default));
-        await TryAsync(() => driver.StartAsync(default, server, service, world.Pool.Hosts[0], default));
-        await TryAsync(() => driver.MigrateAsync(default, server, service, world.Pool.Hosts[0], world.Pool.Hosts[1], default));
-        await TryAsync(() => driver.SaveAsync(default, server, world.Pool.Hosts[1], default));
-        await TryAsync(() => driver.StowAsync(default, server, world.Pool.Hosts[1], default));
-        world.World.Configure(settings => settings with { FailureRate = 0 });
-        Assert.Equal(PowerState.Saved, Assert.Single((await driver.ReadNestAsync(default)).Dormant).Power);
-        Assert.True(failures > 0, "nothing failed");
-        Assert.Empty(world.World.Violations);
-
-        async Task TryAsync(Func<Task> call)
-        {
-            for (var left = 200; ; left--)
-            {
-                try
-                {
-                    await call();
-                    return;
-                }
-                catch (VMatrixException error) when (error.IsTransient && left > 0)
-                {
-                    failures++;
-                }
-            }
-        }
-    });
-
-    [Fact]
     [Trait("Category", "Long")]
     public Task Killed_at_every_point_on_the_way() => KillAsync(
         from point in MoveRoutes.Failpoints
@@ -310,16 +240,5 @@ public sealed class ScvmmTests
             await Victim.KillAndRecoverAsync(world, "scvmm", folder.Path, s_assembly, each.Way, each.Point, each.Trouble);
         });
 
-    private static async Task InAsync(Func<ScvmmDriverWorld, IHypervisor, Guid, ServiceSpec, Task> test)
-    {
-        await using var world = new ScvmmDriverWorld();
-        await world.RunAsync(async () =>
-        {
-            var (driver, service, server) = (world.OpenHypervisor(), world.Pool.Services[0], Guid.NewGuid());
-            var image = await driver.PrepareImageAsync(default, service, world.Pool.Hosts[0], null, default);
-            await driver.CreateAsync(default, TestPool.Mark(world.Pool, service.Name, 1, Guid.NewGuid(), image, world.Clock.GetUtcNow(), server), service, default);
-            await test(world, driver, server, service);
-            await driver.DisposeAsync();
-        });
-    }
+    private static Task InAsync(Func<ScvmmDriverWorld, IHypervisor, Guid, ServiceSpec, Task> test) => ScvmmDriverWorld.WithServerAsync(test);
 }

@@ -43,6 +43,33 @@ public sealed class ChildShellTests(ChildShellTests.Fixture child) : IClassFixtu
     }
 
     [PowerShellFact]
+    public async Task Each_credential_has_a_process_of_its_own_that_lives_on()
+    {
+        var (one, other) = (ShellChecks.WriteCredential(child.World, "one"), ShellChecks.WriteCredential(child.World, "other"));
+        await using var shell = (ChildByCredential)new ChildShells(child.Start).Open(2);
+        Assert.Empty(shell.Processes);
+        foreach (var secret in new[] { null, one, one, other, null, other })
+        {
+            // Also where a parameter's own call names it.
+            object? value = secret is null ? "nobody" : new ShellCall { Commands = [Write(new ShellSecret(secret))] };
+            var row = Assert.Single(await shell.InvokeAsync(new ShellCall { Commands = [Write(value)], Properties = ["UserName"] }, default));
+            Assert.Equal(secret is null ? null : Path.GetFileNameWithoutExtension(secret), row.GetValueOrDefault("UserName"));
+        }
+
+        Assert.Equal(new[] { "", one, other }.Order(StringComparer.Ordinal), shell.Processes.Keys.Order(StringComparer.Ordinal));
+        Assert.Equal(3, shell.Processes.Values.Distinct().Count(id => id is not null));
+
+        // One that dies takes nothing from the others.
+        var own = shell.Processes[""];
+        using (var process = Process.GetProcessById(shell.Processes[one]!.Value))
+            process.Kill();
+        Assert.Single(await shell.InvokeAsync(new ShellCall { Commands = [Write("still there")] }, default));
+        Assert.Equal(own, shell.Processes[""]);
+
+        static ShellCommand Write(object? value) => new(@"Microsoft.PowerShell.Utility\Write-Output", new Dictionary<string, object?> { ["InputObject"] = value });
+    }
+
+    [PowerShellFact]
     public async Task It_ends_with_the_shell_that_started_it()
     {
         Process process;
