@@ -69,9 +69,9 @@ public static class ModuleWriter
         {
             var target = Path.Combine(folder, surface.Module);
             Directory.CreateDirectory(target);
-            WriteAssembly(surface, Path.Combine(target, surface.Module + ".dll"));
+            Replace(Path.Combine(target, surface.Module + ".dll"), path => WriteAssembly(surface, path));
             var own = typeof(ModuleWriter).Assembly.Location;
-            File.Copy(own, Path.Combine(target, Path.GetFileName(own)), overwrite: true);
+            Replace(Path.Combine(target, Path.GetFileName(own)), path => File.Copy(own, path));
             File.WriteAllText(Path.Combine(target, surface.Module + ".psd1"), $"""
                 @{"{"}
                     RootModule = '{surface.Module}.dll'
@@ -84,6 +84,14 @@ public static class ModuleWriter
                 {"}"}
                 """);
         }
+    }
+
+    // A process that has loaded the old file keeps it; one whose file is written over beneath it dies.
+    private static void Replace(string path, Action<string> write)
+    {
+        var fresh = $"{path}.{Environment.ProcessId}";
+        write(fresh);
+        File.Move(fresh, path, overwrite: true);
     }
 
     private static async Task<FileStream> HoldAsync(string path)
