@@ -260,7 +260,7 @@ public sealed partial class PoolSession
     {
         if (!Spec.Services.Any(s => (s.Mode ?? Spec.Oracle.Mode) is OracleMode.Shadow))
             return;
-        _shadow = Shadowing.Score(Spec, _shadow ?? _state!.ReadShadow(), plan, input.WakeTime);
+        _shadow = Shadowing.Score(Spec, _shadow ?? _state!.ReadShadow(), plan, input.WakeTime, input.WakeBytes);
         if (plan.CreatedAt - _shadowWritten < s_memoryEvery && _shadowWritten != default)
             return;
         _state!.WriteShadow(_shadow);

@@ -19,9 +19,9 @@ public sealed partial class PoolSession
     private static readonly TimeSpan s_fenceEvery = TimeSpan.FromMinutes(5);
 
     private readonly Sensor _sensor;
-    private readonly Dictionary<string, TimeSpan> _wakeTime = new(StringComparer.OrdinalIgnoreCase);
     private readonly List<Move> _underWay = [];
-    private TimeSpan? _hostWakeTime;
+    private readonly Lazy<WakeMeasures> _wakes;
+    private readonly Lazy<WakeMeasures> _hostWakes;
     private PlannerMemory? _memory;
     private readonly Dictionary<string, IReadOnlyList<ServerState>> _lastSeen = new(StringComparer.OrdinalIgnoreCase);
     private readonly Dictionary<string, DateTimeOffset> _fenced = new(StringComparer.OrdinalIgnoreCase);
@@ -70,13 +70,14 @@ public sealed partial class PoolSession
             Servers = servers,
             Loads = _sensor.Samples,
             Memory = _memory,
-            WakeTime = _wakeTime,
+            WakeTime = _wakes.Value.Times,
+            WakeBytes = _wakes.Value.Bytes,
             Images = seen.Images,
             Advice = advice,
             Pinned = (_trial is null ? _state?.Overrides.ReadServices(now) : null)?.ToDictionary(o => o.Service, o => o.Servers, StringComparer.OrdinalIgnoreCase) ?? [],
             LiveMigration = _drivers.Hypervisor.Traits.LiveMigration,
             HostPower = _drivers.Hypervisor is IHostPower && _drivers.Hypervisor.Traits.HostPower,
-            HostWakeTime = _hostWakeTime,
+            HostWakeTime = _hostWakes.Value.Times.TryGetValue(AnyHost, out var hostWake) ? hostWake : null,
             Seed = ++_seed,
         };
         var output = Planner.Plan(_trial?.Rule?.Invoke(input) ?? input);
@@ -240,10 +241,25 @@ public sealed partial class PoolSession
         Begin(plan, context.By);
         foreach (var record in await mover.CarryOutAsync(hosts, context with { PlanId = plan.Id }, _trial?.Hosts, cancellation))
         {
-            if (record.Action.Kind is HostActionKind.Wake && record.Status is MoveStatus.Done && record.EndedAt - record.StartedAt is { } took)
-                _hostWakeTime = _hostWakeTime is { } known ? known + TimeSpan.FromTicks((took - known).Ticks / 8) : took;
+            if (Measured(record) is { } wake)
+                _hostWakes.Value.Add(wake);
         }
     }
+
+    /// <summary>What wakes took, from the pool's history on.</summary>
+    private WakeMeasures ReadWakes() => new(_state?.History.ReadWakes(_clock.GetUtcNow() - s_wakesCount, WakeMeasures.Most) ?? []);
+
+    private WakeMeasures ReadHostWakes() => new((_state?.History.ReadHostActions(_clock.GetUtcNow() - s_wakesCount, MostHostActions) ?? []).Reverse().Select(Measured).OfType<WakeMeasure>());
+
+    /// <summary>Hosts are alike in what waking them takes.</summary>
+    private static WakeMeasure? Measured(HostActionRecord record) =>
+        record is { Action.Kind: HostActionKind.Wake, Status: MoveStatus.Done } && record.EndedAt - record.StartedAt is { } took ? new WakeMeasure(AnyHost, took, null) : null;
+
+    private const string AnyHost = "";
+    private const int MostHostActions = 200;
+
+    /// <summary>What was measured longer ago counts no more: images and machines change.</summary>
+    private static readonly TimeSpan s_wakesCount = TimeSpan.FromDays(30);
 
     /// <summary>Gives a balancer that went away and came back its servers again.</summary>
     private async Task<string?> KeepBalancerAsync(Mover mover, MoveContext context, string? incarnation, CancellationToken cancellation)
@@ -314,12 +330,8 @@ public sealed partial class PoolSession
 
         foreach (var record in records)
         {
-            if (record.Move is { Kind: MoveKind.Wake, ToStage: Stage.Matrix } && record.Status is MoveStatus.Done && record.Duration is { } took)
-            {
-                // Smoothed as TCP smooths its round-trip time (RFC 6298: one eighth of each new one).
-                _wakeTime[record.Move.Service] = _wakeTime.TryGetValue(record.Move.Service, out var known)
-                    ? known + TimeSpan.FromTicks((took - known).Ticks / 8) : took;
-            }
+            if (WakeMeasures.Of(record) is { } wake)
+                _wakes.Value.Add(wake);
         }
 
         return refused.Length == 0 ? records : [.. records, .. refused];

@@ -30,6 +30,8 @@ public sealed partial class PoolSession : IAsyncDisposable
         _trial = trial;
         _mover = state is null ? null : new Mover(spec, drivers.Hypervisor, drivers.Balancer, drivers.Health, state, clock, trial?.Seed);
         _sensor = new Sensor(spec, drivers, clock);
+        _wakes = new Lazy<WakeMeasures>(ReadWakes);
+        _hostWakes = new Lazy<WakeMeasures>(ReadHostWakes);
     }
 
     /// <summary>The owner's settings.</summary>

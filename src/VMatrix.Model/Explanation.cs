@@ -89,6 +89,15 @@ public sealed record ServiceStory
     /// <summary>What the Oracle expects it to cost with the servers that it is granted, activations included; NaN when that is not known.</summary>
     public double CostAfter { get; init; } = double.NaN;
 
+    /// <summary>What one activation costs: its price, and the bytes that it reads or copies.</summary>
+    public double ActivationCost { get; init; }
+
+    /// <summary>Time that an activation takes, the median of the last ones; null when none was measured.</summary>
+    public TimeSpan? WakeTime { get; init; }
+
+    /// <summary>Bytes that an activation reads or copies, the median of the last ones; null when none was measured.</summary>
+    public long? WakeBytes { get; init; }
+
     /// <summary>What each of its servers is worth, from the first to one more than it has, needs or is granted.</summary>
     public IReadOnlyList<ServerWorth> Worth { get; init; } = [];
 }

@@ -265,6 +265,9 @@ public sealed record MoveRecord
     /// <summary>Time from begin to end; null while it is open.</summary>
     public TimeSpan? Duration => EndedAt - StartedAt;
 
+    /// <summary>Bytes that a wake read or copied: kept memory, and a disk that was brought to the host. Null for other moves, and where the driver cannot tell.</summary>
+    public long? Bytes { get; init; }
+
     /// <summary>What went wrong and how to mend it; null when nothing did.</summary>
     public string? Error { get; init; }
 }

@@ -389,6 +389,9 @@ public sealed record OracleSpec
     /// <summary>Cost of one activation, in the same unit.</summary>
     public double ActivationCost { get; init; } = 0.2;
 
+    /// <summary>Cost of reading or copying one GiB for an activation, in the same unit. The default is about the minute's share of a second, which a GiB takes on a link of ten gigabits.</summary>
+    public double CopyCost { get; init; } = 0.015;
+
     /// <summary>A server that was moved just now is taken away for another service only when that has a use for this much more of one, as a share of a server; it fades over <see cref="Horizon"/>.</summary>
     public double Stay { get; init; } = 0.5;
 

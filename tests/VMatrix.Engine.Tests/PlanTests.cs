@@ -58,6 +58,31 @@ public sealed class PlanTests : IDisposable
     }
 
     [Fact]
+    public async Task What_wakes_took_and_copied_is_known_to_the_next_process_too()
+    {
+        Write();
+        TimeSpan took;
+        await using (var session = await Open())
+        {
+            // The first plan makes and wakes a server of each; FINANCE's goes to sleep and is woken again, with its memory.
+            await session.SwitchAsync((await session.PlanSwitchAsync(CancellationToken.None)).Id, null, CancellationToken.None);
+            var finance = (await session.GetServersAsync(false, null, CancellationToken.None)).Single(s => s.Service == "FINANCE");
+            foreach (var stage in new[] { Stage.Nest, Stage.Matrix })
+                await session.CarryOutAsync([await session.PlanMoveAsync(finance.Id, stage, null, live: false, CancellationToken.None)], TimeSpan.Zero, null, CancellationToken.None);
+            var wakes = (await session.GetMovesAsync(null, 100, CancellationToken.None)).Where(m => m.Move is { Kind: MoveKind.Wake, Service: "FINANCE" }).ToList();
+            Assert.Equal(2, wakes.Count);
+            Assert.Equal(wakes[1].Bytes + (256 << 20), wakes[0].Bytes);
+            took = wakes.Max(w => w.Duration!.Value);
+        }
+
+        await using var other = await Open();
+        var plan = await other.PlanSwitchAsync(CancellationToken.None);
+        var story = (await other.ExplainAsync(plan.Id, null, "FINANCE", CancellationToken.None)).Services.Single();
+        Assert.True(story.WakeTime > TimeSpan.Zero && story.WakeTime <= took, $"{story.WakeTime}, at most {took}");
+        Assert.True(story.WakeBytes > 256 << 20 && story.ActivationCost > other.Spec.Oracle.ActivationCost, $"{story.WakeBytes} bytes cost {story.ActivationCost}");
+    }
+
+    [Fact]
     public async Task Moves_that_wait_are_carried_out_once_somebody_else_approves_them()
     {
         Write(finance: ", mode: confirm");

@@ -263,6 +263,9 @@ public sealed record Machine
     /// <summary>When the memory that it keeps was saved; null when it keeps none, and where the driver cannot tell.</summary>
     public DateTimeOffset? AsleepSince { get; init; }
 
+    /// <summary>Bytes that waking it reads or copies: the memory that it keeps as it lies in the store, and its disk where that is brought to the host. Null when it runs, and where the driver cannot tell.</summary>
+    public long? WakeBytes { get; init; }
+
     /// <summary>What is wrong, with the end of the console where there is one; null when nothing is.</summary>
     public string? Problem { get; init; }
 }

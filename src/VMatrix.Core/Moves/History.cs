@@ -66,6 +66,26 @@ public sealed class History : IDisposable
     /// <param name="most">At most so many.</param>
     public IReadOnlyList<MoveRecord> ReadMoves(DateTimeOffset? since, int most) => Read<MoveRecord>("moves", since, most);
 
+    /// <summary>The last wakes into the Matrix that were carried out, at most so many of each service, oldest first.</summary>
+    public IReadOnlyList<WakeMeasure> ReadWakes(DateTimeOffset since, int most) => Use(c =>
+    {
+        using var command = c.CreateCommand();
+        command.CommandText = """
+            SELECT service, ended - started, bytes FROM (
+                SELECT service, started, ended, json_extract(record, '$.bytes') AS bytes, row_number() OVER (PARTITION BY service ORDER BY ended DESC, rowid DESC) AS newest
+                FROM moves
+                WHERE ended >= $since AND json_extract(record, '$.move.kind') = 'Wake' AND json_extract(record, '$.move.toStage') = 'Matrix' AND json_extract(record, '$.status') = 'Done')
+            WHERE newest <= $most ORDER BY newest DESC
+            """;
+        command.Parameters.AddWithValue("$since", since.UtcTicks);
+        command.Parameters.AddWithValue("$most", most);
+        var wakes = new List<WakeMeasure>();
+        using var reader = command.ExecuteReader();
+        while (reader.Read())
+            wakes.Add(new WakeMeasure(reader.GetString(0), TimeSpan.FromTicks(reader.GetInt64(1)), reader.IsDBNull(2) ? null : reader.GetInt64(2)));
+        return wakes;
+    }) ?? [];
+
     private List<T> Read<T>(string table, DateTimeOffset? since, int most) => Use(c =>
     {
         using var command = c.CreateCommand();

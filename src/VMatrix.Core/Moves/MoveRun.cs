@@ -25,6 +25,7 @@ internal sealed class MoveRun
     private string? _former;
     private string? _address;
     private bool _ran;
+    private long? _bytes;
 
     public MoveRun(Mover mover, OpenMove open, Mover.Batch batch)
     {
@@ -104,6 +105,7 @@ internal sealed class MoveRun
         if (_move.Kind is MoveKind.Publish)
             _former = (await _batch.Truth.NestAsync(since, cancellation)).Report.Images.TryGetValue(_move.Service, out var image) ? image : null;
         (_original, _ran, _address) = (mark, sighting.Runs, sighting.Machine.Address);
+        _bytes = _move.Kind is MoveKind.Wake ? sighting.Machine.WakeBytes : null;
         return null;
     }
 
@@ -715,7 +717,7 @@ internal sealed class MoveRun
     private MoveRecord Close(MoveStatus status, string? error)
     {
         _mover.Point($"{_route.Name}.ending");
-        var record = _open.ToRecord(status) with { Error = error, EndedAt = _mover.Clock.GetUtcNow() };
+        var record = _open.ToRecord(status) with { Error = error, EndedAt = _mover.Clock.GetUtcNow(), Bytes = _bytes };
         Mover.Try(() => _mover.State.History.AddMove(record));
         try
         {

@@ -50,7 +50,7 @@ internal static class Need
     }
 
     public static ServiceNeed Of(
-        ServiceSpec service, PoolSpec pool, IReadOnlyList<ServiceLoad>? samples, int has, TimeSpan? wakeTime, ServiceMemory memory, DateTimeOffset now, TimeSpan hostLead = default)
+        ServiceSpec service, PoolSpec pool, IReadOnlyList<ServiceLoad>? samples, int has, TimeSpan? wakeTime, ServiceMemory memory, DateTimeOffset now, TimeSpan hostLead = default, long wakeBytes = 0)
     {
         var oracle = pool.Oracle;
         var last = samples is { Count: > 0 } ? samples[samples.Count - 1] : null;
@@ -105,7 +105,7 @@ internal static class Need
             expected += far[n];
         }
 
-        var economy = new Economy(oracle, grain.TotalMinutes, (wakeTime ?? TimeSpan.Zero).TotalMinutes);
+        var economy = new Economy(oracle, grain.TotalMinutes, (wakeTime ?? TimeSpan.Zero).TotalMinutes, wakeBytes);
         numbers += Words.Text($"; {expected * unit:0.##} expected; a server carries {capacity:0.##}{(service.Capacity is null ? " (learned)" : "")}");
         if (oracle.TargetUse < 1)
             numbers += Words.Text($", planned to {oracle.TargetUse:P0}");

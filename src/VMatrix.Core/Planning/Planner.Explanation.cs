@@ -238,7 +238,10 @@ public static partial class Planner
                 Most = spec.Most,
                 Worth = worth,
                 CostBefore = Cost(has),
-                CostAfter = Cost(decision.Granted) + (Oracle.ActivationCost * Math.Max(0, decision.Granted - has)),
+                CostAfter = Cost(decision.Granted) + (Economy.Activation(Oracle, WakeBytes(name)) * Math.Max(0, decision.Granted - has)),
+                WakeTime = _input.WakeTime.TryGetValue(name, out var wake) ? wake : null,
+                WakeBytes = _input.WakeBytes.TryGetValue(name, out long bytes) ? bytes : null,
+                ActivationCost = Economy.Activation(Oracle, WakeBytes(name)),
             };
 
             // The same prices as in the worth: what is left unserved, and what is held, in the next step and over the horizon.

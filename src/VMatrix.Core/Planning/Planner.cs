@@ -485,7 +485,7 @@ public static partial class Planner
             var spec = service.Spec;
             int live = service.Live.Count, broken = service.Broken.Count, has = live + broken;
             _input.Loads.TryGetValue(spec.Name, out var samples);
-            var need = _before is not null ? _before._byName[spec.Name].Need : Need.Of(spec, _input.Pool, samples, live, _input.WakeTime.TryGetValue(spec.Name, out var wake) ? wake : null, service.Memory, Now, Oracle.PowerDown && _input.HostPower ? HostLead : TimeSpan.Zero);
+            var need = _before is not null ? _before._byName[spec.Name].Need : Need.Of(spec, _input.Pool, samples, live, _input.WakeTime.TryGetValue(spec.Name, out var wake) ? wake : null, service.Memory, Now, Oracle.PowerDown && _input.HostPower ? HostLead : TimeSpan.Zero, WakeBytes(spec.Name));
             var (fits, perHost) = _state.Room(_state.ServiceIndex[spec.Name]);
             // What lives is not taken away for want of a host that may take it: it stays, and the rules that cannot hold are told.
             int ceiling = Math.Min(spec.Most, Math.Max(live - service.Leaving, (int)Math.Min(int.MaxValue, (long)fits + service.Outside)));
@@ -524,6 +524,8 @@ public static partial class Planner
                 Worth = n => need.Worth(n, live),
             };
         }
+
+        private long WakeBytes(string service) => _input.WakeBytes.TryGetValue(service, out long bytes) ? bytes : 0;
 
         /// <summary>Which broken servers go; the others are left alone, with the reason told.</summary>
         private List<(int, string)> BrokenToGo(Service service)

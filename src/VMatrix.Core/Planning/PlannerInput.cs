@@ -34,6 +34,9 @@ public sealed record PlannerInput
     /// <summary>What an activation takes from decision to first answer, by service, as measured; a service that is missing was never measured.</summary>
     public IReadOnlyDictionary<string, TimeSpan> WakeTime { get; init; } = new Dictionary<string, TimeSpan>();
 
+    /// <summary>Bytes that an activation reads or copies, by service, as measured; a service that is missing was never measured.</summary>
+    public IReadOnlyDictionary<string, long> WakeBytes { get; init; } = new Dictionary<string, long>();
+
     /// <summary>The newest image version by service.</summary>
     public IReadOnlyDictionary<string, string> Images { get; init; } = new Dictionary<string, string>();
 

@@ -37,7 +37,8 @@ public static class Shadowing
     /// <param name="before">The scores so far.</param>
     /// <param name="plan">The plan, made now.</param>
     /// <param name="wake">What an activation takes, by service; missing ones take none.</param>
-    public static IReadOnlyList<ShadowTally> Score(PoolSpec pool, IReadOnlyList<ShadowTally> before, Plan plan, IReadOnlyDictionary<string, TimeSpan> wake)
+    /// <param name="wakeBytes">Bytes that an activation reads or copies, by service; missing ones none.</param>
+    public static IReadOnlyList<ShadowTally> Score(PoolSpec pool, IReadOnlyList<ShadowTally> before, Plan plan, IReadOnlyDictionary<string, TimeSpan> wake, IReadOnlyDictionary<string, long>? wakeBytes = null)
     {
         var scores = new List<ShadowTally>();
         foreach (var decision in plan.Decisions)
@@ -47,13 +48,14 @@ public static class Shadowing
                 continue;
             var tally = before.FirstOrDefault(t => t.Score.Service == service.Name)
                 ?? new ShadowTally { Score = new ShadowScore { Service = service.Name, Since = plan.CreatedAt }, At = plan.CreatedAt, Had = decision.Has, OracleHad = decision.Has };
-            scores.Add(Next(pool.Oracle, service, tally, decision, plan.CreatedAt, wake.TryGetValue(service.Name, out var takes) ? takes : TimeSpan.Zero));
+            scores.Add(Next(pool.Oracle, service, tally, decision, plan.CreatedAt, wake.TryGetValue(service.Name, out var takes) ? takes : TimeSpan.Zero,
+                Economy.Activation(pool.Oracle, wakeBytes is not null && wakeBytes.TryGetValue(service.Name, out long bytes) ? bytes : 0)));
         }
 
         return scores;
     }
 
-    private static ShadowTally Next(OracleSpec oracle, ServiceSpec service, ShadowTally tally, ServiceDecision now, DateTimeOffset at, TimeSpan wake)
+    private static ShadowTally Next(OracleSpec oracle, ServiceSpec service, ShadowTally tally, ServiceDecision now, DateTimeOffset at, TimeSpan wake, double activation)
     {
         var waking = tally.Waking.Where(w => w > at).ToList();
         int had = tally.OracleHad + tally.Waking.Count - waking.Count, activations = 0;
@@ -89,12 +91,12 @@ public static class Shadowing
                 ServerMinutes = score.ServerMinutes + (tally.Had * minutes),
                 OracleServerMinutes = score.OracleServerMinutes + ((tally.OracleHad + tally.Waking.Count) * minutes),
                 Activations = score.Activations + came,
-                Cost = score.Cost + (minutes * ((service.Priority * missed / now.Capacity) + (oracle.ServerCost * tally.Had))) + (oracle.ActivationCost * came),
+                Cost = score.Cost + (minutes * ((service.Priority * missed / now.Capacity) + (oracle.ServerCost * tally.Had))) + (activation * came),
                 OracleCost = score.OracleCost + (minutes * ((service.Priority * wouldMiss / now.Capacity) + (oracle.ServerCost * (tally.OracleHad + tally.Waking.Count)))),
             };
         }
 
-        score = score with { OracleActivations = score.OracleActivations + activations, OracleCost = score.OracleCost + (oracle.ActivationCost * activations) };
+        score = score with { OracleActivations = score.OracleActivations + activations, OracleCost = score.OracleCost + (activation * activations) };
 
         return new ShadowTally { Score = score, At = at, Had = now.Has, OracleHad = had, Waking = waking };
     }

@@ -151,6 +151,7 @@ internal static class PoolTable
         new("reserveHosts", nameof(OracleSpec.ReserveHosts), new Whole(0, 100_000), "Matrix hosts kept free for the failure of others.") { Also = ["reserve"] },
         new("serverCost", nameof(OracleSpec.ServerCost), new Number(0, 1_000_000), "Cost of holding one server for a minute, in units of the minute's unserved work of one server of priority 1."),
         new("activationCost", nameof(OracleSpec.ActivationCost), new Number(0, 1_000_000), "Cost of one activation, in the same unit."),
+        new("copyCost", nameof(OracleSpec.CopyCost), new Number(0, 1_000_000), "Cost of reading or copying one GiB for an activation, in the same unit, on top of activationCost: kept memory that is loaded, a disk that is brought to its host, as the last activations of the service were measured."),
         new("stay", nameof(OracleSpec.Stay), new Number(0, 100), "A server that was moved just now is taken away for another service only when that has a use for this much more of one, as a share of a server; it fades over `horizon`."),
         new("balanceGap", nameof(OracleSpec.BalanceGap), new Share(above: true), "Load balancing between hosts: the gap of memory use above which servers are moved.") { Otherwise = "off", Example = "10%" },
         new("powerDown", nameof(OracleSpec.PowerDown), new Flag(), "True to power idle hosts down and wake them ahead of need."),

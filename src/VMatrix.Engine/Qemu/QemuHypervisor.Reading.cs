@@ -68,7 +68,7 @@ public sealed partial class QemuHypervisor
 
             if (folder.ReadState() is { } state)
             {
-                return machine with { Power = PowerState.Saved, AsleepSince = state.SavedAt };
+                return machine with { Power = PowerState.Saved, AsleepSince = state.SavedAt, WakeBytes = folder.StateBytes() };
             }
         }
         catch (VMatrixException e)

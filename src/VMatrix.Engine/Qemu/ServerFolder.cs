@@ -110,6 +110,9 @@ internal sealed class ServerFolder(string path)
 
     public StateFacts? ReadState() => Read<StateFacts>(StateFactsFile);
 
+    /// <summary>Bytes of the memory as it is kept; null when it went away meanwhile.</summary>
+    public long? StateBytes() => new FileInfo(State) is { Exists: true } file ? file.Length : null;
+
     /// <summary>True when a QEMU process lives on this folder.</summary>
     public bool IsLive() => Native.IsLocked(Lock);
 

@@ -400,7 +400,7 @@ public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor, IHo
 
     private static bool Same(string place, string name) => string.Equals(place, name, StringComparison.OrdinalIgnoreCase);
 
-    private static Machine Show(WorldMachine machine)
+    private Machine Show(WorldMachine machine)
     {
         var foreign = machine.Mark is not null && !WorldState.IsOurs(machine);
         return new Machine
@@ -414,6 +414,7 @@ public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor, IHo
             MemoryBytes = machine.MemoryBytes,
             Cores = machine.Cores,
             AsleepSince = machine.Power == PowerState.Saved ? machine.Since : null,
+            WakeBytes = machine.Power is PowerState.Running or PowerState.Paused ? null : BytesOf(machine),
             Health = machine.Hung ? ServerHealth.Hung : machine.Problem is not null ? ServerHealth.Dead : ServerHealth.Unknown,
             Problem = foreign ? $"It carries the mark of {machine.Mark!.Name} ({machine.Mark.ServerId}), which was written on machine {machine.Mark.MachineId}: a clone or an import, left alone until it is registered." : machine.Problem,
         };
@@ -481,7 +482,7 @@ public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor, IHo
             if (machine.Power is PowerState.Running or PowerState.Paused && !Unlocked(state, from))
                 throw new VMatrixException("ServerRunning", VMatrixErrorKind.InvalidState, $"{machine.Name} ({server}) cannot be taken from {from} while it runs there.");
             PutUnfinished(state, machine, to);
-            return new Step<bool>(TimeFor(world.Settings.DiskBytes + (machine.Power == PowerState.Saved ? machine.MemoryBytes : 0)), then =>
+            return new Step<bool>(TimeFor(BytesOf(machine)), then =>
             {
                 var found = FindAt(then, server, from);
                 DropUnfinished(then, server);
@@ -497,6 +498,9 @@ public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor, IHo
     // Disks that are shared without locks hand out what still runs on a host that is cut off.
     private bool Unlocked(WorldState state, string host) =>
         world.Settings.SharedDisks && world.WithoutDiskLocks && world.EffectiveCondition(state, host) is HostCondition.CutOff;
+
+    // What is copied when it changes its place.
+    private long BytesOf(WorldMachine machine) => world.Settings.DiskBytes + (machine.Power == PowerState.Saved ? machine.MemoryBytes : 0);
 
     private TimeSpan TimeFor(long bytes) => TimeSpan.FromTicks(Math.Max(s_smallChange.Ticks, (long)((double)bytes / Math.Max(1, world.Settings.Bandwidth) * TimeSpan.TicksPerSecond)));
 

@@ -59,7 +59,7 @@ internal static class ExplainCommand
         {
             ServiceDecision d = service.Decision;
             yield return "";
-            yield return Text($"{service.Service}: priority {service.Priority}, mode {service.Mode}; forecast {d.Forecast:0.##}/s, a server carries {d.Capacity:0.##}/s; has {d.Has}, needs {d.Needs}, granted {d.Granted}; cost {service.CostBefore:0.00} before, {service.CostAfter:0.00} after");
+            yield return Text($"{service.Service}: priority {service.Priority}, mode {service.Mode}; forecast {d.Forecast:0.##}/s, a server carries {d.Capacity:0.##}/s; has {d.Has}, needs {d.Needs}, granted {d.Granted}; cost {service.CostBefore:0.00} before, {service.CostAfter:0.00} after; an activation costs {service.ActivationCost:0.###}{Measured(service)}");
             yield return "  " + d.Reason;
             foreach (ServerWorth worth in service.Worth)
                 yield return Text($"  server {worth.Server}: used {worth.UsedNow:P0} now, {worth.UsedSoon:P0} soon, worth {worth.Worth:0.00} {(worth.Held ? "held" : "if woken")}{(worth.Stay >= 0.005 ? Text($" and {worth.Stay:0.00} as it was moved lately") : "")}{(worth.Granted ? ", granted" : "")}");
@@ -80,6 +80,9 @@ internal static class ExplainCommand
         if (story.Note is not null)
             yield return story.Note;
     }
+
+    private static string Measured(ServiceStory service) =>
+        service.WakeTime is not { } time ? " (none was measured)" : Text($" ({time.TotalSeconds:0.##} s{(service.WakeBytes is { } bytes ? Text($", {bytes / 1048576.0:0.#} MiB") : "")}, as measured)");
 
     private static string Text(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
 }

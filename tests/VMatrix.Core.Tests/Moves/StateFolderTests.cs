@@ -341,6 +341,35 @@ public sealed class StateFolderTests : IDisposable
     }
 
     [Fact]
+    public void WhatWakesTookIsReadFromTheHistoryAndTheMedianIsBelieved()
+    {
+        var now = _world.Time.GetUtcNow();
+        var wake = _world.Create() with { Kind = MoveKind.Wake, ToStage = Stage.Matrix };
+        MoveRecord Took(int i, double seconds, long? bytes, Move? move = null, MoveStatus status = MoveStatus.Done) => new()
+        {
+            Move = (move ?? wake) with { Id = Guid.NewGuid() }, Status = status, By = "x", StartedAt = now.AddMinutes(i), EndedAt = now.AddMinutes(i).AddSeconds(seconds), Bytes = bytes,
+        };
+
+        // One was cut short and finished the next day; others are no wakes into the Matrix, failed, or are too old.
+        MoveRecord[] records =
+        [
+            Took(-90_000, 50, 1), Took(0, 2, 100), Took(1, 86_400, 300), Took(2, 3, null), Took(3, 4, 200), Took(4, 0.1, 9, wake with { Kind = MoveKind.Hibernate, ToStage = Stage.Nest }),
+            Took(5, 0.1, 9, wake with { ToStage = Stage.Chamber }), Took(6, 0.1, 9, status: MoveStatus.Undone), Took(7, 7, null, wake with { Service = "SPORTS" }),
+        ];
+        foreach (var record in records)
+            _world.State.History.AddMove(record);
+        var read = new WakeMeasures(_world.State.History.ReadWakes(now.AddDays(-1), WakeMeasures.Most));
+        var told = new WakeMeasures(records.Skip(1).Select(WakeMeasures.Of).OfType<WakeMeasure>());
+        Assert.Equal((TimeSpan.FromSeconds(4), TimeSpan.FromSeconds(7)), (read.Times[wake.Service], read.Times["SPORTS"]));
+        Assert.Equal([new(wake.Service, 200)], read.Bytes);
+        Assert.Equal((told.Times, told.Bytes), (read.Times, read.Bytes), (a, b) => a.Item1.OrderBy(t => t.Key).SequenceEqual(b.Item1.OrderBy(t => t.Key)) && a.Item2.SequenceEqual(b.Item2));
+        for (var i = 0; i < WakeMeasures.Most; i++)
+            read.Add(new WakeMeasure(wake.Service, TimeSpan.FromSeconds(1), 50));
+        Assert.Equal((TimeSpan.FromSeconds(1), 50), (read.Times[wake.Service], read.Bytes[wake.Service]));
+        Assert.Single(_world.State.History.ReadWakes(now.AddDays(-1), 1), w => w.Service == wake.Service && w.Took == TimeSpan.FromDays(1));
+    }
+
+    [Fact]
     public void HistoryIsTrimmedAndItsLossLosesNothingElse()
     {
         var history = _world.State.History;

@@ -64,6 +64,7 @@ public sealed class ExplanationTests
         Assert.True(service.CostAfter < service.CostBefore, $"{service.CostBefore} -> {service.CostAfter}");
         // Without a wake that takes time, the worth of the second server is just what it saves.
         Assert.Equal(service.Worth[1].Worth, service.CostBefore - service.CostAfter, 6);
+        Assert.Equal((new OracleSpec().ActivationCost, null, null), (service.ActivationCost, service.WakeTime, service.WakeBytes));
         var server = Explain(world, world.Servers[1].Mark.ServerId);
         Assert.Equal("chosen", server.Candidates[0].Verdict);
         Assert.Contains("Wake FINANCE-2", server.Outcome, StringComparison.Ordinal);

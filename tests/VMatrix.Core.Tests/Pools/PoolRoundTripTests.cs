@@ -80,7 +80,7 @@ public sealed class PoolRoundTripTests
         (interval, mode, use, calm, horizon, gap, power, most) => new OracleSpec
         {
             Interval = interval, Mode = mode, TargetUse = use, MostRate = most, Calm = calm, Horizon = horizon, Season = horizon + TimeSpan.FromMinutes(1), PlanExpiry = calm, StaleAfter = interval + calm, HoldFor = horizon,
-            ReserveHosts = 0, ServerCost = use, ActivationCost = gap, Stay = gap, BalanceGap = power ? gap : null, PowerDownAfter = horizon, IdleHosts = power ? 3 : 0, HostWakeTime = calm,
+            ReserveHosts = 0, ServerCost = use, ActivationCost = gap, CopyCost = use, Stay = gap, BalanceGap = power ? gap : null, PowerDownAfter = horizon, IdleHosts = power ? 3 : 0, HostWakeTime = calm,
         });
 
     private static readonly Gen<SimulationSpec> s_simulation = Gen.Select(Gen.Int[0, 1000], s_time, s_memory, s_share, Gen.Bool, s_share,
