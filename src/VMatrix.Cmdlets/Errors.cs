@@ -13,7 +13,7 @@ internal static class Errors
     public static VMatrixException PoolNotNamed(bool forChange) =>
         new("PoolNotNamed", VMatrixErrorKind.InvalidInput, forChange
             ? "This changes a pool, so the pool must be named: use -Pool, or set $env:VMATRIX_POOL. A pool.yaml in the current folder serves reading only."
-            : "No pool is named: use -Pool, set $env:VMATRIX_POOL, or go to a folder with a pool.yaml.");
+            : "No pool is named: use -Pool, set $env:VMATRIX_POOL, or go to a folder with a pool.yaml. To write one, begin with an example of the module's folder examples; Get-Help about_VMatrix_PoolFile tells every key.");
 
     public static VMatrixException NotFound(string what, object name, string pool) =>
         new($"{what}NotFound", VMatrixErrorKind.NotFound, $"There is no {what.ToLowerInvariant()} '{name}' in pool '{pool}'; Get-VMatrix{what} lists them.");

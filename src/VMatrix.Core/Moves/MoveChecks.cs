@@ -94,7 +94,7 @@ public static class MoveChecks
         if (spec.MostServers is { } most && there.Length >= most)
             yield return Block(ObstacleGroup.People, "MostServers", $"{name} has {there.Length} of {most} servers", $"Move one away first: Get-VMatrixServer -HostName {name}.");
         if (to is Stage.Matrix && there.Length > 0 && (service.Isolation is Isolation.Dedicated || there.Any(s => serviceOf(s.Service)?.Isolation is Isolation.Dedicated)))
-            yield return Block(ObstacleGroup.People, "Isolation", $"{name} holds {there[0].Name} and isolation is dedicated", $"Move-VMatrixServer {there[0].Id} -Stage Nest");
+            yield return Block(ObstacleGroup.People, "Isolation", $"{name} holds {there[0].Name} and isolation is dedicated (services with isolation: shared in the pool file share hosts)", $"Move-VMatrixServer {there[0].Id} -Stage Nest");
         if (to is Stage.Matrix && there.FirstOrDefault(s => Contains(service.AntiAffinity, s.Service) || (serviceOf(s.Service) is { } other && Contains(other.AntiAffinity, service.Name))) is { } refused)
             yield return Warn(ObstacleGroup.People, "AntiAffinity", $"{service.Name} and {refused.Service} refuse each other's company, and {name} holds {refused.Name}: the Oracle will take one of them away again", null);
         var used = host.ForeignBytes + there.Sum(s => s.MemoryBytes);

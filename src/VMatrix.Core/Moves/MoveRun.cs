@@ -392,7 +392,7 @@ internal sealed class MoveRun
                 return;
             var elapsed = clock.GetElapsedTime(began);
             if (elapsed >= health.StartTimeout)
-                throw new VMatrixException("HealthCheckFailed", VMatrixErrorKind.Timeout, $"{Who} on {on.Name} did not pass its health check within {health.StartTimeout.TotalSeconds:0.#} s: {problem}");
+                throw new VMatrixException("HealthCheckFailed", VMatrixErrorKind.Timeout, $"{Who} on {on.Name} did not pass its health check within {health.StartTimeout.TotalSeconds:0.#} s: {problem.TrimEnd('.')}. See that the service answers there; its port and health are {Service.Name}'s in the pool file.");
             if (elapsed >= lookAgain)
             {
                 // A machine that has died will not become healthy.

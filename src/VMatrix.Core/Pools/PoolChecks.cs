@@ -367,7 +367,7 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
                 if (owned)
                 {
                     reading.Add(node.Line, node.Column, $"{key}.listen", "nothing",
-                        $"The key listen is missing in {key}; a balancer that VMatrix owns must be told where to listen for the service's users, such as listen: 127.0.0.1:8080.");
+                        $"The key listen is missing in {key}; a balancer that VMatrix owns must be told where to listen for the service's users, such as listen: 127.0.0.1:8080; or name the balancer that there is already, such as balancer: {{ kind: haproxy, own: false, socket: \"10.0.0.5:9999\" }}.");
                 }
 
                 continue;
@@ -581,5 +581,11 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
     }
 
     /// <summary>A finding at a key's value, or at its section where the key is not written.</summary>
-    private void Add(PoolNode section, string path, string key, string message) => reading.Add(section[key] ?? section, $"{path}.{key}", message);
+    private void Add(PoolNode section, string path, string key, string message)
+    {
+        if (section[key] is { } found)
+            reading.Add(found, $"{path}.{key}", message);
+        else
+            reading.Add(section.Line, section.Column, $"{path}.{key}", "nothing", message);
+    }
 }

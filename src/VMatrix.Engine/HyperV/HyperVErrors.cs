@@ -66,7 +66,13 @@ internal static class HyperVErrors
     {
         var told = $"{what} on {host} failed: {e.Message.TrimEnd('.', ' ')} ({First(e.ErrorId)}{(e.Code == 0 ? "" : $", 0x{e.Code:X8}")}).";
         if (s_byCode.TryGetValue(e.Code, out var known) || (s_byErrorId.TryGetValue(First(e.ErrorId), out var code) && s_byCode.TryGetValue(code, out known)))
-            return new VMatrixException(known.Id, known.Kind, $"{told} {known.Mend}", e) { IsTransient = known.Transient };
+        {
+            // Only gold disks are asked for so: no machine has lost anything yet.
+            return known.Id == "FileNotFound" && EndsWith(e.Command, "\\Get-VHD")
+                ? new("ImageNotFound", VMatrixErrorKind.NotFound, $"{told} Put the gold disk there, or mend image.disk in the pool file.", e)
+                : new(known.Id, known.Kind, $"{told} {known.Mend}", e) { IsTransient = known.Transient };
+        }
+
         return e.Category switch
         {
             "PermissionDenied" or "SecurityError" or "AuthenticationError" => new("HostAccessDenied", VMatrixErrorKind.Denied, $"{told} {s_byCode[unchecked((int)0x80070005)].Mend}", e),

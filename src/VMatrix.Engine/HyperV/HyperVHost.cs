@@ -279,9 +279,19 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     /// <summary>Connects a machine's adapters to the switch that this host has for servers, where one is named.</summary>
     public async Task ConnectAsync(HyperVMachine machine, CancellationToken cancellation)
     {
-        if (Switch is not { } name)
-            return;
         var rows = await RunAsync($"Asking for the switch of {machine.Who}", ["SwitchName"], null, cancellation, Get(machine.Id), Of("Hyper-V\\Get-VMNetworkAdapter"));
+        if (Switch is not { } name)
+        {
+            // As the owner made it; but one that is on no network serves nobody, and is waited for in vain.
+            if (machine.Power is not PowerState.Running && rows.Count > 0 && rows.All(row => string.IsNullOrEmpty(Text(row, "SwitchName"))))
+            {
+                throw new VMatrixException("SwitchNotNamed", VMatrixErrorKind.InvalidInput,
+                    $"{machine.Who} is connected to no virtual switch of {host.Name}, and the pool file names none: set hyperv.switch in {pool.Path}, or switch of the host; Get-VMSwitch -ComputerName {Address} lists what it has.");
+            }
+
+            return;
+        }
+
         if (rows.Any(row => Text(row, "SwitchName") != name))
             await RunAsync($"Connecting {machine.Who} to the switch '{name}'", [], null, cancellation, Get(machine.Id), Of("Hyper-V\\Get-VMNetworkAdapter"), Of("Hyper-V\\Connect-VMNetworkAdapter", ("SwitchName", name)));
     }

@@ -723,7 +723,7 @@ public sealed partial class CommandCall
             Id = machine.Id,
             State = machine.Critical ?? machine.State,
             Status = Text(state, operation == "move" ? "Migrating" : "Operating normally"),
-            OperationalStatus = machine.BackupRuns ? [VMOperationalStatus.InService, VMOperationalStatus.BackingUpVirtualMachine] : operation switch
+            OperationalStatus = machine.BackupRuns ? [VMOperationalStatus.InService, VMOperationalStatus.BackingUpVirtualMachine] : machine.Merges ? [VMOperationalStatus.InService, VMOperationalStatus.MergingDisks] : operation switch
             {
                 "move" or "storage" => [VMOperationalStatus.InService, VMOperationalStatus.MigratingVirtualMachine],
                 "export" => [VMOperationalStatus.InService, VMOperationalStatus.ExportingVirtualMachine],
@@ -751,7 +751,7 @@ public sealed partial class CommandCall
             CreationTime = machine.Created.LocalDateTime,
             ParentCheckpointId = machine.ParentCheckpoint,
             ReplicationState = machine.Replication,
-            ReplicationMode = machine.Replication == VMReplicationState.Disabled ? VMReplicationMode.None : VMReplicationMode.Primary,
+            ReplicationMode = machine.IsReplica ? VMReplicationMode.Replica : machine.Replication == VMReplicationState.Disabled ? VMReplicationMode.None : VMReplicationMode.Primary,
             ResourceMeteringEnabled = machine.Metering,
             Heartbeat = machine.State != VMState.Running || !machine.IntegrationServices ? null : machine.Hung ? VMHeartbeatStatus.LostCommunication : now < machine.ReadyAt ? VMHeartbeatStatus.NoContact : VMHeartbeatStatus.OkApplicationsHealthy,
             AutomaticStartAction = machine.StartAction,
@@ -792,7 +792,8 @@ public sealed partial class CommandCall
     private static IEnumerable<DvdDrive> DvdDrives(HostState host, MachineState machine) => machine.Iso is null ? []
         : [new DvdDrive { ComputerName = host.Name, VMId = machine.Id, VMName = machine.Name, Path = machine.Iso.Length == 0 ? null : machine.Iso, ControllerNumber = machine.Generation == 1 ? 1 : 0, ControllerLocation = machine.Generation == 1 ? 0 : 1 }];
 
-    private static IEnumerable<object> Drives(HostState host, MachineState machine) => machine.Disks.Select(disk => new HardDiskDrive { ComputerName = host.Name, VMId = machine.Id, VMName = machine.Name, Path = disk.Path, ControllerType = disk.Controller, ControllerNumber = disk.Number, ControllerLocation = disk.Location });
+    private static IEnumerable<object> Drives(HostState host, MachineState machine) => machine.Disks.Select(disk => new HardDiskDrive { ComputerName = host.Name, VMId = machine.Id, VMName = machine.Name, Path = disk.Path, ControllerType = disk.Controller, ControllerNumber = disk.Number, ControllerLocation = disk.Location })
+        .Concat(machine.HostDisk is { } number ? [new HardDiskDrive { ComputerName = host.Name, VMId = machine.Id, VMName = machine.Name, DiskNumber = number, ControllerNumber = 0, ControllerLocation = 5 }] : Array.Empty<object>());
 
     private IEnumerable<object> Adapters(WorldState state, HostState host, MachineState machine)
     {

@@ -222,7 +222,16 @@ public sealed record MachineState
 
     public VMReplicationState Replication { get; init; }
 
+    /// <summary>True for the copy that Replica keeps of a machine elsewhere.</summary>
+    public bool IsReplica { get; init; }
+
+    /// <summary>The number of a disk of the host that it has for itself; null for none.</summary>
+    public int? HostDisk { get; init; }
+
     public bool BackupRuns { get; init; }
+
+    /// <summary>Disks of it are being merged after a checkpoint was deleted.</summary>
+    public bool Merges { get; init; }
 
     public bool IntegrationServices { get; init; } = true;
 

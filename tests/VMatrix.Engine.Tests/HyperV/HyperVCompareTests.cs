@@ -40,6 +40,8 @@ public sealed class HyperVCompareTests : IDisposable
         { "IntegrationServices", ObstacleGroup.Software, ObstacleSeverity.Blocks },
         { "CheckpointChain", ObstacleGroup.Software, ObstacleSeverity.Warns },
         { "BackupRunning", ObstacleGroup.Software, ObstacleSeverity.Blocks },
+        { "OperationRunning", ObstacleGroup.Software, ObstacleSeverity.Blocks },
+        { "IsReplica", ObstacleGroup.Software, ObstacleSeverity.Blocks },
         { "ReplicaState", ObstacleGroup.Software, ObstacleSeverity.Blocks },
         { "ReplicaTarget", ObstacleGroup.Software, ObstacleSeverity.Warns },
         { "ConfigurationVersion", ObstacleGroup.Software, ObstacleSeverity.Blocks },
@@ -47,6 +49,7 @@ public sealed class HyperVCompareTests : IDisposable
         { "HostMemory", ObstacleGroup.Hardware, ObstacleSeverity.Blocks },
         { "SwitchMissing", ObstacleGroup.Hardware, ObstacleSeverity.Blocks },
         { "PassthroughDevice", ObstacleGroup.Hardware, ObstacleSeverity.Blocks },
+        { "PassthroughDisk", ObstacleGroup.Hardware, ObstacleSeverity.Blocks },
         { "AttachedIso", ObstacleGroup.Hardware, ObstacleSeverity.Blocks },
         { "DiskPath", ObstacleGroup.Hardware, ObstacleSeverity.Blocks },
         { "Rights", ObstacleGroup.People, ObstacleSeverity.Blocks },
@@ -77,6 +80,12 @@ public sealed class HyperVCompareTests : IDisposable
             case "BackupRunning":
                 _world.SetMachine(machine, m => m with { BackupRuns = true });
                 break;
+            case "OperationRunning":
+                _world.SetMachine(machine, m => m with { Merges = true });
+                break;
+            case "IsReplica":
+                _world.SetMachine(machine, m => m with { IsReplica = true });
+                break;
             case "ReplicaState":
                 _world.SetMachine(machine, m => m with { Replication = VMReplicationState.InitialReplicationInProgress });
                 break;
@@ -98,6 +107,9 @@ public sealed class HyperVCompareTests : IDisposable
                 break;
             case "PassthroughDevice":
                 _world.SetMachine(machine, m => m with { Devices = ["PCIROOT(0)#PCI(0300)"] });
+                break;
+            case "PassthroughDisk":
+                _world.SetMachine(machine, m => m with { HostDisk = 3 });
                 break;
             case "AttachedIso":
                 _world.SetMachine(machine, m => m with { Iso = @"C:\iso\setup.iso" });
@@ -163,6 +175,25 @@ public sealed class HyperVCompareTests : IDisposable
         _world.SetMachine(machine, m => m with { BackupRuns = true });
         Assert.Equal("BackupRunning", Assert.Single(await CompareAsync(driver, server), f => f.Severity == ObstacleSeverity.Blocks).What);
     });
+
+    [Fact]
+    public void What_the_account_may_not_ask_is_said_and_stands_in_nobody_s_way() => Run(async (_, server, machine) =>
+    {
+        foreach (var host in _pool.Hosts)
+            _world.SetHost(host.Address!, h => h with { Authentication = MigrationAuthenticationType.CredSSP });
+        await using var driver = new HyperVHypervisor(_pool, new Secretive(new DoubleShell(_world), "Win32_DeviceGuard"), _clock);
+        var found = Assert.Single(await CompareAsync(driver, server), f => f.What == "NotAsked");
+        Assert.Equal((ObstacleGroup.People, ObstacleSeverity.Warns), (found.Group, found.Severity));
+        Assert.NotNull(found.Mend);
+    });
+
+    private sealed class Secretive(Shells.IShell shell, string about) : Shells.IShell
+    {
+        public Task<IReadOnlyList<Shells.PropertyBag>> InvokeAsync(Shells.ShellCall call, System.Threading.CancellationToken cancellation) =>
+            call.Commands.Any(command => command.Parameters.Values.Contains(about)) ? throw new Shells.ShellException("Zugriff verweigert") { ErrorId = "AccessDenied,x", Category = "PermissionDenied" } : shell.InvokeAsync(call, cancellation);
+
+        public ValueTask DisposeAsync() => shell.DisposeAsync();
+    }
 
     public void Dispose()
     {

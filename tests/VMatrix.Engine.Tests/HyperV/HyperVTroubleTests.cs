@@ -63,6 +63,31 @@ public sealed class HyperVTroubleTests
     });
 
     [Fact]
+    public Task A_machine_that_is_on_no_switch_is_told_at_once_and_not_waited_for() => InAsync(async (world, _, server, service) =>
+    {
+        // The file names no switch, so a new server's adapter is left as New-VM makes it.
+        var here = world.Pool.Hosts[0];
+        await using var driver = new HyperVHypervisor(world.Pool with { HyperV = world.Pool.HyperV with { Switch = null }, Hosts = [.. world.Pool.Hosts.Select(host => host with { Switch = null })] }, new DoubleShell(world.World), world.Clock);
+        var made = Guid.NewGuid();
+        var image = (await driver.ReadNestAsync(default)).Images[service.Name];
+        await driver.CreateAsync(default, TestPool.Mark(world.Pool, service.Name, 2, Guid.NewGuid(), image, world.Clock.GetUtcNow(), made), service, default);
+        await driver.FetchAsync(default, made, here, default);
+        var error = await Assert.ThrowsAsync<VMatrixException>(() => driver.StartAsync(default, made, service, here, default));
+        Assert.Equal("SwitchNotNamed", error.Id);
+        Assert.Contains("hyperv.switch", error.Message, StringComparison.Ordinal);
+        Assert.Equal(VMState.Off, world.MachineOf(made).State);
+    });
+
+    [Fact]
+    public Task A_gold_disk_that_is_not_there_is_named_with_the_key_that_mends_it() => InAsync(async (world, driver, server, service) =>
+    {
+        var error = await Assert.ThrowsAsync<VMatrixException>(() => driver.PrepareImageAsync(default, service with { Image = service.Image with { Disk = @"D:\gold\none.vhdx" } }, world.Pool.Hosts[0], null, default));
+        Assert.Equal("ImageNotFound", error.Id);
+        Assert.Contains(@"D:\gold\none.vhdx", error.Message, StringComparison.Ordinal);
+        Assert.Contains("image.disk", error.Message, StringComparison.Ordinal);
+    });
+
+    [Fact]
     public Task Hosts_whose_clocks_differ_are_as_others() => InAsync(async (world, driver, server, service) =>
     {
         world.World.SetHost("host1", host => host with { ClockAhead = TimeSpan.FromDays(2) });
