@@ -421,10 +421,10 @@ internal sealed class Ordering
             live++;
         }
 
-        int[]? anti = _state.Anti[_state.Of[i]];
+        bool[]? anti = _state.Anti[_state.Of[i]];
         foreach (var (v, move) in gone)
         {
-            bool company = v != i && (_state.IsDedicated[_state.Of[i]] || _state.IsDedicated[_state.Of[v]] || (anti is not null && Array.BinarySearch(anti, _state.Of[v]) >= 0));
+            bool company = v != i && (_state.IsDedicated[_state.Of[i]] || _state.IsDedicated[_state.Of[v]] || anti?[_state.Of[v]] == true);
             if (!company && memory <= 0 && cores <= 0 && live <= 0)
                 continue;
             if (!after.Contains(move))

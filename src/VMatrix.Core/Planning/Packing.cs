@@ -286,7 +286,7 @@ internal sealed class Packing
     {
         int hosts = 0, server = kind.Servers[kind.Done];
         long room = 0;
-        bool one = _state.IsDedicated[kind.Service] || (_state.Anti[kind.Service] is int[] anti && Array.BinarySearch(anti, kind.Service) >= 0);
+        bool one = _state.IsDedicated[kind.Service] || _state.Anti[kind.Service]?[kind.Service] == true;
         for (int place = kind.From; place < kind.Hosts.Length; place++)
         {
             int h = kind.Hosts[place];

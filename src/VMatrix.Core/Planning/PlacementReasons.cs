@@ -125,6 +125,7 @@ internal sealed class PlacementReasons
     {
         var census = new Census();
         int own = withOwn ? PlacementState.Nowhere : _state.At[i];
+        bool[]? refused = _state.RefusedBy(i);
         for (int h = 0; h < _state.Hosts; h++)
         {
             if ((_state.Closed[h] & Rules.Role) != 0)
@@ -132,7 +133,7 @@ internal sealed class PlacementReasons
             census.Hosts++;
             if (h == own)
                 continue;
-            var rules = _state.Excludes(i, h);
+            var rules = _state.Excludes(i, h, refused?[h]);
             all?.Add(rules);
             if (rules == Rules.None)
             {

@@ -80,7 +80,9 @@ internal sealed class PlacementState
     public readonly ServiceSpec[] Service;
     public readonly bool[] IsDedicated;
     public readonly bool[]?[] Eligible;
-    public readonly int[]?[] Anti;
+
+    /// <summary>By service, which services it refuses beside it; null where it refuses none.</summary>
+    public readonly bool[]?[] Anti;
     public readonly int[]?[] Affinity;
     public readonly int[]?[] DomainCount;
     public readonly int[] LicenceOf;
@@ -217,7 +219,7 @@ internal sealed class PlacementState
         Service = new ServiceSpec[Services];
         IsDedicated = new bool[Services];
         Eligible = new bool[Services][];
-        Anti = new int[Services][];
+        Anti = new bool[Services][];
         Affinity = new int[Services][];
         DomainCount = new int[Services][];
         _domainsWith = new int[Services][];
@@ -246,7 +248,6 @@ internal sealed class PlacementState
             }
         }
 
-        var anti = new SortedSet<int>[Services];
         for (int s = 0; s < Services; s++)
         {
             var spec = Service[s] = pool.Services[s];
@@ -262,8 +263,8 @@ internal sealed class PlacementState
             {
                 if (ServiceIndex.TryGetValue(other, out int t))
                 {
-                    (anti[s] ??= []).Add(t);
-                    (anti[t] ??= []).Add(s);
+                    (Anti[s] ??= new bool[Services])[t] = true;
+                    (Anti[t] ??= new bool[Services])[s] = true;
                 }
             }
 
@@ -275,15 +276,6 @@ internal sealed class PlacementState
                     licences[name] = LicenceOf[s] = terms.Count;
                     terms.Add(new LicenceSpec { Name = name });
                 }
-            }
-        }
-
-        for (int s = 0; s < Services; s++)
-        {
-            if (anti[s] is not null)
-            {
-                Anti[s] = new int[anti[s].Count];
-                anti[s].CopyTo(Anti[s]!);
             }
         }
 
@@ -814,7 +806,7 @@ internal sealed class PlacementState
         long total = 0, byRoom = 0;
         int hosts = 0;
         // One a host is a limit on how many there can be; beside others it takes no more of a host than its room.
-        bool oneAHost = IsDedicated[s] || (Anti[s] is int[] anti && Array.BinarySearch(anti, s) >= 0);
+        bool oneAHost = IsDedicated[s] || Anti[s]?[s] == true;
         if (Eligible[s] is null && _ruledOut[s] is null && LicenceOf[s] < 0)
         {
             foreach (var kind in _kinds)
@@ -869,7 +861,7 @@ internal sealed class PlacementState
             return false;
         if (LicenceOf[s] >= 0 && LicenceRules(s, h, without) != Rules.None)
             return false;
-        if (Anti[s] is int[] anti && Refuses(anti, h, i, without))
+        if (Anti[s] is bool[] anti && Refuses(anti, h, i, without))
             return false;
         return !ReserveHolds || KeepsReserve(i, h);
     }
@@ -880,7 +872,10 @@ internal sealed class PlacementState
     public bool HasRules(int s) => Eligible[s] is not null || Anti[s] is not null || LicenceOf[s] >= 0 || _ruledOut[s] is not null || _ruledOutFor is not null;
 
     /// <summary>Every rule that keeps a server away from a host.</summary>
-    public Rules Excludes(int i, int h)
+    /// <param name="i">The server.</param>
+    /// <param name="h">The host.</param>
+    /// <param name="refused">Whether the host carries a server that it refuses beside it, where that is known already.</param>
+    public Rules Excludes(int i, int h, bool? refused = null)
     {
         int s = Of[i];
         var rules = Closed[h];
@@ -892,7 +887,7 @@ internal sealed class PlacementState
             rules |= LicenceRules(s, h, Nowhere);
         if (Dedicated[h] > 0 || (IsDedicated[s] && Live[h] > 0))
             rules |= Rules.Dedicated;
-        if (Anti[s] is int[] anti && Refuses(anti, h, i, Nowhere))
+        if (refused ?? (Anti[s] is bool[] anti && Refuses(anti, h, i, Nowhere)))
             rules |= Rules.AntiAffinity;
         if (Memory[h] + MemoryOf[i] > MemoryCap[h])
             rules |= Rules.Memory;
@@ -914,22 +909,50 @@ internal sealed class PlacementState
     }
 
     /// <summary>True when a server stands beside one of a service that it refuses.</summary>
-    public bool IsRefused(int i) => Anti[Of[i]] is int[] anti && Refuses(anti, At[i], i, Nowhere);
+    public bool IsRefused(int i) => Anti[Of[i]] is bool[] anti && Refuses(anti, At[i], i, Nowhere);
+
+    /// <summary>By host, true where one carries a server that another refuses beside it; null when that refuses none.</summary>
+    public bool[]? RefusedBy(int i)
+    {
+        if (Anti[Of[i]] is not bool[] anti)
+            return null;
+        var hosts = new bool[Hosts];
+        for (int s = 0; s < Services; s++)
+        {
+            var (from, to) = anti[s] ? Input.ServersOf(s) : (0, 0);
+            for (int j = from; j < to; j++)
+                Note(j);
+        }
+
+        for (int j = Input.Count; j < Count; j++)
+        {
+            if (Of[j] >= 0 && anti[Of[j]])
+                Note(j);
+        }
+
+        return hosts;
+
+        void Note(int j)
+        {
+            if (j != i && At[j] >= 0 && !InChamber[j])
+                hosts[At[j]] = true;
+        }
+    }
 
     /// <summary>How many servers that it refuses a server stands beside.</summary>
     public int Refusals(int i)
     {
         int refused = 0;
         for (int j = First[At[i]]; j >= 0; j = Next[j])
-            refused += j != i && Of[j] >= 0 && !InChamber[j] && Array.BinarySearch(Anti[Of[i]]!, Of[j]) >= 0 ? 1 : 0;
+            refused += j != i && Of[j] >= 0 && !InChamber[j] && Anti[Of[i]]![Of[j]] ? 1 : 0;
         return refused;
     }
 
-    private bool Refuses(int[] anti, int h, int self, int without)
+    private bool Refuses(bool[] anti, int h, int self, int without)
     {
         for (int j = First[h]; j >= 0; j = Next[j])
         {
-            if (j != self && j != without && Of[j] >= 0 && !InChamber[j] && Array.BinarySearch(anti, Of[j]) >= 0)
+            if (j != self && j != without && Of[j] >= 0 && !InChamber[j] && anti[Of[j]])
                 return true;
         }
 
