@@ -79,16 +79,16 @@ internal sealed class Forecaster
     }
 
     private Forecaster(Forecaster other)
-        : this(other._settings, other._far)
     {
-        other._outcomes.CopyTo(_outcomes, 0);
-        other._allSizes.CopyTo(_allSizes, 0);
-        other._outcomeSums.CopyTo(_outcomeSums, 0);
-        other._allSums.CopyTo(_allSums, 0);
-        other._scores.CopyTo(_scores, 0);
-        other._means.CopyTo(_means, 0);
-        other._week.CopyTo(_week, 0);
-        _past.AddRange(other._past);
+        (_settings, _far, _day, _experts, _prior) = (other._settings, other._far, other._day, other._experts, other._prior);
+        _outcomes = (float[])other._outcomes.Clone();
+        _allSizes = (float[])other._allSizes.Clone();
+        _outcomeSums = (double[])other._outcomeSums.Clone();
+        _allSums = (double[])other._allSums.Clone();
+        _scores = (double[])other._scores.Clone();
+        _means = (double[])other._means.Clone();
+        _week = (float[])other._week.Clone();
+        _past = [.. other._past];
         (_weight, Minute, Seen) = (other._weight, other.Minute, other.Seen);
     }
 

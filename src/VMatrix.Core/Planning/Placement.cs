@@ -344,8 +344,8 @@ internal sealed class Placement
     private void Begin(int s, PlacementReasons reasons)
     {
         var grant = _grants[s];
-        var members = _members[s] = [];
         var matrix = State.InMatrix[s];
+        var members = _members[s] = new List<int>(matrix.Count);
         if (grant.Still is not null)
         {
             foreach (int i in matrix)

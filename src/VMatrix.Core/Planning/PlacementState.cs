@@ -252,7 +252,8 @@ internal sealed class PlacementState
         {
             var spec = Service[s] = pool.Services[s];
             IsDedicated[s] = spec.Isolation == Isolation.Dedicated;
-            InMatrix[s] = [];
+            var (from, to) = Input.ServersOf(s);
+            InMatrix[s] = new List<int>(to - from);
             Dormant[s] = [];
             Image[s] = input.Images.TryGetValue(spec.Name, out string? image) ? image : null;
             ImageIsSomewhere[s] = Image[s] is string version && images.Contains(version);
