@@ -250,6 +250,9 @@ process {
                 $system = CimCmdlets\Get-CimInstance -ClassName Win32_OperatingSystem -Property BuildNumber, FreePhysicalMemory @cim
                 "$($cpu.Manufacturer)"; "$($cpu.Family)"; "$($cpu.MaxClockSpeed)"; "$($system.BuildNumber)"; "$($system.FreePhysicalMemory)"
             } { @($args[0] | Where-Object { $_ }).Count -eq 5 } 'On the host: Add-LocalGroupMember -SID S-1-5-32-580 (Remote Management Users) -Member ACCOUNT'
+            Test-Answer $computer 'The hypervisor tells how busy the host is, guests included' '_Total with PercentTotalRunTime' 'Servers that a full host starves do not count as busy, where load comes from processors.' {
+                (CimCmdlets\Get-CimInstance -ClassName Win32_PerfFormattedData_HvStats_HyperVHypervisorLogicalProcessor -Property Name, PercentTotalRunTime @cim | Where-Object Name -EQ _Total).PercentTotalRunTime
+            } { "$($args[0])" -match '^\d+$' } 'On the host: Add-LocalGroupMember -SID S-1-5-32-558 (Performance Monitor Users) -Member ACCOUNT'
             Test-Answer $computer 'The clocks of this machine and of the host differ by less than five minutes' 'less than 00:05:00' 'Kerberos refuses.' {
                 (CimCmdlets\Get-CimInstance -ClassName Win32_OperatingSystem -Property LocalDateTime @cim).LocalDateTime
             } { [Math]::Abs(([datetime]$args[0] - [datetime]::Now).TotalMinutes) -lt 5 } 'w32tm /resync'

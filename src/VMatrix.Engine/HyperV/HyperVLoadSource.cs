@@ -12,11 +12,15 @@ namespace VMatrix.HyperV;
 /// <summary>
 /// How busy servers are, by Hyper-V's resource metering (Measure-VM): megahertz on average since metering was switched on or reset. Two answers give
 /// what was used between them. It is switched on for our own servers only, and reset for them when its average has become too long to tell that.
+/// On a host whose own processors are full a server may want more than it gets: it counts as at least as busy as its host.
 /// </summary>
 internal sealed class HyperVLoadSource(PoolSpec pool, IShell shell, TimeProvider clock) : ILoadSource
 {
     /// <summary>Averages are whole megahertz: over longer than this, one of them is more than a short interval uses.</summary>
     private static readonly TimeSpan s_longest = TimeSpan.FromMinutes(10);
+
+    /// <summary>Share of a host's processors from which its servers may get less than they want.</summary>
+    private const double Full = 0.95;
 
     private readonly HyperVHost[] _hosts = [.. pool.Hosts.Where(h => h.Role is HostRole.Matrix).Select(h => new HyperVHost(h, pool, shell, clock))];
     private readonly Dictionary<string, double> _megahertz = new(StringComparer.OrdinalIgnoreCase);
@@ -63,6 +67,7 @@ internal sealed class HyperVLoadSource(PoolSpec pool, IShell shell, TimeProvider
         if (measured.Length == 0)
             return [];
         var speed = await SpeedAsync(host, cancellation);
+        var least = await BusyAsync(host, cancellation) is >= Full and var busy ? Math.Min(1, busy) : 0;
         var reports = await MeasureAsync(host, [.. measured.Select(s => (s.Id, s.Name))], rows, cancellation);
         var uses = new List<ServerUse>(measured.Length);
         foreach (var server in measured)
@@ -82,7 +87,7 @@ internal sealed class HyperVLoadSource(PoolSpec pool, IShell shell, TimeProvider
                 ? ((now.Average * now.Duration.TotalSeconds) - (before.Average * before.Duration.TotalSeconds), (now.Duration - before.Duration).TotalSeconds)
                 : (now.Average * now.Duration.TotalSeconds, now.Duration.TotalSeconds);
             if (seconds > 0 && (known || now.Duration < s_longest))
-                uses.Add(new ServerUse(server.Mark.ServerId, server.Mark.Service, Math.Min(1, Math.Max(0, used / (seconds * speed * server.Cores)))));
+                uses.Add(new ServerUse(server.Mark.ServerId, server.Mark.Service, Math.Min(1, Math.Max(least, used / (seconds * speed * server.Cores)))));
             if (now.Duration > s_longest)
             {
                 await host.AskOfAsync(server.Id, $"Metering {server.Name} anew", [], "Hyper-V\\Reset-VMResourceMetering", cancellation);
@@ -114,6 +119,20 @@ internal sealed class HyperVLoadSource(PoolSpec pool, IShell shell, TimeProvider
         }
 
         return reports;
+    }
+
+    /// <summary>Share of its processors that a host uses, guests included: what Windows itself counts is its own partition's. 0 where it may not be asked.</summary>
+    private static async Task<double> BusyAsync(HyperVHost host, CancellationToken cancellation)
+    {
+        try
+        {
+            var rows = await host.AskClassAsync("Win32_PerfFormattedData_HvStats_HyperVHypervisorLogicalProcessor", null, ["Name", "PercentTotalRunTime"], cancellation);
+            return rows.Where(row => Text(row, "Name") == "_Total").Select(row => Number(row, "PercentTotalRunTime") / 100).FirstOrDefault();
+        }
+        catch (VMatrixException e) when (!e.IsTransient)
+        {
+            return 0;
+        }
     }
 
     private async Task<double> SpeedAsync(HyperVHost host, CancellationToken cancellation)

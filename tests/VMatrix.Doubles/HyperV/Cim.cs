@@ -29,6 +29,8 @@ namespace Microsoft.Management.Infrastructure
 
         public ushort? LoadPercentage { get; init; }
 
+        public ulong? PercentTotalRunTime { get; init; }
+
         public uint[]? SecurityServicesRunning { get; init; }
 
         public DateTime? LocalDateTime { get; init; }
@@ -68,6 +70,7 @@ namespace VMatrix.Doubles
                 Output.Add(name.ToUpperInvariant() switch
                 {
                     "WIN32_PROCESSOR" => new CimInstance { PSComputerName = host.Name, Manufacturer = host.ProcessorFamily.Split('-')[0], Family = (ushort)(host.ProcessorFamily.Sum(letter => letter) & 0x7fff), Name = host.ProcessorFamily, LoadPercentage = 5, MaxClockSpeed = 2500 },
+                    "WIN32_PERFFORMATTEDDATA_HVSTATS_HYPERVHYPERVISORLOGICALPROCESSOR" => new CimInstance { PSComputerName = host.Name, Name = "_Total", PercentTotalRunTime = (ulong)host.BusyPercent },
                     "WIN32_OPERATINGSYSTEM" => new CimInstance { PSComputerName = host.Name, Version = host.Build, BuildNumber = host.Build.Split('.')[^1], TotalVisibleMemorySize = (ulong)(host.MemoryBytes >> 10), FreePhysicalMemory = (ulong)((host.MemoryBytes - used) >> 10), LocalDateTime = (World.Clock.GetUtcNow() + host.ClockAhead).LocalDateTime },
                     "WIN32_DEVICEGUARD" => new CimInstance { PSComputerName = host.Name, SecurityServicesRunning = host.CredentialGuard ? [1u, 2u] : [0u] },
                     _ => throw new NotDoubledException($@"CimCmdlets\Get-CimInstance {name}"),

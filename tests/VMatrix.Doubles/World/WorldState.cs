@@ -110,6 +110,9 @@ public sealed record HostState
 
     public bool Paused { get; init; }
 
+    /// <summary>How much of its processors is used, guests included, in hundredths.</summary>
+    public int BusyPercent { get; init; } = 20;
+
     /// <summary>True for a library server of SCVMM: machines are stored there and none runs.</summary>
     public bool IsLibrary { get; init; }
 

@@ -74,6 +74,20 @@ public sealed class HyperVLoadTests : IDisposable
     });
 
     [Fact]
+    public void On_a_host_that_is_full_nobody_counts_as_less_busy_than_it() => _clock.Run(async () =>
+    {
+        var source = new HyperVLoadSource(_pool, new DoubleShell(_world), _clock);
+        var (starved, other) = (await ServerAsync("FINANCE", "FINANCE-1", 0, megahertz: 1000, cores: 1), await ServerAsync("SPORTS", "SPORTS-1", 1, megahertz: 250, cores: 1));
+        _ = await source.ReadAsync(default);
+        await Task.Delay(TimeSpan.FromSeconds(20), _clock);
+        _world.SetHost("host1", h => h with { BusyPercent = 94 });
+        Expect(await source.ReadAsync(default), (starved.Server, 0.4), (other.Server, 0.1));
+        _world.SetHost("host1", h => h with { BusyPercent = 98 });
+        await Task.Delay(TimeSpan.FromSeconds(20), _clock);
+        Expect(await source.ReadAsync(default), (starved.Server, 0.98), (other.Server, 0.1));
+    });
+
+    [Fact]
     public void Processors_make_samples_that_planning_believes_and_their_silence_bad_ones() => _clock.Run(async () =>
     {
         var source = new Source { Uses = [new ServerUse(Guid.NewGuid(), "FINANCE", 0.5), new ServerUse(Guid.NewGuid(), "FINANCE", 0.25)] };
