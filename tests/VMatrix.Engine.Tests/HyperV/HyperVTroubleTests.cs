@@ -9,13 +9,16 @@ using VMatrix.Doubles;
 using VMatrix.Drivers;
 using VMatrix.HyperV;
 using VMatrix.Simulation;
+using VMatrix.Tests.Doubles;
 using Xunit;
 
 namespace VMatrix.Tests.HyperV;
 
 /// <summary>What hosts and people do to a driver: other languages, names twice, other people's notes, machines gone and moved, clocks that differ, rights that are missing, networks that fail.</summary>
-public sealed class HyperVTroubleTests
+public abstract class HyperVTroubles
 {
+    private protected virtual Task<HyperVDriverWorld> OpenAsync() => Task.FromResult(new HyperVDriverWorld());
+
     [Fact]
     public Task Another_language_changes_nothing() => InAsync(async (world, driver, server, service) =>
     {
@@ -136,6 +139,39 @@ public sealed class HyperVTroubleTests
         world.World.Configure(settings => settings with { FailureRate = 0 });
     });
 
+    private static async Task ThereAndBackAsync(HyperVDriverWorld world, IHypervisor driver, Guid server, ServiceSpec service, Func<Func<Task>, Task>? retry = null)
+    {
+        retry ??= call => call();
+        var (here, there) = (world.Pool.Hosts[0], world.Pool.Hosts[1]);
+        await retry(() => driver.FetchAsync(default, server, here, default));
+        await retry(() => driver.StartAsync(default, server, service, here, default));
+        await retry(() => driver.MigrateAsync(default, server, service, here, there, default));
+        await retry(() => driver.SaveAsync(default, server, there, default));
+        await retry(() => driver.CarryAsync(default, server, there, here, default));
+        await retry(() => driver.StartAsync(default, server, service, here, default));
+        await retry(() => driver.SaveAsync(default, server, here, default));
+        await retry(() => driver.StowAsync(default, server, here, default));
+        world.World.Configure(settings => settings with { FailureRate = 0 });
+        Assert.Equal((server, PowerState.Saved), ((await driver.ReadNestAsync(default)).Dormant.Select(machine => (machine.Mark!.ServerId, machine.Power)).Single()));
+        Assert.Empty(world.World.Violations);
+    }
+
+    private async Task InAsync(Func<HyperVDriverWorld, IHypervisor, Guid, ServiceSpec, Task> test)
+    {
+        await using var world = await OpenAsync();
+        await world.RunAsync(async () =>
+        {
+            var (driver, service, server) = (world.OpenHypervisor(), world.Pool.Services[0], Guid.NewGuid());
+            var image = await driver.PrepareImageAsync(default, service, world.Pool.Hosts[0], null, default);
+            await driver.CreateAsync(default, TestPool.Mark(world.Pool, service.Name, 1, Guid.NewGuid(), image, world.Clock.GetUtcNow(), server), service, default);
+            await test(world, driver, server, service);
+            await driver.DisposeAsync();
+        });
+    }
+}
+
+public sealed class HyperVTroubleTests : HyperVTroubles
+{
     [Fact]
     public void Twenty_hosts_with_five_hundred_machines_each_are_listed_in_ten_call_times()
     {
@@ -165,34 +201,11 @@ public sealed class HyperVTroubleTests
         });
         world.Forget();
     }
+}
 
-    private static async Task ThereAndBackAsync(HyperVDriverWorld world, IHypervisor driver, Guid server, ServiceSpec service, Func<Func<Task>, Task>? retry = null)
-    {
-        retry ??= call => call();
-        var (here, there) = (world.Pool.Hosts[0], world.Pool.Hosts[1]);
-        await retry(() => driver.FetchAsync(default, server, here, default));
-        await retry(() => driver.StartAsync(default, server, service, here, default));
-        await retry(() => driver.MigrateAsync(default, server, service, here, there, default));
-        await retry(() => driver.SaveAsync(default, server, there, default));
-        await retry(() => driver.CarryAsync(default, server, there, here, default));
-        await retry(() => driver.StartAsync(default, server, service, here, default));
-        await retry(() => driver.SaveAsync(default, server, here, default));
-        await retry(() => driver.StowAsync(default, server, here, default));
-        world.World.Configure(settings => settings with { FailureRate = 0 });
-        Assert.Equal((server, PowerState.Saved), ((await driver.ReadNestAsync(default)).Dormant.Select(machine => (machine.Mark!.ServerId, machine.Power)).Single()));
-        Assert.Empty(world.World.Violations);
-    }
-
-    private static async Task InAsync(Func<HyperVDriverWorld, IHypervisor, Guid, ServiceSpec, Task> test)
-    {
-        await using var world = new HyperVDriverWorld();
-        await world.RunAsync(async () =>
-        {
-            var (driver, service, server) = (world.OpenHypervisor(), world.Pool.Services[0], Guid.NewGuid());
-            var image = await driver.PrepareImageAsync(default, service, world.Pool.Hosts[0], null, default);
-            await driver.CreateAsync(default, TestPool.Mark(world.Pool, service.Name, 1, Guid.NewGuid(), image, world.Clock.GetUtcNow(), server), service, default);
-            await test(world, driver, server, service);
-            await driver.DisposeAsync();
-        });
-    }
+/// <summary>The same through a real PowerShell child, whose errors cross two processes.</summary>
+[Trait("Category", "Long")]
+public sealed class HyperVByPowerShellTroubleTests : HyperVTroubles
+{
+    private protected override async Task<HyperVDriverWorld> OpenAsync() => (HyperVDriverWorld)await DoubledWorld.ThroughPowerShellAsync(folder => new HyperVDriverWorld(folder, DoubledWorld.Warm));
 }

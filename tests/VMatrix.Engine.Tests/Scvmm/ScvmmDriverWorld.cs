@@ -46,9 +46,12 @@ internal sealed class ScvmmDriverWorld : DoubledWorld
     public override IHypervisor OpenHypervisor() => new ScvmmHypervisor(Pool, OpenShell(), Clock);
 
     /// <summary>Runs a test in a world of its own on the virtual clock, with one server dormant in the nest.</summary>
-    public static async Task WithServerAsync(Func<ScvmmDriverWorld, IHypervisor, Guid, ServiceSpec, Task> test)
+    public static Task WithServerAsync(Func<ScvmmDriverWorld, IHypervisor, Guid, ServiceSpec, Task> test) => WithServerAsync(new ScvmmDriverWorld(), test);
+
+    /// <summary>The same in a world that is open already.</summary>
+    public static async Task WithServerAsync(ScvmmDriverWorld opened, Func<ScvmmDriverWorld, IHypervisor, Guid, ServiceSpec, Task> test)
     {
-        await using var world = new ScvmmDriverWorld();
+        await using var world = opened;
         await world.RunAsync(async () =>
         {
             var (driver, service, server) = (world.OpenHypervisor(), world.Pool.Services[0], Guid.NewGuid());

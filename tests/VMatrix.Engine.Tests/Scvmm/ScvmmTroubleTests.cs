@@ -9,13 +9,16 @@ using VMatrix.Contract;
 using VMatrix.Doubles;
 using VMatrix.Drivers;
 using VMatrix.Scvmm;
+using VMatrix.Tests.Doubles;
 using Xunit;
 
 namespace VMatrix.Tests.Scvmm;
 
 /// <summary>What VMM, hosts and people do to a driver: other languages, names twice, other people's descriptions, machines gone and moved, clocks that differ, rights that are missing, networks that fail.</summary>
-public sealed class ScvmmTroubleTests
+public abstract class ScvmmTroubles
 {
+    private protected virtual Task<ScvmmDriverWorld> OpenAsync() => Task.FromResult(new ScvmmDriverWorld());
+
     [Fact]
     public Task Another_language_changes_nothing() => InAsync(async (world, driver, server, service) =>
     {
@@ -129,6 +132,35 @@ public sealed class ScvmmTroubleTests
         Assert.True(failures > 0, "nothing failed");
     });
 
+    private static async Task ThereAndBackAsync(ScvmmDriverWorld world, IHypervisor driver, Guid server, ServiceSpec service, Func<Func<Task>, Task>? retry = null)
+    {
+        retry ??= call => call();
+        var (here, there) = (world.Pool.Hosts[0], world.Pool.Hosts[1]);
+        await retry(() => driver.FetchAsync(default, server, here, default));
+        await retry(() => driver.StartAsync(default, server, service, here, default));
+        await retry(() => driver.MigrateAsync(default, server, service, here, there, default));
+        await retry(() => driver.SaveAsync(default, server, there, default));
+        await retry(() => driver.CarryAsync(default, server, there, here, default));
+        await retry(() => driver.StartAsync(default, server, service, here, default));
+        await retry(() => driver.SaveAsync(default, server, here, default));
+        await retry(() => driver.StowAsync(default, server, here, default));
+        world.World.Configure(settings => settings with { FailureRate = 0 });
+        Assert.Equal((server, PowerState.Saved), (await driver.ReadNestAsync(default)).Dormant.Select(machine => (machine.Mark!.ServerId, machine.Power)).Single());
+        Assert.Empty(world.World.Violations);
+    }
+
+    private async Task InAsync(Func<ScvmmDriverWorld, IHypervisor, Guid, ServiceSpec, Task> test) => await ScvmmDriverWorld.WithServerAsync(await OpenAsync(), test);
+
+    private sealed class Behind(TimeProvider clock, TimeSpan by) : TimeProvider
+    {
+        public override DateTimeOffset GetUtcNow() => clock.GetUtcNow() - by;
+
+        public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period) => clock.CreateTimer(callback, state, dueTime, period);
+    }
+}
+
+public sealed class ScvmmTroubleTests : ScvmmTroubles
+{
     [Fact]
     public Task One_listing_serves_all_hosts_of_a_pass_and_none_of_the_next() => ManyAsync(100, async (world, driver, pool, calls) =>
     {
@@ -160,7 +192,7 @@ public sealed class ScvmmTroubleTests
     });
 
     [Fact]
-    public Task VMM_s_own_balancing_is_reported_once_for_a_group_and_of_a_server_that_it_may_move() => InAsync(async (world, driver, server, service) =>
+    public Task VMM_s_own_balancing_is_reported_once_for_a_group_and_of_a_server_that_it_may_move() => ScvmmDriverWorld.WithServerAsync(async (world, driver, server, service) =>
     {
         var here = world.Pool.Hosts[0];
         await driver.FetchAsync(default, server, here, default);
@@ -184,25 +216,6 @@ public sealed class ScvmmTroubleTests
         Assert.False(Assert.Single(world.World.Machines, machine => machine.Host == "host1").BlockOptimization);
     });
 
-    private static async Task ThereAndBackAsync(ScvmmDriverWorld world, IHypervisor driver, Guid server, ServiceSpec service, Func<Func<Task>, Task>? retry = null)
-    {
-        retry ??= call => call();
-        var (here, there) = (world.Pool.Hosts[0], world.Pool.Hosts[1]);
-        await retry(() => driver.FetchAsync(default, server, here, default));
-        await retry(() => driver.StartAsync(default, server, service, here, default));
-        await retry(() => driver.MigrateAsync(default, server, service, here, there, default));
-        await retry(() => driver.SaveAsync(default, server, there, default));
-        await retry(() => driver.CarryAsync(default, server, there, here, default));
-        await retry(() => driver.StartAsync(default, server, service, here, default));
-        await retry(() => driver.SaveAsync(default, server, here, default));
-        await retry(() => driver.StowAsync(default, server, here, default));
-        world.World.Configure(settings => settings with { FailureRate = 0 });
-        Assert.Equal((server, PowerState.Saved), (await driver.ReadNestAsync(default)).Dormant.Select(machine => (machine.Mark!.ServerId, machine.Power)).Single());
-        Assert.Empty(world.World.Violations);
-    }
-
-    private static Task InAsync(Func<ScvmmDriverWorld, IHypervisor, Guid, ServiceSpec, Task> test) => ScvmmDriverWorld.WithServerAsync(test);
-
     /// <summary>A pool of many hosts with one machine each, nobody's; counts the calls of each command.</summary>
     private static async Task ManyAsync(int hosts, Func<DoubleWorld, IHypervisor, PoolSpec, Func<string, int>, Task> test)
     {
@@ -217,11 +230,11 @@ public sealed class ScvmmTroubleTests
             await test(world.World, driver, world.Pool, name => calls.GetValueOrDefault(@"VirtualMachineManager\" + name));
         });
     }
+}
 
-    private sealed class Behind(TimeProvider clock, TimeSpan by) : TimeProvider
-    {
-        public override DateTimeOffset GetUtcNow() => clock.GetUtcNow() - by;
-
-        public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period) => clock.CreateTimer(callback, state, dueTime, period);
-    }
+/// <summary>The same through a real PowerShell child, whose errors cross two processes.</summary>
+[Trait("Category", "Long")]
+public sealed class ScvmmByPowerShellTroubleTests : ScvmmTroubles
+{
+    private protected override async Task<ScvmmDriverWorld> OpenAsync() => (ScvmmDriverWorld)await DoubledWorld.ThroughPowerShellAsync(folder => new ScvmmDriverWorld(folder, DoubledWorld.Warm));
 }
