@@ -26,6 +26,8 @@ public sealed partial class PoolSession
     private readonly Dictionary<string, IReadOnlyList<ServerState>> _lastSeen = new(StringComparer.OrdinalIgnoreCase);
     private readonly Dictionary<string, DateTimeOffset> _fenced = new(StringComparer.OrdinalIgnoreCase);
     private DateTimeOffset _memoryWritten;
+    private DateTimeOffset? _loadsKept;
+    private DateTimeOffset _historyTrimmed;
     private int _seed;
 
     /// <summary>Senses and makes a plan, stored under its id, with what it was made from, where the pool has a state folder; changes nothing else.</summary>
@@ -160,6 +162,7 @@ public sealed partial class PoolSession
                 }
 
                 var (plan, moves, hosts) = Keep(name, await PlanAsync(fence: true, cancellation));
+                KeepLoads();
                 switched?.Invoke(plan);
 
                 // What a hand left when it was killed, and what waits for a host, is taken up beside the plan.
@@ -245,6 +248,46 @@ public sealed partial class PoolSession
                 _hostWakes.Value.Add(wake);
         }
     }
+
+    /// <summary>Keeps what each minute brought in the pool's history, from which Invoke-VMatrixSimulation plays it again, and lets go of what is old.</summary>
+    private void KeepLoads()
+    {
+        var now = _clock.GetUtcNow();
+        _loadsKept ??= now;
+        if (_trial is not null || now - _loadsKept < s_memoryEvery)
+            return;
+        var minute = new List<ServiceLoad>();
+        foreach (var service in _sensor.Samples)
+        {
+            ServiceLoad[] good = [.. service.Value.Where(s => s.At > _loadsKept && s.Bad is null)];
+            if (good.Length > 0)
+            {
+                minute.Add(new ServiceLoad
+                {
+                    Service = service.Key,
+                    At = _loadsKept.Value,
+                    RequestRate = good.Average(s => s.RequestRate),
+                    ServedRate = good.Average(s => s.ServedRate),
+                    RefusedRate = good.Average(s => s.RefusedRate),
+                    ErrorRate = good.Average(s => s.ErrorRate),
+                    Queue = (int)Math.Round(good.Average(s => s.Queue)),
+                    Sessions = (int)Math.Round(good.Average(s => s.Sessions)),
+                    ResponseTime = TimeSpan.FromTicks((long)good.Average(s => s.ResponseTime.Ticks)),
+                });
+            }
+        }
+
+        _state!.History.AddSamples(minute);
+        _loadsKept = now;
+        if (now - _historyTrimmed < s_trimEvery)
+            return;
+        _state.History.Trim(now - s_historyKept, MostHistory);
+        _historyTrimmed = now;
+    }
+
+    private const long MostHistory = 256L << 20;
+    private static readonly TimeSpan s_historyKept = TimeSpan.FromDays(90);
+    private static readonly TimeSpan s_trimEvery = TimeSpan.FromDays(1);
 
     /// <summary>What wakes took, from the pool's history on.</summary>
     private WakeMeasures ReadWakes() => new(_state?.History.ReadWakes(_clock.GetUtcNow() - s_wakesCount, WakeMeasures.Most) ?? []);

@@ -4,13 +4,15 @@ using System.Globalization;
 using System.IO;
 using System.Linq;
 using CsvHelper;
+using VMatrix.Moves;
 
 namespace VMatrix.Simulation;
 
 /// <summary>
 /// A history of demand: a CSV file whose heading is a time column and one column for each service of the pool. Under <c>time</c> stand
 /// moments (ISO 8601, UTC unless they say otherwise) and requests per second; under <c>minute</c> whole minutes counted from 0 and requests in that minute.
-/// A row holds until the next one; the last as long as the one before it.
+/// A row holds until the next one; the last as long as the one before it. Or a pool's own history (<c>history.db</c> in its state folder),
+/// in which the resident Oracle keeps what each minute brought.
 /// </summary>
 internal sealed class DemandTrace
 {
@@ -51,6 +53,8 @@ internal sealed class DemandTrace
     /// <exception cref="VMatrixException"><c>TraceInvalid</c>, naming file, line and column.</exception>
     public static DemandTrace Read(string path, IReadOnlyList<string> services)
     {
+        if (string.Equals(System.IO.Path.GetExtension(path), ".db", StringComparison.OrdinalIgnoreCase))
+            return ReadHistory(path, services);
         try
         {
             using var csv = CsvReader.FromFile(path, new CsvReaderOptions { TrackLineNumbers = true, TrimWhitespace = true });
@@ -101,6 +105,40 @@ internal sealed class DemandTrace
         if (starts.Count == 0)
             throw Invalid(path, 2, "there is no row below the heading");
         return new DemandTrace(path, [.. starts], [.. rates.Select(r => r.ToArray())]);
+    }
+
+    private static DemandTrace ReadHistory(string path, IReadOnlyList<string> services)
+    {
+        if (!File.Exists(path))
+            throw new VMatrixException("TraceInvalid", VMatrixErrorKind.InvalidInput, $"{path} cannot be read as a history of demand: there is no such file; the resident Oracle writes it into the pool's state folder.");
+        using var history = History.Open(path);
+        var byMinute = new SortedDictionary<long, double?[]>();
+        for (int s = 0; s < services.Count; s++)
+        {
+            foreach (var load in history.ReadSamples(services[s], DateTimeOffset.MinValue).Where(l => l.Bad is null))
+            {
+                long minute = load.At.UtcTicks - (load.At.UtcTicks % TimeSpan.TicksPerMinute);
+                if (!byMinute.TryGetValue(minute, out var row))
+                    byMinute[minute] = row = new double?[services.Count];
+                row[s] = load.RequestRate;
+            }
+        }
+
+        if (history.Warning is { } lost)
+            throw new VMatrixException("TraceInvalid", VMatrixErrorKind.InvalidInput, lost);
+        if (byMinute.Count == 0)
+            throw new VMatrixException("TraceInvalid", VMatrixErrorKind.InvalidInput, $"{path} holds no loads of {string.Join(", ", services)} yet: let vmatrix-oracle run for a while, or give a CSV file.");
+        // What a minute does not know of a service was as in the minute before; before the first that knows, nothing came.
+        var rates = services.Select(_ => new double[byMinute.Count]).ToArray();
+        int at = 0;
+        foreach (var row in byMinute.Values)
+        {
+            for (int s = 0; s < services.Count; s++)
+                rates[s][at] = row[s] ?? (at > 0 ? rates[s][at - 1] : 0);
+            at++;
+        }
+
+        return new DemandTrace(path, [.. byMinute.Keys], rates);
     }
 
     private static string Field(CsvReader csv, int column) => column < csv.FieldCount ? csv.GetString(column) : "";

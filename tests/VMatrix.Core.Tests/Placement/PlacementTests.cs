@@ -47,6 +47,21 @@ public sealed class PlacementTests
     }
 
     [Fact]
+    public void The_set_of_rules_that_is_named_is_the_smallest()
+    {
+        var random = new Random(5);
+        for (int k = 0; k < 500; k++)
+        {
+            // Each host breaks one to three of seven rules.
+            var hosts = Enumerable.Range(0, random.Next(1, 6)).Select(_ => (Rules)Enumerable.Range(0, random.Next(1, 4)).Aggregate(0, (mask, _) => mask | (1 << random.Next(7)))).ToArray();
+            int set = PlacementReasons.SmallestSet(hosts);
+            Assert.All(hosts, mask => Assert.NotEqual(0, (int)mask & set));
+            for (int other = 0; other < 1 << 7; other++)
+                Assert.False(int.PopCount(other) < int.PopCount(set) && Array.TrueForAll(hosts, mask => ((int)mask & other) != 0), $"{other:b} is smaller than {set:b}");
+        }
+    }
+
+    [Fact]
     public void Nothing_moves_for_a_balance_that_nobody_asked_for()
     {
         var servers = Enumerable.Range(0, 6).Select(_ => ("FINANCE", "host1")).ToArray();

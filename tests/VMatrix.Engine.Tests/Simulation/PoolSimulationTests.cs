@@ -2,7 +2,10 @@ using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
+using System.Threading;
 using VMatrix.Contract;
+using VMatrix.Drivers;
+using VMatrix.Moves;
 using Xunit;
 
 namespace VMatrix.Simulation;
@@ -101,6 +104,41 @@ public sealed class PoolSimulationTests : IDisposable
         var service = Play(["minute,SPORTS,other,FINANCE", "0,600,1,60", "1,600,1,60", "2,600,1,60"]).Rules[0].Services[1];
         Assert.Equal(10, service.Minutes.Average(m => m.Demand), 2.0);
         Assert.Equal(3, service.Minutes.Count);
+    }
+
+    [Fact]
+    public void What_a_resident_decider_saw_is_played_from_the_pools_own_history()
+    {
+        var clock = new VirtualClock();
+        var pool = TestPool.Simulated(_folder.Path, hosts: 4);
+        pool = pool with { Oracle = pool.Oracle with { Interval = TimeSpan.FromSeconds(5) }, Services = [.. pool.Services.Select(s => s with { Isolation = Isolation.Dedicated })] };
+        var world = SimulatedWorld.InMemory(pool, clock);
+        bool busy = false;
+        world.Demand = (service, _) => service == "FINANCE" && busy ? 25 : 3;
+        string database = "";
+        clock.Run(async () =>
+        {
+            using var state = StateFolder.Open(pool.StateFolder, create: true);
+            await using var session = new PoolSession(pool, new PoolDrivers(new SimulatedHypervisor(world), new SimulatedBalancer(world), new SimulatedHealthProbe(world)), state, clock, null);
+            using var end = new CancellationTokenSource();
+            var running = session.RunAsync("test", null, null, null, end.Token);
+            await clock.DelayAsync(TimeSpan.FromMinutes(6), default);
+            busy = true;
+            await clock.DelayAsync(TimeSpan.FromMinutes(6), default);
+            end.Cancel();
+            await running;
+            database = state.History.Path;
+        });
+
+        string own = Write("pool.yaml", Pool);
+        var result = PoolSimulation.Run(own, database, new SimulationOptions(), null, default);
+        var finance = result.Rules.Single().Services.Single(s => s.Service == "FINANCE");
+        Assert.InRange(finance.Minutes.Count, 10, 12);
+        Assert.InRange(finance.Minutes[1].Demand, 2, 4);
+        Assert.InRange(finance.Minutes[finance.Minutes.Count - 2].Demand, 23, 27);
+        Assert.Contains("no such file", Assert.Throws<VMatrixException>(() => PoolSimulation.Run(own, database + "x.db", new SimulationOptions(), null, default)).Message);
+        Assert.False(File.Exists(database + "x.db"));
+        Assert.Contains("holds no loads of", Assert.Throws<VMatrixException>(() => PoolSimulation.Run(Write("other.yaml", Pool.Replace("FINANCE", "A").Replace("SPORTS", "B")), database, new SimulationOptions(), null, default)).Message);
     }
 
     [Fact]
