@@ -8,7 +8,8 @@ parameter sets, properties and their types, words of enumerations, ids of errors
 
 By itself it only reads, and changes nothing anywhere. With -AllowChange it makes, on each host, one virtual machine of its own that has
 no disk and no network, tries on it what reading cannot show (notes that come back as they were written, saving and waking, export and
-import, metering), and removes it again, also when something fails. No other machine is ever touched.
+import, metering), and removes it again, also when something fails. With -NestFolder besides it makes a second one, with an empty disk in a
+folder of its own there, and lets it sleep in the nest's share and wake from it. No other machine is ever touched.
 
 Run it as the account that VMatrix will run as, from the machine that it will run on.
 .EXAMPLE
@@ -32,7 +33,7 @@ param(
     # The nest's folder, to try whether the hosts reach it; a share such as \\files\nest.
     [string] $NestFolder,
 
-    # Makes one throwaway virtual machine on each host, tries on it what reading cannot show, and removes it.
+    # Makes a throwaway virtual machine on each host (two with -NestFolder), tries on it what reading cannot show, and removes it.
     [switch] $AllowChange,
 
     # Shows what holds, too.
@@ -65,6 +66,10 @@ begin {
         @{ Command = 'Hyper-V\Remove-VM'; Give = , 'Force'; Pipe = 'VM' }
         @{ Command = 'Hyper-V\Move-VM'; Give = 'DestinationHost', 'IncludeStorage', 'DestinationStoragePath', 'DestinationCredential'; Pipe = 'VM' }
         @{ Command = 'Hyper-V\Export-VM'; Give = 'Path', 'CaptureLiveState'; Pipe = 'VM' }
+        @{ Command = 'Hyper-V\Export-VM'; Give = , 'Path'; Pipe = 'VM' }
+        @{ Command = 'Hyper-V\Set-VHD'; Give = 'Path', 'ParentPath', 'ComputerName', 'Credential' }
+        @{ Command = 'Hyper-V\Import-VM'; Give = 'Path', 'Register', 'ComputerName', 'Credential' }
+        @{ Command = 'Hyper-V\Compare-VM'; Give = 'Path', 'Register', 'ComputerName', 'Credential' }
         @{ Command = 'Hyper-V\New-VM'; Give = 'Name', 'MemoryStartupBytes', 'Generation', 'VHDPath', 'Path', 'SwitchName', 'ComputerName', 'Credential' }
         @{ Command = 'Hyper-V\New-VHD'; Give = 'Path', 'ParentPath', 'Differencing', 'ComputerName', 'Credential' }
         @{ Command = 'Hyper-V\Get-VHD'; Give = 'Path', 'ComputerName', 'Credential' }
@@ -111,7 +116,7 @@ begin {
     }
     $machineProperties = @{
         Id = [guid]; Name = [string]; State = [Enum]; Notes = [string]; MemoryAssigned = [long]; MemoryStartup = [long]; ProcessorCount = [long]; Version = [string]; IsClustered = [bool]
-        OperationalStatus = [array]; HardDrives = $null; NetworkAdapters = $null; DVDDrives = $null; ReplicationState = [Enum]; ReplicationMode = [Enum]; Heartbeat = $null
+        Path = [string]; OperationalStatus = [array]; HardDrives = $null; NetworkAdapters = $null; DVDDrives = $null; ReplicationState = [Enum]; ReplicationMode = [Enum]; Heartbeat = $null
     }
     $hostProperties = @{
         VirtualMachinePath = [string]; VirtualMachineMigrationEnabled = [bool]; VirtualMachineMigrationAuthenticationType = [Enum]; MaximumVirtualMachineMigrations = $null; MaximumStorageMigrations = $null; SupportedVmVersions = $null
@@ -296,7 +301,8 @@ process {
                 (Hyper-V\Measure-VM -VM (Hyper-V\Get-VM -Id $own.Id @at)).PSObject.Properties.Name
             } { 'AverageProcessorUsage' -in $args[0] -and 'MeteringDuration' -in $args[0] }
             if ($NestFolder) {
-                $export = "$NestFolder$(if ($NestFolder -match '^(\\\\|[A-Za-z]:)') { '\' } else { '/' })$name"
+                $separator = if ($NestFolder -match '^(\\\\|[A-Za-z]:)') { '\' } else { '/' }
+                $export = "$NestFolder$separator$name"
                 try {
                     Test-Answer $computer 'The host writes to the nest, and a copy is another machine with the same notes' 'another id, the same notes' 'Images are not made and servers are not taken off their hosts.' {
                         Hyper-V\Get-VM -Id $own.Id @at | Hyper-V\Export-VM -Path $export
@@ -309,6 +315,46 @@ process {
                 finally {
                     if (Test-Path -LiteralPath $export) { Remove-Item -LiteralPath $export -Recurse -Force -ErrorAction Continue }
                 }
+
+                # hyperv.nest: share, once through, as the driver does it.
+                $bed = "$export-asleep"
+                try {
+                    $null = New-Item -ItemType Directory $bed
+                    Test-Answer $computer 'A saved machine sleeps in the nest, registered nowhere, and wakes from there' 'its image comes along, it is put back on the old one, the same id, Saved, the same notes, a second registration is refused, Running' 'hyperv.nest: share does not work here: leave it at hosts.' {
+                        $gold, $leaf = "$bed$($separator)gold.vhdx", "$bed$($separator)leaf.vhdx"
+                        $null = Hyper-V\New-VHD -Path $gold -SizeBytes 64MB -Dynamic @at
+                        $null = Hyper-V\New-VHD -Path $leaf -ParentPath $gold -Differencing @at
+                        $sleeper = Hyper-V\New-VM -Name "$name-asleep" -MemoryStartupBytes 64MB -Generation 2 -VHDPath $leaf -Path "$bed$($separator)before" @at
+                        $made.Add($sleeper.Id)
+                        $vm = { Hyper-V\Get-VM -Id $sleeper.Id @at }
+                        & $vm | Hyper-V\Set-VM -Notes $written
+                        & $vm | Hyper-V\Start-VM
+                        & $vm | Hyper-V\Save-VM
+                        & $vm | Hyper-V\Export-VM -Path "$bed$($separator)out"
+                        $files = Get-ChildItem -LiteralPath "$bed$($separator)out" -Recurse -File
+                        $copy, $exported = 'gold.vhdx', 'leaf.vhdx' | ForEach-Object { $disk = $_; ($files | Where-Object Name -EQ $disk).FullName }
+                        if ((Hyper-V\Get-VHD -Path $exported @at).ParentPath -eq $copy) { 'its image comes along' }
+                        Hyper-V\Set-VHD -Path $exported -ParentPath $gold @at
+                        Remove-Item -LiteralPath $copy -Force
+                        if ((Hyper-V\Get-VHD -Path $exported @at).ParentPath -eq $gold) { 'it is put back on the old one' }
+                        & $vm | Hyper-V\Remove-VM -Force
+                        $file = ($files | Where-Object { $_.Extension -eq '.vmcx' -and $_.Directory.Name -eq 'Virtual Machines' }).FullName
+                        $back = Hyper-V\Import-VM -Path $file -Register @at
+                        if ($back.Id -eq $sleeper.Id) { 'the same id' }
+                        "$((& $vm).State)"
+                        if (((& $vm).Notes -replace "`r`n", "`n") -eq $written) { 'the same notes' }
+                        try { $null = Hyper-V\Import-VM -Path $file -Register @at; 'a second registration is taken' } catch { 'a second registration is refused' }
+                        & $vm | Hyper-V\Start-VM; "$((& $vm).State)"
+                    } { ($args[0] -join ', ') -eq 'its image comes along, it is put back on the old one, the same id, Saved, the same notes, a second registration is refused, Running' } "Give the host's computer account and this account full control of $NestFolder, and let the host delegate to the file server (cifs)."
+                }
+                finally {
+                    foreach ($left in @(Hyper-V\Get-VM -Name "$name-asleep*" @at)) {
+                        if ("$($left.State)" -eq 'Saved') { $left | Hyper-V\Remove-VMSavedState }
+                        elseif ("$($left.State)" -ne 'Off') { $left | Hyper-V\Stop-VM -TurnOff -Force }
+                        Hyper-V\Get-VM -Id $left.Id @at | Hyper-V\Remove-VM -Force
+                    }
+                    if (Test-Path -LiteralPath $bed) { Remove-Item -LiteralPath $bed -Recurse -Force -ErrorAction Continue }
+                }
             }
         }
         catch {
@@ -317,7 +363,8 @@ process {
         finally {
             foreach ($id in $made) {
                 try {
-                    $left = Hyper-V\Get-VM -Id $id @at
+                    $left = Hyper-V\Get-VM @at | Where-Object Id -EQ $id | Select-Object -First 1
+                    if (-not $left) { continue }
                     if ("$($left.State)" -ne 'Off') { $left | Hyper-V\Stop-VM -TurnOff -Force }
                     Hyper-V\Get-VM -Id $id @at | Hyper-V\Remove-VM -Force
                 }

@@ -35,6 +35,16 @@ public enum ResumeFailure
     Boot,
 }
 
+/// <summary>Where dormant servers are kept.</summary>
+public enum DormantPlace
+{
+    /// <summary>Registered on a host, saved or off: the one that they slept on.</summary>
+    Hosts,
+
+    /// <summary>In the nest's folder, registered nowhere: any host wakes them.</summary>
+    Share,
+}
+
 /// <summary>How Hyper-V hosts are reached and how their machines are kept: the <c>hyperv</c> section of a pool file whose hypervisor is <c>hyperv</c>.</summary>
 public sealed record HyperVSpec
 {
@@ -52,6 +62,9 @@ public sealed record HyperVSpec
 
     /// <summary>What is done with a saved state that a host cannot resume.</summary>
     public ResumeFailure ResumeFailure { get; init; }
+
+    /// <summary>Where dormant servers are kept.</summary>
+    public DormantPlace Nest { get; init; }
 
     /// <summary>Most commands that run at once.</summary>
     public int CallsAtOnce { get; init; } = 16;

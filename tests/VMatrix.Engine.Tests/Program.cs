@@ -14,6 +14,7 @@ internal static class Program
         {
             "simulation" => new SimulatedDriverWorld(told.Folder),
             "hyperv" => new HyperV.HyperVDriverWorld(told.Folder),
+            "hyperv-share" => HyperV.HyperVDriverWorld.Shared(told.Folder),
             "scvmm" => new Scvmm.ScvmmDriverWorld(told.Folder),
             "qemu" => new QemuVictimWorld(told.Folder),
             _ => throw new ArgumentException($"No driver {told.Driver}."),

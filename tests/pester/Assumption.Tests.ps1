@@ -27,6 +27,7 @@ Describe 'Test-HyperVAssumption.ps1' {
         $answers | Where-Object Holds -EQ $false | ForEach-Object { "$($_.ComputerName) $($_.Assumption): $($_.Found)" } | Should -BeNullOrEmpty
         ($answers | Where-Object Assumption -EQ 'Notes come back as they were written').Holds | Should -Be $true, $true
         ($answers | Where-Object Assumption -Like '*a copy is another machine*').Holds | Should -Be $true, $true
+        ($answers | Where-Object Assumption -Like '*sleeps in the nest*').Holds | Should -Be $true, $true
         Get-VM -ComputerName host1, host2 | ConvertTo-Json -Depth 3 | Should -Be $Before
         Get-ChildItem $nest | Should -BeNullOrEmpty
         & $File -ComputerName host1 -AllowChange -WhatIf | Should -BeNullOrEmpty

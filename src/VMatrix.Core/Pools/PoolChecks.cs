@@ -70,6 +70,7 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
             },
         };
         SeedsFit(pool);
+        SleepersFit(pool);
         BalancerFits(pool);
         OracleFits(pool);
         ScvmmFits(pool);
@@ -514,12 +515,25 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
     /// <summary>Hosts read a server's seed from the nest: a folder of one machine is none to the others.</summary>
     private void SeedsFit(PoolSpec pool)
     {
-        var folder = pool.Nest.Folder;
-        if (pool.Hypervisor != "hyperv" || pool.Hosts.Count < 2 || folder.Length < 2 || folder[1] != ':' || folder.Split('\\').Contains("ClusterStorage", StringComparer.OrdinalIgnoreCase))
+        if (pool.Hypervisor != "hyperv" || !IsOfOneMachine(pool))
             return;
         if (pool.Services.FirstOrDefault(s => s.Image is { Specialize: Specialize.CloudInit } or { Answers: not null }) is { } seeded)
-            Add(root["nest"] ?? root, "nest", "folder", $"nest.folder is {folder}, a folder of one machine, and every host reads what makes servers of '{seeded.Name}' machines of their own from there; name a share, such as \\\\files\\vmatrix.");
+            Add(root["nest"] ?? root, "nest", "folder", $"nest.folder is {pool.Nest.Folder}, a folder of one machine, and every host reads what makes servers of '{seeded.Name}' machines of their own from there; name a share, such as \\\\files\\vmatrix.");
     }
+
+    /// <summary>What sleeps in the nest's share is woken from there by any host, and given up by none.</summary>
+    private void SleepersFit(PoolSpec pool)
+    {
+        if (pool.Hypervisor != "hyperv" || pool.HyperV.Nest != DormantPlace.Share || root["hyperv"] is not { } node || !reading.IsSound(node, "nest", "resumeFailure"))
+            return;
+        if (IsOfOneMachine(pool))
+            Add(root["nest"] ?? root, "nest", "folder", $"nest.folder is {pool.Nest.Folder}, a folder of one machine, and hyperv.nest: share keeps dormant servers there for every host; name a share, such as \\\\files\\vmatrix.");
+        if (pool.HyperV.ResumeFailure == ResumeFailure.Boot)
+            Add(node, "hyperv", "resumeFailure", "hyperv.resumeFailure is boot, and hyperv.nest: share keeps memories where any host may resume them: one host that fails must not give a memory up for the others. Write refuse, or hyperv.nest: hosts.");
+    }
+
+    private static bool IsOfOneMachine(PoolSpec pool) =>
+        pool.Hosts.Count > 1 && pool.Nest.Folder is { Length: > 1 } folder && folder[1] == ':' && !folder.Split('\\').Contains("ClusterStorage", StringComparer.OrdinalIgnoreCase);
 
     private void ScvmmFits(PoolSpec pool)
     {

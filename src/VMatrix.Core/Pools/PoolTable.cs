@@ -205,6 +205,7 @@ internal static class PoolTable
         new("switch", nameof(HyperVSpec.Switch), Text.Line, "The virtual switch that servers are connected to.") { Otherwise = "they are left as they are", Example = "LAN" },
         new("address", nameof(HyperVSpec.Address), OneOf.Values(typeof(AddressSource)), "Where a server's address comes from: adapter is what the guest's integration services tell, dhcp is the server's name, which the network finds."),
         new("resumeFailure", nameof(HyperVSpec.ResumeFailure), OneOf.Values(typeof(ResumeFailure)), "What is done with a saved state that a host cannot resume: refuse keeps it and refuses the start, boot gives it up and boots from the disk, and says so."),
+        new("nest", nameof(HyperVSpec.Nest), OneOf.Values(typeof(DormantPlace)), "Where dormant servers are kept: hosts leaves them registered on the host that they slept on, share exports them into the folder of the nest and takes them off it, so that any host wakes them."),
         new("callsAtOnce", nameof(HyperVSpec.CallsAtOnce), new Whole(1, 64), "Most commands that run at once."),
         new("machineGeneration", nameof(HyperVSpec.MachineGeneration), new Whole(1, 2), "The Hyper-V generation of new machines."),
     ]);

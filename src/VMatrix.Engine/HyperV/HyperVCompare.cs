@@ -54,6 +54,28 @@ internal sealed class HyperVCompare(HyperVHost from, HyperVHost to, HyperVMachin
         return _found;
     }
 
+    /// <summary>The same for a server in the nest's share, which is registered on no host yet.</summary>
+    /// <param name="configuration">The file that it is to be registered from.</param>
+    /// <param name="cancellation">Ends the questions.</param>
+    public async Task<IReadOnlyList<MoveObstacle>> FindForSleeperAsync(string configuration, CancellationToken cancellation)
+    {
+        if (await FindHostAsync(to, cancellation) is null)
+            return _found;
+        await TryAsync($"the free memory of {to.Spec.Name}", () => LookAtFreeMemoryAsync(cancellation));
+        try
+        {
+            var reports = await to.DoAsync($"Comparing {machine.Who} with {to.Spec.Name}", ["Incompatibilities.MessageId", "Incompatibilities.Message", "Incompatibilities.Source"],
+                "Hyper-V\\Compare-VM", cancellation, ("Path", configuration), ("Register", true));
+            AddIncompatibilities(reports, $"New-VMSwitch -ComputerName {to.Address} with that name, or wake it on a host that has one.", "Wake it on a host that fits: Compare-VMatrixServer tells which.");
+        }
+        catch (VMatrixException e)
+        {
+            Add(e.Kind is VMatrixErrorKind.Denied ? ObstacleGroup.People : ObstacleGroup.Hardware, e.Id, e.Message, $"See that {to.Spec.Name} and this account have full control of the nest's share: about_VMatrix_HyperV.");
+        }
+
+        return _found;
+    }
+
     private async Task<PropertyBag?> FindHostAsync(HyperVHost host, CancellationToken cancellation)
     {
         try
@@ -140,10 +162,10 @@ internal sealed class HyperVCompare(HyperVHost from, HyperVHost to, HyperVMachin
             Warn(ObstacleGroup.Hardware, "GpuPartition", $"It has a part of a graphics processor; hosts before Windows Server 2025 do not move it live, and {to.Spec.Name} must have a partition free.", $"{This} | Remove-VMGpuPartitionAdapter");
     }
 
-    private async Task LookAtMemoryAsync(CancellationToken cancellation)
+    private Task LookAtMemoryAsync(CancellationToken cancellation) => ReferenceEquals(from, to) ? Task.CompletedTask : LookAtFreeMemoryAsync(cancellation);
+
+    private async Task LookAtFreeMemoryAsync(CancellationToken cancellation)
     {
-        if (ReferenceEquals(from, to))
-            return;
         var row = HyperVHost.First(await to.AskClassAsync("Win32_OperatingSystem", null, ["FreePhysicalMemory"], cancellation));
         if (row is not null && Number(row, "FreePhysicalMemory") * 1024 is > 0 and var free && free < machine.MemoryBytes)
             Add(ObstacleGroup.Hardware, "HostMemory", $"{to.Spec.Name} has {free >> 20} MiB of memory free now, and it needs {machine.MemoryBytes >> 20} MiB.", $"Move something away from {to.Spec.Name}, or lower its memory in the pool file to what servers may really use.");
@@ -207,6 +229,15 @@ internal sealed class HyperVCompare(HyperVHost from, HyperVHost to, HyperVMachin
             return;
         }
 
+        AddIncompatibilities(reports,
+            $"New-VMSwitch -ComputerName {to.Address} with that name, or {This} | Get-VMNetworkAdapter | Connect-VMNetworkAdapter -SwitchName to one that both hosts have.", null);
+    }
+
+    /// <param name="reports">What Compare-VM wrote.</param>
+    /// <param name="otherSwitch">The mend for a switch that is missing.</param>
+    /// <param name="elsewhere">The mend for what only the machine's owner could mend where it is registered; null where it is.</param>
+    private void AddIncompatibilities(IReadOnlyList<PropertyBag> reports, string otherSwitch, string? elsewhere)
+    {
         foreach (var report in reports)
         {
             var (ids, texts, sources) = (Values(report, "Incompatibilities.MessageId"), Texts(report, "Incompatibilities.Message"), Values(report, "Incompatibilities.Source"));
@@ -217,12 +248,12 @@ internal sealed class HyperVCompare(HyperVHost from, HyperVHost to, HyperVMachin
                 var what = s_known.TryGetValue(id, out var known) ? known : $"Incompatible{id}";
                 Put(what switch
                 {
-                    "SwitchMissing" => Block(ObstacleGroup.Hardware, what, text, $"New-VMSwitch -ComputerName {to.Address} with that name, or {This} | Get-VMNetworkAdapter | Connect-VMNetworkAdapter -SwitchName to one that both hosts have."),
-                    "ProcessorFeatures" => Block(ObstacleGroup.Hardware, what, text, $"Stop it, then {This} | Set-VMProcessor -CompatibilityForMigrationEnabled $true"),
+                    "SwitchMissing" => Block(ObstacleGroup.Hardware, what, text, otherSwitch),
+                    "ProcessorFeatures" => Block(ObstacleGroup.Hardware, what, text, elsewhere ?? $"Stop it, then {This} | Set-VMProcessor -CompatibilityForMigrationEnabled $true"),
                     "ConfigurationVersion" => Block(ObstacleGroup.Software, what, text, "Move it to a host that knows its version."),
-                    "FileMissing" when source is not null && source.EndsWith(".iso", StringComparison.OrdinalIgnoreCase) => Block(ObstacleGroup.Hardware, "AttachedIso", text, $"{This} | Get-VMDvdDrive | Set-VMDvdDrive -Path $null"),
+                    "FileMissing" when source is not null && source.EndsWith(".iso", StringComparison.OrdinalIgnoreCase) => Block(ObstacleGroup.Hardware, "AttachedIso", text, elsewhere ?? $"{This} | Get-VMDvdDrive | Set-VMDvdDrive -Path $null"),
                     "FileMissing" => Block(ObstacleGroup.Hardware, "DiskPath", text, "Keep disks and gold disks where both hosts reach them under the same path (hyperv.storage), or copy the file there."),
-                    _ => Block(ObstacleGroup.Hardware, what, text, $"{This} | Compare-VM -DestinationHost {to.Address} | Select-Object -ExpandProperty Incompatibilities"),
+                    _ => Block(ObstacleGroup.Hardware, what, text, elsewhere ?? $"{This} | Compare-VM -DestinationHost {to.Address} | Select-Object -ExpandProperty Incompatibilities"),
                 });
             }
         }

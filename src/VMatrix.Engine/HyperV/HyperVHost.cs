@@ -13,7 +13,11 @@ namespace VMatrix.HyperV;
 /// <summary>A machine as a host lists it.</summary>
 internal sealed record HyperVMachine
 {
+    /// <summary>The host that it is registered on.</summary>
     public required HostSpec Host { get; init; }
+
+    /// <summary>What the nest's share tells of it when it is registered nowhere; null when it is.</summary>
+    public HyperVSleeper? Sleeper { get; init; }
 
     public required Guid Id { get; init; }
 
@@ -47,6 +51,9 @@ internal sealed record HyperVMachine
     public bool IsClustered { get; init; }
 
     public IReadOnlyList<string> Disks { get; init; } = [];
+
+    /// <summary>The folder of its configuration, as its host writes it; known of a machine that was asked for by itself.</summary>
+    public string? Folder { get; init; }
 
     /// <summary>Image files in its drives; known of a machine that was asked for by itself.</summary>
     public IReadOnlyList<string> Discs { get; init; } = [];
@@ -86,7 +93,7 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     private static readonly TimeSpan s_gathering = TimeSpan.FromMilliseconds(5);
     private static readonly TimeSpan s_factsAge = TimeSpan.FromMinutes(10);
     private static readonly string[] s_listed = ["Id", "Name", "State", "Notes", "MemoryAssigned", "MemoryStartup", "ProcessorCount", "Version", "IsClustered", "OperationalStatus"];
-    private static readonly string[] s_one = [.. s_listed, "HardDrives.Path", "DVDDrives.Path"];
+    private static readonly string[] s_one = [.. s_listed, "Path", "HardDrives.Path", "DVDDrives.Path"];
 
     /// <summary>Moves that this process asks of the host at once; more of them wait here rather than fail there.</summary>
     private readonly SemaphoreSlim _moves = new(pool.Limits.MovesPerHost);
@@ -580,6 +587,7 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
             Version = Text(row, "Version"),
             Doing = [.. Texts(row, "OperationalStatus")],
             IsClustered = row.TryGetValue("IsClustered", out var clustered) && clustered is true,
+            Folder = Text(row, "Path"),
             Disks = [.. Texts(row, "HardDrives.Path")],
             Discs = [.. Texts(row, "DVDDrives.Path")],
         };

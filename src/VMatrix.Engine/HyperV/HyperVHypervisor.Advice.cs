@@ -28,8 +28,11 @@ public sealed partial class HyperVHypervisor
             ],
         };
 
-        bool GivesUp(HyperVMachine machine) => _pool.HyperV.ResumeFailure == ResumeFailure.Boot && IsNowhereResumed(machine, facts);
+        bool GivesUp(HyperVMachine machine) => MayGiveUp(machine) && IsNowhereResumed(machine, facts);
     }
+
+    // One in the nest's share is registered nowhere, and nobody gives its memory up.
+    private bool MayGiveUp(HyperVMachine machine) => _pool.HyperV.ResumeFailure == ResumeFailure.Boot && machine.Sleeper is null;
 
     private static bool KeepsMemory(HyperVMachine machine) => machine is { Ours: { Place: HyperVPlace.Nest, Saved: not null }, Power: PowerState.Saved };
 
@@ -45,7 +48,8 @@ public sealed partial class HyperVHypervisor
         var facts = await FactsAsync(_keepers!, _pool.Hosts, cancellation);
         return _keepers!.Where(machine => IsNowhereResumed(machine, facts)).Select(machine =>
             $"No matrix host that answers can resume the memory of {machine.Who}: {machine.Ours!.Saved!.ObstacleOn(facts.First(each => each.Host.Role == HostRole.Matrix).Facts)} ({facts.First(each => each.Host.Role == HostRole.Matrix).Host.Name}). "
-            + (_pool.HyperV.ResumeFailure == ResumeFailure.Boot ? "When it is woken it boots without its memory (hyperv.resumeFailure: boot)." : "It sleeps on (hyperv.resumeFailure: refuse); boot would give its memory up when it is woken."));
+            + (machine.Sleeper is not null ? "It sleeps on in the nest's share, until a host is there that can."
+            : MayGiveUp(machine) ? "When it is woken it boots without its memory (hyperv.resumeFailure: boot)." : "It sleeps on (hyperv.resumeFailure: refuse); boot would give its memory up when it is woken."));
     }
 
     /// <summary>What decides which memories resume, of the hosts that answer; asked only where a memory is kept, and again after ten minutes.</summary>

@@ -20,10 +20,17 @@ public sealed partial class HyperVHypervisor
             {
                 Group = ObstacleGroup.Software,
                 What = "SavedStateNotResumable",
-                Severity = _pool.HyperV.ResumeFailure == ResumeFailure.Boot ? ObstacleSeverity.Warns : ObstacleSeverity.Blocks,
+                Severity = MayGiveUp(machine) ? ObstacleSeverity.Warns : ObstacleSeverity.Blocks,
                 Why = $"The memory of {machine.Who} cannot be resumed on {to.Name}: {obstacle}.",
-                Mend = "Move it to a host like the one it was saved on, or set hyperv.resumeFailure: boot in the pool file.",
+                Mend = machine.Sleeper is null ? "Move it to a host like the one it was saved on, or set hyperv.resumeFailure: boot in the pool file." : "Wake it on a host like the one it was saved on.",
             });
+        }
+
+        if (machine.Sleeper is { } sleeper)
+        {
+            var known = found.ToArray();
+            found.AddRange((await new HyperVCompare(HostOf(to), HostOf(to), machine, _pool.HyperV, _nest.Seed(server)).FindForSleeperAsync(_share.At(sleeper, sleeper.Configuration!), cancellation)).Where(obstacle => known.Length == 0 || obstacle.What != "ProcessorFeatures"));
+            return found;
         }
 
         // What only the kept memory needs is no obstacle where it is given up.

@@ -14,7 +14,7 @@ namespace VMatrix.HyperV;
 
 /// <summary>
 /// Drives Hyper-V hosts through the Hyper-V module. A dormant server stays registered on some host, saved or off, with its place in the line
-/// of VMatrix in its notes: the nest is where it counts as being, not a second copy. What is where is asked and never remembered; the ids that
+/// of VMatrix in its notes: the nest is where it counts as being, not a second copy; or, where the pool file says so, it goes to the nest's share and is registered nowhere. What is where is asked and never remembered; the ids that
 /// are kept between calls only say where to ask first.
 /// </summary>
 public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
@@ -25,6 +25,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
     private readonly TimeProvider _clock;
     private readonly Dictionary<string, HyperVHost> _hosts;
     private readonly HyperVNest _nest;
+    private readonly HyperVShare _share;
     private readonly ConcurrentDictionary<Guid, (string Host, Guid Machine)> _seen = new();
     private readonly ConcurrentDictionary<Guid, SemaphoreSlim> _gates = new();
     private readonly ConcurrentDictionary<string, (DateTimeOffset At, string? Problem)> _clusters = new(StringComparer.OrdinalIgnoreCase);
@@ -42,6 +43,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
         _clock = clock;
         _hosts = pool.Hosts.ToDictionary(h => h.Name, h => new HyperVHost(h, pool, shell, clock), StringComparer.OrdinalIgnoreCase);
         _nest = new HyperVNest(pool.Nest.Folder, clock);
+        _share = new HyperVShare(pool.Nest.Folder);
     }
 
     /// <inheritdoc/>
@@ -78,20 +80,20 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
     /// <inheritdoc/>
     public async Task<NestReport> ReadNestAsync(CancellationToken cancellation)
     {
-        var (machines, lost) = await ListAllAsync(cancellation);
-        var problems = lost.Select(e => $"What sleeps on a host that does not answer is not seen: {e.Message}").ToList();
+        var (machines, lost, unsure) = await ListAllAsync(cancellation);
+        var problems = lost.Select(e => $"What sleeps on a host that does not answer is not seen: {e.Message}").Concat(unsure).ToList();
         _keepers = [.. machines.Where(KeepsMemory)];
         problems.AddRange(await NowhereResumedAsync(cancellation));
         return GuardFiles(() => new NestReport
         {
-            Dormant = [.. machines.Where(m => m.Ours is null ? m.LiesInNest : m.Place == HyperVPlace.Nest).Select(m => Show(HostOf(m.Host), m, null))],
-            Disposed = [.. machines.Where(m => m.Ours is not null && m.Place == HyperVPlace.Disposed).Select(m => Show(HostOf(m.Host), m, null))],
+            Dormant = [.. machines.Where(m => m.Ours is null ? m.LiesInNest : m.Place == HyperVPlace.Nest).Select(m => Show(m.Sleeper is null ? HostOf(m.Host) : null, m, null))],
+            Disposed = [.. machines.Where(m => m.Ours is not null && m.Place == HyperVPlace.Disposed).Select(m => Show(m.Sleeper is null ? HostOf(m.Host) : null, m, null))],
             Images = _nest.Current(_pool),
             Problems = problems,
         });
     }
 
-    private Machine Show(HyperVHost on, HyperVMachine machine, ILookup<Guid, string>? addresses)
+    private Machine Show(HyperVHost? on, HyperVMachine machine, ILookup<Guid, string>? addresses)
     {
         var ours = machine.Ours;
         var died = ours is { Ran: true, Place: HyperVPlace.Host } && machine.Power == PowerState.Off;
@@ -102,15 +104,15 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
             Mark = ours?.Mark,
             StaleMark = machine.Stale,
             Power = machine.Power,
-            Address = machine.Power == PowerState.Running ? on.ToAddress(machine, PortOf(ours?.Mark ?? machine.Stale), addresses is null ? null : HyperVHost.PickAddress(addresses[machine.Id])) : null,
+            Address = machine.Power == PowerState.Running && on is not null ? on.ToAddress(machine, PortOf(ours?.Mark ?? machine.Stale), addresses is null ? null : HyperVHost.PickAddress(addresses[machine.Id])) : null,
             MemoryBytes = machine.MemoryBytes,
             Cores = machine.Cores,
             AsleepSince = machine.Power == PowerState.Saved ? ours?.Saved?.At : null,
             Health = died ? ServerHealth.Dead : ServerHealth.Unknown,
             Problem = machine.Foreign
                 ?? (ours is null ? null
-                : machine.IsCritical ? $"{machine.Who} is {machine.State} on {on.Spec.Name}: the host cannot reach its disk. Bring its storage back."
-                : died ? $"{machine.Who} is off on {on.Spec.Name}, and VMatrix has not stopped it: it powered itself off, or its host did. The host's event log Hyper-V-Worker tells why."
+                : machine.IsCritical ? $"{machine.Who} is {machine.State} on {machine.Host.Name}: the host cannot reach its disk. Bring its storage back."
+                : died ? $"{machine.Who} is off on {machine.Host.Name}, and VMatrix has not stopped it: it powered itself off, or its host did. The host's event log Hyper-V-Worker tells why."
                 : ours.Address is { } own && addresses is not null && HyperVHost.PickAddress(addresses[machine.Id]) is { } told && !addresses[machine.Id].Contains(own)
                     ? $"{machine.Who} has the address {told} and not its own, {own}: see that its guest takes that one, as image.specialize says."
                 : ours.Told),
@@ -194,18 +196,15 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
     // A host goes on with what nobody waits for any more. What it makes of it is cleared away when it is done.
     private static async Task OrLeaveAsync(Task work, string making, CancellationToken cancellation)
     {
-        var left = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
-        using (cancellation.Register(() => left.TrySetResult(true)))
+        try
         {
-            if (await Task.WhenAny(work, left.Task) == work)
-            {
-                await work;
-                return;
-            }
+            await UntilAsync(work, cancellation);
         }
-
-        _ = ClearAsync();
-        cancellation.ThrowIfCancellationRequested();
+        catch (OperationCanceledException) when (!work.IsCompleted)
+        {
+            _ = ClearAsync();
+            throw;
+        }
 
         async Task ClearAsync()
         {
@@ -247,7 +246,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
         if (_nest.Find(service.Name, version)?.Published is { } published)
             return published;
         var machine = await RequireAsync(server, on, on is null ? HyperVPlace.Nest : HyperVPlace.Host, cancellation);
-        var host = HostOf(machine.Host);
+        var host = machine.Sleeper is null ? HostOf(machine.Host) : HomesFor(server).First();
         if (service.Image.Specialize == Specialize.Sysprep)
         {
             throw new VMatrixException("ImageNotGeneral", VMatrixErrorKind.NotSupported,
@@ -256,8 +255,15 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
 
         if (machine.Power is PowerState.Saved or PowerState.Paused)
             throw new VMatrixException("ServerAsleep", VMatrixErrorKind.InvalidState, $"No image is made from {machine.Who}: it is {machine.Power}, and its memory holds what its disk lacks. Wake it in the Chamber first.");
-        if (machine.Disks.Count == 0)
+        if ((machine.Sleeper?.Disks ?? machine.Disks).Count == 0)
             throw new VMatrixException("NothingToPublish", VMatrixErrorKind.NotSupported, $"{machine.Who} has no disk to make an image from.");
+
+        var image = new PublishedImage { Service = service.Name, Version = version, From = machine.Ours!.Mark.Image, ServerId = server, ServerName = machine.Ours.Mark.Name, Bytes = 0, At = _clock.GetUtcNow() };
+        if (machine.Sleeper is { } sleeper)
+        {
+            await MakeImageAsync(host, service, _share.At(sleeper, sleeper.Disks[0]), new HyperVImage { Version = version, Published = image }, cancellation);
+            return _nest.Find(service.Name, version)!.Published!;
+        }
 
         // An export takes the disks of a running machine as they are at one moment, and lets it run.
         var export = _nest.Making(service.Name);
@@ -269,7 +275,6 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
             var name = FileName(machine.Disks[0]);
             var leaf = Directory.EnumerateFiles(export, "*", SearchOption.AllDirectories).FirstOrDefault(file => string.Equals(FileName(file), name, StringComparison.OrdinalIgnoreCase))
                 ?? throw new VMatrixException("HyperVFailed", VMatrixErrorKind.Failed, $"The export of {machine.Who} to {export} lacks its disk {name}.");
-            var image = new PublishedImage { Service = service.Name, Version = version, From = machine.Ours!.Mark.Image, ServerId = server, ServerName = machine.Ours.Mark.Name, Bytes = 0, At = _clock.GetUtcNow() };
             await MakeImageAsync(host, service, leaf, new HyperVImage { Version = version, Published = image }, cancellation);
         }
         finally
@@ -305,17 +310,26 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
         // A trace says that it was begun, and where; without one there is nothing to look for.
         VMatrixException? last = null;
         if (_nest.Trace(mark.ServerId) is { } begun && _hosts.TryGetValue(begun.Host, out var former))
-            return await MakeAsync(former, mark, service, again: true, cancellation);
+        {
+            // One that is in the share is there whether or not the host answers that it was made on.
+            if (!_share.Has(mark.ServerId) || await LocateAsync(mark.ServerId, cancellation) is not { Sleeper: not null })
+                await MakeAsync(former, mark, service, again: true, cancellation);
+            return await ToShareAsync(mark.ServerId, former.Spec, cancellation);
+        }
+
         foreach (var host in HomesFor(mark.ServerId))
         {
             try
             {
-                return await MakeAsync(host, mark, service, again: false, cancellation);
+                await MakeAsync(host, mark, service, again: false, cancellation);
             }
             catch (VMatrixException e) when (e.Kind is VMatrixErrorKind.Unreachable)
             {
                 last = e;
+                continue;
             }
+
+            return await ToShareAsync(mark.ServerId, host.Spec, cancellation);
         }
 
         throw last!;
@@ -408,9 +422,9 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
             return begun;
 
         // A host that does not answer hides marks; what was claimed for its servers is in the nest all the same.
-        var (machines, _) = await ListAllAsync(cancellation);
+        var (machines, _, _) = await ListAllAsync(cancellation);
         var taken = new HashSet<string>(machines.Select(machine => machine.Static).OfType<string>());
-        foreach (var told in await Task.WhenAll(machines.Select(machine => machine.Host).Distinct().Select(host => HostOf(host).ListAddressesAsync(cancellation))))
+        foreach (var told in await Task.WhenAll(machines.Where(machine => machine.Sleeper is null).Select(machine => machine.Host).Distinct().Select(host => HostOf(host).ListAddressesAsync(cancellation))))
             taken.UnionWith(told.SelectMany(each => each));
         return range.All().FirstOrDefault(address => !taken.Contains(address) && _nest.TryClaim(address, mark.ServerId))
             ?? throw new VMatrixException("AddressesUsedUp", VMatrixErrorKind.NoRoom,
@@ -424,27 +438,36 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
         {
             if (machine.Place != HyperVPlace.Disposed)
                 throw new VMatrixException("ServerNotDisposed", VMatrixErrorKind.InvalidState, $"{machine.Who} is {Told(machine)}: only a disposed server is deleted for good.");
-            var host = HostOf(machine.Host);
-            machine = await host.FindAsync(machine.Id, cancellation) ?? machine;
-            var folder = await host.FolderAsync(server, cancellation);
+            var trace = _nest.Trace(server);
+            if (machine.Sleeper is not null)
+            {
+                _nest.WriteTrace(server, new HyperVTrace { Host = trace?.Host ?? "", Files = [.. trace?.Files ?? [], _share.Folder(server)] });
+            }
+            else
+            {
+                var host = HostOf(machine.Host);
+                machine = await host.FindAsync(machine.Id, cancellation) ?? machine;
+                var folder = await host.FolderAsync(server, cancellation);
 
-            // Its own disks only: what they lean on serves others.
-            _nest.WriteTrace(server, new HyperVTrace { Host = machine.Host.Name, Files = [.. machine.Disks.Select(host.Reach), host.Reach(folder)] });
-            await host.LeaveClusterAsync(machine, cancellation);
-            await host.OnAsync(machine, "Removing", "Hyper-V\\Remove-VM", cancellation, ("Force", true));
+                // Its own disks only: what they lean on serves others.
+                _nest.WriteTrace(server, new HyperVTrace { Host = machine.Host.Name, Files = [.. trace?.Files ?? [], .. machine.Disks.Select(host.Reach), host.Reach(folder)] });
+                await host.LeaveClusterAsync(machine, cancellation);
+                await host.OnAsync(machine, "Removing", "Hyper-V\\Remove-VM", cancellation, ("Force", true));
+            }
         }
 
-        if (_nest.Trace(server) is { } trace)
+        if (_nest.Trace(server) is { } left)
         {
-            foreach (var file in trace.Files)
+            foreach (var file in left.Files)
                 HyperVNest.Delete(file);
-            if (trace.Files.Count == 0 && _hosts.TryGetValue(trace.Host, out var home))
+            if (left.Files.Count == 0 && _hosts.TryGetValue(left.Host, out var home))
             {
                 foreach (var half in (await home.ListAsync(cancellation)).Where(m => m.Name == NameWhileMade(server) && m.Notes.Length == 0))
                     await home.OnAsync(half, "Removing", "Hyper-V\\Remove-VM", cancellation, ("Force", true));
                 HyperVNest.Delete(home.Reach(await home.FolderAsync(server, cancellation)));
             }
 
+            HyperVNest.Delete(_share.Folder(server));
             HyperVNest.Delete(_nest.Seed(server));
             _nest.FreeAddresses(server);
             _nest.RemoveTrace(server);
@@ -469,13 +492,25 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
     private Task<bool> RelocateAsync(DriverCall call, Guid server, HostSpec? from, HostSpec? to, CancellationToken cancellation) => ChangeAsync(call, server, async () =>
     {
         var machine = await FindSettledAsync(server, to ?? from, cancellation);
-        if (to is null ? machine.Place == HyperVPlace.Nest : machine.Place == HyperVPlace.Host && IsOn(machine, to))
+        if (to is null && machine.Place == HyperVPlace.Nest)
+            return await ToShareAsync(machine, cancellation);
+        if (to is not null && machine.Place == HyperVPlace.Host && IsOn(machine, to))
+        {
+            await DropRecordAsync(machine, server, cancellation);
             return true;
+        }
+
         if (from is null ? machine.Place != HyperVPlace.Nest : machine.Place != HyperVPlace.Host || !IsOn(machine, from))
             throw Elsewhere(machine, from?.Name ?? "the nest");
         if (machine.Power is PowerState.Running or PowerState.Paused)
             throw new VMatrixException("ServerRunning", VMatrixErrorKind.InvalidState, $"{machine.Who} cannot be taken from {from?.Name ?? "the nest"} while it runs there: hibernate or stop it first.");
-        if (to is not null && !IsOn(machine, to))
+        if (to is null && GoesToShare(machine))
+            return await ToShareAsync(machine, cancellation);
+        if (to is not null && machine.Sleeper is not null)
+        {
+            machine = await RegisterAsync(machine, HostOf(to), cancellation);
+        }
+        else if (to is not null && !IsOn(machine, to))
         {
             // Hyper-V takes no kept memory to a host that cannot resume it.
             if (machine.Power == PowerState.Saved && await FindObstacleToResumeAsync(HostOf(to), machine, cancellation) is { } obstacle)
@@ -483,7 +518,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
             machine = await ShiftAsync(machine, HostOf(to), cancellation);
         }
 
-        await HostOf(machine.Host).WriteNotesAsync(machine, machine.Ours! with { Place = to is null ? HyperVPlace.Nest : HyperVPlace.Host, Ran = false, Told = to is null ? null : machine.Ours.Told }, machine.Ours.Mark.Name, cancellation);
+        await WriteMarkAsync(machine, machine.Ours! with { Place = to is null ? HyperVPlace.Nest : HyperVPlace.Host, Ran = false, Told = to is null ? WhyRegistered(machine) : machine.Ours.Told }, machine.Ours.Mark.Name, cancellation);
         return true;
     }, cancellation);
 
@@ -493,8 +528,8 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
         var from = HostOf(machine.Host);
         await EjectSeedAsync(from, machine, cancellation);
         await from.MoveAsync(machine, to, await to.FolderAsync(machine.Ours!.Mark.ServerId, cancellation), cancellation);
-        var moved = await to.FindAsync(machine.Id, cancellation)
-            ?? throw new VMatrixException("MoveNotDone", VMatrixErrorKind.Failed, $"{machine.Who} was reported as moved to {to.Spec.Name} and is not there. Look for it on {machine.Host.Name}.") { IsTransient = true };
+        var moved = await to.FindAsync(machine.Id, cancellation) is { } there ? WithRecord(there)
+            : throw new VMatrixException("MoveNotDone", VMatrixErrorKind.Failed, $"{machine.Who} was reported as moved to {to.Spec.Name} and is not there. Look for it on {machine.Host.Name}.") { IsTransient = true };
         _seen[machine.Ours.Mark.ServerId] = (to.Spec.Name, machine.Id);
 
         // Moved with its disks, it has left an empty folder. One with a file in it is not the one that was left: both hosts may see the same volume.
@@ -509,6 +544,11 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
             // Nothing leans on it.
         }
 
+        GuardFiles(() =>
+        {
+            _share.Clear(machine.Ours.Mark.ServerId, InUse(moved));
+            return true;
+        });
         return moved;
     }
 
@@ -522,7 +562,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
             throw new VMatrixException("ServerRunning", VMatrixErrorKind.InvalidState, $"{machine.Who} cannot be disposed of while it runs on {machine.Host.Name}: stop it first.");
         if (from is null ? machine.Place != HyperVPlace.Nest : machine.Place != HyperVPlace.Host || !IsOn(machine, from))
             throw Elsewhere(machine, from?.Name ?? "the nest");
-        await HostOf(machine.Host).WriteNotesAsync(machine, machine.Ours! with { Place = HyperVPlace.Disposed, Ran = false, Told = null }, $"{machine.Ours!.Mark.Name} (disposed {server:D})", cancellation);
+        await WriteMarkAsync(machine, machine.Ours! with { Place = HyperVPlace.Disposed, Ran = false, Told = null }, $"{machine.Ours!.Mark.Name} (disposed {server:D})", cancellation);
         return true;
     }, cancellation);
 
@@ -531,11 +571,11 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
     {
         var machine = await FindSettledAsync(server, null, cancellation);
         if (machine.Place == HyperVPlace.Nest)
-            return true;
+            return await ToShareAsync(machine, cancellation);
         if (machine.Place != HyperVPlace.Disposed)
             throw Elsewhere(machine, "the disposed area");
-        await HostOf(machine.Host).WriteNotesAsync(machine, machine.Ours! with { Place = HyperVPlace.Nest }, machine.Ours!.Mark.Name, cancellation);
-        return true;
+        await WriteMarkAsync(machine, machine.Ours! with { Place = HyperVPlace.Nest }, machine.Ours!.Mark.Name, cancellation);
+        return await ToShareAsync(server, null, cancellation);
     }, cancellation);
 
     /// <inheritdoc/>
@@ -544,7 +584,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
         var machine = await LocateAsync(mark.ServerId, on, cancellation) ?? throw NotFound(mark.ServerId);
         if (on is null ? machine.Place == HyperVPlace.Host : machine.Place != HyperVPlace.Host || !IsOn(machine, on))
             throw Elsewhere(machine, on?.Name ?? "the nest");
-        await HostOf(machine.Host).WriteNotesAsync(machine, machine.Ours! with { Mark = mark with { MachineId = machine.Id.ToString("D") } }, machine.Name == machine.Ours!.Mark.Name ? mark.Name : null, cancellation);
+        await WriteMarkAsync(machine, machine.Ours! with { Mark = mark with { MachineId = machine.Id.ToString("D") } }, machine.Name == machine.Ours!.Mark.Name ? mark.Name : null, cancellation);
         return true;
     }, cancellation);
 
@@ -552,7 +592,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
     public Task AdoptAsync(DriverCall call, string machineId, ServerMark mark, HostSpec? on, CancellationToken cancellation) => ChangeAsync(call, mark.ServerId, async () =>
     {
         // Everywhere is looked at: its id must be no other machine's.
-        var (machines, lost) = await ListAllAsync(cancellation);
+        var (machines, lost, _) = await ListAllAsync(cancellation);
         var machine = machines.FirstOrDefault(m => string.Equals(m.Id.ToString("D"), machineId, StringComparison.OrdinalIgnoreCase) && (on is null ? m.LiesInNest || m is { Ours: not null, Place: HyperVPlace.Nest } : IsOn(m, on)));
         if (machine is null)
         {
@@ -577,8 +617,9 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
             });
         }
 
-        await HostOf(machine.Host).WriteNotesAsync(machine, new HyperVMark { Mark = mark with { MachineId = machine.Id.ToString("D") }, Place = place, Address = address, Seeded = machine.Ours?.Seeded ?? false, Ran = machine.Power is PowerState.Running or PowerState.Paused, Saved = machine.Ours?.Saved }, null, cancellation);
-        _seen[mark.ServerId] = (machine.Host.Name, machine.Id);
+        await WriteMarkAsync(machine, new HyperVMark { Mark = mark with { MachineId = machine.Id.ToString("D") }, Place = place, Address = address, Seeded = machine.Ours?.Seeded ?? false, Ran = machine.Power is PowerState.Running or PowerState.Paused, Saved = machine.Ours?.Saved }, null, cancellation);
+        if (machine.Sleeper is null)
+            _seen[mark.ServerId] = (machine.Host.Name, machine.Id);
         return true;
     }, cancellation);
 
@@ -589,9 +630,23 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
             return true;
         if (on is null ? machine.Place == HyperVPlace.Host : machine.Place != HyperVPlace.Host || !IsOn(machine, on))
             throw Elsewhere(machine, on?.Name ?? "the nest");
-        await EjectSeedAsync(HostOf(machine.Host), machine, cancellation);
+        if (machine.Sleeper is null)
+            await EjectSeedAsync(HostOf(machine.Host), machine, cancellation);
         var notes = machine.Place == HyperVPlace.Nest ? HyperVNotes.Write(machine.Notes, machine.Ours! with { Released = true }) : HyperVNotes.Remove(machine.Notes);
-        await HostOf(machine.Host).OnAsync(machine, "Letting go of", "Hyper-V\\Set-VM", cancellation, ("Notes", notes));
+        if (machine.Sleeper is { } sleeper)
+        {
+            GuardFiles(() =>
+            {
+                _share.Write(sleeper with { Notes = notes, Host = null });
+                return true;
+            });
+        }
+        else
+        {
+            await HostOf(machine.Host).OnAsync(machine, "Letting go of", "Hyper-V\\Set-VM", cancellation, ("Notes", notes));
+            await DropRecordAsync(machine, server, cancellation);
+        }
+
         GuardFiles(() =>
         {
             _nest.RemoveTrace(server);
@@ -615,7 +670,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
             if (machine.Power == PowerState.Saved && await FindObstacleToResumeAsync(host, machine, cancellation) is { } obstacle)
                 machine = await GiveUpMemoryAsync(host, machine, obstacle, on, cancellation);
             else
-                await host.WriteNotesAsync(machine, ours, null, cancellation);
+                await WriteMarkAsync(machine, ours, null, cancellation);
             await host.ConnectAsync(machine, cancellation);
             if (machine.Power == PowerState.Paused)
                 await host.OnAsync(machine, "Resuming", "Hyper-V\\Resume-VM", cancellation);
@@ -687,7 +742,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
         }
 
         var told = $"Its memory was given up on {wakesOn.Name}, and it was booted from its disk: {obstacle}.";
-        await host.WriteNotesAsync(machine, machine.Ours! with { Ran = IsOn(machine, wakesOn), Saved = null, Told = told }, null, cancellation);
+        await WriteMarkAsync(machine, machine.Ours! with { Ran = IsOn(machine, wakesOn), Saved = null, Told = told }, null, cancellation);
         await host.OnAsync(machine, "Giving up the memory of", "Hyper-V\\Remove-VMSavedState", cancellation);
         return await FindSettledAsync(machine.Ours!.Mark.ServerId, machine.Host, cancellation);
     }
@@ -739,7 +794,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
             throw new VMatrixException("ServerNotRunning", VMatrixErrorKind.InvalidState, $"{machine.Who} cannot be hibernated: it does not run on {on.Name} and has no memory to keep.");
         await EjectSeedAsync(host, machine, cancellation);
         var facts = await host.FactsAsync(cancellation);
-        await host.WriteNotesAsync(machine, machine.Ours! with { Saved = new SavedFacts(facts.Processor, machine.Version, facts.Build, _clock.GetUtcNow()), Told = null }, null, cancellation);
+        await WriteMarkAsync(machine, machine.Ours! with { Saved = new SavedFacts(facts.Processor, machine.Version, facts.Build, _clock.GetUtcNow()), Told = null }, null, cancellation);
         await host.OnAsync(machine, "Saving", "Hyper-V\\Save-VM", cancellation);
         var after = await FindSettledAsync(server, on, cancellation);
         if (after.Power != PowerState.Saved)
@@ -761,7 +816,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
             throw new VMatrixException("StopFailed", VMatrixErrorKind.Failed, $"{machine.Who} was reported as stopped on {on.Name} and is {machine.State}.") { IsTransient = true };
         await EjectSeedAsync(host, machine, cancellation);
         if (machine.Ours is { Ran: true } or { Saved: not null })
-            await host.WriteNotesAsync(machine, machine.Ours with { Ran = false, Saved = null, Place = HyperVPlace.Host }, null, cancellation);
+            await WriteMarkAsync(machine, machine.Ours with { Ran = false, Saved = null, Place = HyperVPlace.Host }, null, cancellation);
         return true;
     }, cancellation);
 
@@ -791,13 +846,23 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
     private async Task<IReadOnlyList<HyperVMachine>> ListAsync(HyperVHost host, CancellationToken cancellation)
     {
         var machines = await host.ListAsync(cancellation);
+        if (machines.Any(machine => machine.Ours?.Bed is not null))
+            machines = [.. machines.Select(WithRecord)];
         foreach (var machine in machines)
             if (machine.Ours is { } ours)
                 _seen[ours.Mark.ServerId] = (host.Spec.Name, machine.Id);
         return machines;
     }
 
-    private async Task<(IReadOnlyList<HyperVMachine> Machines, IReadOnlyList<VMatrixException> Lost)> ListAllAsync(CancellationToken cancellation)
+    /// <summary>Every machine on every host that answers, what sleeps in the nest's share, and what is not sure of that.</summary>
+    private async Task<(IReadOnlyList<HyperVMachine> Machines, IReadOnlyList<VMatrixException> Lost, IReadOnlyList<string> Unsure)> ListAllAsync(CancellationToken cancellation)
+    {
+        var (machines, lost) = await ListHostsAsync(cancellation);
+        var (sleepers, unsure) = Sleepers(machines, lost.Count == 0);
+        return ([.. machines, .. sleepers], lost, unsure);
+    }
+
+    private async Task<(IReadOnlyList<HyperVMachine> Machines, IReadOnlyList<VMatrixException> Lost)> ListHostsAsync(CancellationToken cancellation)
     {
         var lost = new ConcurrentQueue<VMatrixException>();
         var lists = await Task.WhenAll(_hosts.Values.Select(async host =>
@@ -827,7 +892,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
             {
                 try
                 {
-                    if (await _hosts[name!].FindAsync(seen.Machine, cancellation) is { Ours: { } ours } machine && ours.Mark.ServerId == server)
+                    if (await _hosts[name!].FindAsync(seen.Machine, cancellation) is { } known && WithRecord(known) is { Ours: { } ours } machine && ours.Mark.ServerId == server)
                         return machine;
                 }
                 catch (VMatrixException e) when (e.Kind is VMatrixErrorKind.Unreachable && name != first?.Name)
@@ -837,13 +902,16 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
             }
         }
 
-        var (machines, lost) = await ListAllAsync(cancellation);
+        var (machines, lost) = await ListHostsAsync(cancellation);
         var copies = machines.Where(m => m.Ours?.Mark.ServerId == server).ToArray();
         if (copies.Length > 1)
             throw new VMatrixException("ServerTwice", VMatrixErrorKind.InvalidState, $"Server {server} is on more than one host: {string.Join(", ", copies.Select(c => $"{c.State} on {c.Host.Name}"))}. Find out which is right, and unregister the others.");
+        if (copies.Length == 0 && GuardFiles(() => _share.Find(server)) is { } sleeper && IsAsleep(sleeper, lost.Count == 0)
+            && machines.All(m => m.Id != sleeper.Id) && Asleep(sleeper) is { Ours: { } asleep } found && asleep.Mark.ServerId == server)
+            return found;
         if (copies.Length == 0 && lost.Count > 0)
             throw new VMatrixException(lost[0].Id, lost[0].Kind, $"Server {server} was not found, and not every host answers: {lost[0].Message}", lost[0]) { IsTransient = lost[0].IsTransient };
-        return copies.FirstOrDefault() is { } found ? await HostOf(found.Host).FindAsync(found.Id, cancellation) : null;
+        return copies.FirstOrDefault() is { } copy && await HostOf(copy.Host).FindAsync(copy.Id, cancellation) is { } there ? WithRecord(there) : null;
     }
 
     /// <summary>A server as soon as nothing is done to it any more, such as what outlived the call that began it.</summary>
@@ -870,6 +938,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
 
     private static string Told(HyperVMachine machine) => machine.Place switch
     {
+        _ when machine.Sleeper is not null => machine.Place == HyperVPlace.Disposed ? "disposed (in the nest's share)" : "in the nest's share",
         HyperVPlace.Nest => $"in the nest (registered on {machine.Host.Name})",
         HyperVPlace.Disposed => $"disposed (registered on {machine.Host.Name})",
         _ => $"{machine.State} on {machine.Host.Name}",

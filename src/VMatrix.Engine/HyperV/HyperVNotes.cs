@@ -60,6 +60,9 @@ internal sealed record HyperVMark
     /// <summary>True for a machine that was let go while it slept in the nest: the line no longer counts, and says only that it lies there.</summary>
     public bool Released { get; init; }
 
+    /// <summary>The export into the nest's share that these notes were written for; null where there is none, and once it is registered again and its notes are its own.</summary>
+    public string? Bed { get; init; }
+
     /// <summary>What is to be told of it, such as a memory that was given up; null for nothing.</summary>
     public string? Told { get; init; }
 }

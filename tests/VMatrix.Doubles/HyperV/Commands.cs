@@ -51,6 +51,7 @@ public sealed partial class CommandCall
             ["Remove-VMSnapshot"] = call => call.RemoveVMSnapshotAsync(),
             ["New-VHD"] = call => call.NewVHDAsync(),
             ["Get-VHD"] = call => call.GetVHDAsync(),
+            ["Set-VHD"] = call => call.SetVHDAsync(),
             ["Convert-VHD"] = call => call.ConvertVHDAsync(),
             ["Get-VMHardDiskDrive"] = call => call.ListVMAsync((_, host, machine) => Drives(host, machine)),
             ["Add-VMHardDiskDrive"] = call => call.AddVMHardDiskDriveAsync(),
@@ -457,6 +458,34 @@ public sealed partial class CommandCall
                 Output.Add(World.Read(state => Show(state, host, path, World.Files.Read(host, path))));
                 return Task.CompletedTask;
             });
+        });
+    }
+
+    private async Task SetVHDAsync()
+    {
+        var (path, parent, ignore, pass) = (Bound.Get<string>("Path")!, Bound.Get<string>("ParentPath"), Bound.Is("IgnoreIdMismatch"), Bound.Is("Passthru"));
+        if (parent is null)
+            throw new NotDoubledException(@"Hyper-V\Set-VHD for anything but a parent");
+        await EachAsync(Computers(), async computer =>
+        {
+            var host = await ReachAsync(computer);
+            World.Change(state =>
+            {
+                var disk = World.Files.Read(host, path);
+                if (disk.Parent is null)
+                    throw DoubleError.Failed($"The virtual hard disk '{path}' is not a differencing disk. (0x80070057).", unchecked((int)0x80070057));
+                var above = World.Files.Chain(host, parent)[0].Disk;
+                if (!ignore && above.Id != disk.ParentId)
+                    throw DoubleError.Failed($"The parent virtual hard disk '{parent}' is not the one that '{path}' was made on: their identifiers do not match. (0xC03A000E).", unchecked((int)0xC03A000E));
+                var real = World.Files.Real(host, path);
+                if (state.Machines.Values.Any(machine => machine.Runs && state.Host(machine.Host) is { } theirs && machine.Disks.Any(each => World.Files.Real(theirs, each.Path) == real)))
+                    throw DoubleError.Locked(path);
+                DoubleWorld.CheckFolder(state, path);
+                World.Files.Write(host, path, disk with { Parent = parent, ParentId = above.Id });
+            });
+            if (pass)
+                Output.Add(World.Read(state => Show(state, host, path, World.Files.Read(host, path))));
+            Answer(host.Name);
         });
     }
 

@@ -144,13 +144,19 @@ public sealed partial class DoubleWorld
     // All disks with those that they differ from go into one folder, and name each other there.
     private void Exported(WorldState state, JobState job, HostState host, MachineState machine)
     {
+        // Its folders are there by now: one that fails leaves what it has made.
         var folder = job.Path!;
+        CheckFolder(state, folder);
         DiskState CopyChain(DiskState disk)
         {
             var chain = Files.Chain(host, disk.Path);
             foreach (var (path, file) in chain)
             {
-                Files.Write(host, DiskFiles.Join(folder, "Virtual Hard Disks", DiskFiles.NameOf(path)), file with
+                // All go into one folder, whatever folders they come from.
+                var to = DiskFiles.Join(folder, "Virtual Hard Disks", DiskFiles.NameOf(path));
+                if (Files.Exists(host, to) && Files.Read(host, to).Id != file.Id)
+                    throw DoubleError.FileExists(to);
+                Files.Write(host, to, file with
                 {
                     Parent = file.Parent is { } parent ? DiskFiles.Join(folder, "Virtual Hard Disks", DiskFiles.NameOf(parent)) : null,
                 });

@@ -76,6 +76,8 @@ public sealed partial class CommandCall
             if (System.IO.Directory.Exists(World.Files.Real(host, DiskFiles.Join(folder, "Virtual Machines"))))
                 throw DoubleError.FileExists(folder);
             var chains = found.Disks.SelectMany(disk => World.Files.Chain(host, disk.Path)).ToArray();
+            DoubleWorld.CheckFolder(state, folder, begins: true);
+
             // While it is under way there is part of it.
             System.IO.Directory.CreateDirectory(World.Files.Real(host, DiskFiles.Join(folder, "Virtual Machines")));
             System.IO.Directory.CreateDirectory(World.Files.Real(host, DiskFiles.Join(folder, "Virtual Hard Disks")));
@@ -107,6 +109,7 @@ public sealed partial class CommandCall
             Guid made = default;
             await JobAsync(state =>
             {
+                DoubleWorld.CheckFolder(state, from);
                 var source = Exported(host, from);
                 if (Obstacles(state, null, host, source, storage: true).Count > 0)
                     throw NotImportable();

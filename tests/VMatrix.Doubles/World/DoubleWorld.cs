@@ -94,6 +94,9 @@ public sealed partial class DoubleWorld
     /// <summary>Gives or takes the caller's right to see machines on a host.</summary>
     public void SetReadable(string host, bool readable) => SetHost(host, state => state with { CanRead = readable });
 
+    /// <summary>Switches a host off with all that runs on it, or on again.</summary>
+    public void SetDown(string host, bool down) => SetHost(host, state => state with { Mood = down ? HostMood.Down : HostMood.Up });
+
     /// <summary>The machine of an id; fails when there is none, or several.</summary>
     public MachineState Machine(Guid id) => Read(state => state.Machines.Values.Single(machine => machine.Id == id));
 
@@ -261,6 +264,16 @@ public sealed partial class DoubleWorld
             ReadyAt = Now + (saved ? state.Set.WakeTime : state.Set.BootTime),
             Address = machine.Address == 0 ? NewAddress(state) : machine.Address,
         };
+    }
+
+    /// <summary>Fails with what is wrong with the folder that a path lies in.</summary>
+    /// <param name="state">The world.</param>
+    /// <param name="path">The path.</param>
+    /// <param name="begins">True while what is done there only begins: a disk becomes full later.</param>
+    internal static void CheckFolder(WorldState state, string path, bool begins = false)
+    {
+        if (state.Set.BadFolders.FirstOrDefault(bad => path.StartsWith(bad.Key, StringComparison.OrdinalIgnoreCase)) is { Key: not null } bad && !(begins && bad.Value == unchecked((int)0x80070070)))
+            throw DoubleError.Failed($"'{path}' cannot be used. (0x{bad.Value:X8}).", bad.Value);
     }
 
     /// <summary>True with the given likelihood, by seed and count of calls.</summary>

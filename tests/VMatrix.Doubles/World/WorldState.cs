@@ -43,6 +43,9 @@ public sealed record WorldSettings
     /// <summary>How many moves SCVMM will still report as done without having made them.</summary>
     public int LyingMoves { get; init; }
 
+    /// <summary>Folders in which hosts fail to write or to register, each with the code that they fail with: a full disk, a share that is gone, one without rights for them.</summary>
+    public IReadOnlyDictionary<string, int> BadFolders { get; init; } = new Dictionary<string, int>();
+
     /// <summary>The port at which guests answer.</summary>
     public int Port { get; init; } = 80;
 

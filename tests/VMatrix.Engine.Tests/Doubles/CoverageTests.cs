@@ -39,8 +39,18 @@ public sealed partial class CoverageTests
             await RunAsync(world, world.World, bound);
         }
 
-        await using (var world = new SessionDriverWorld(cim: true))
+        foreach (var change in new Func<PoolSpec, PoolSpec>?[] { null, HyperVDriverWorld.InShare })
+        {
+            await using var world = new SessionDriverWorld(cim: true, change);
             await RunAsync(world, world.World, bound);
+        }
+
+        foreach (var credential in new[] { null, "hosts-admin" })
+        {
+            await using var world = new HyperVDriverWorld(change: pool => HyperVDriverWorld.InShare(pool with { HyperV = pool.HyperV with { Credential = credential } }));
+            await RunAsync(world, world.World, bound);
+        }
+
         foreach (var credential in new[] { null, "vmm-operator" })
         {
             await using var world = new ScvmmDriverWorld(change: pool => pool with
@@ -124,6 +134,8 @@ public sealed partial class CoverageTests
             await DoAsync("Carry", () => driver.CarryAsync(default, server, there, here, default));
             await DoAsync("Stow", () => driver.StowAsync(default, server, here, default));
             var chamber = world.Pool.Hosts.First(host => host.Role == HostRole.Chamber);
+            if (world.Pool.HyperV.Nest == DormantPlace.Share)
+                await DoAsync("Compare of a sleeper", () => driver.CompareAsync(server, service, null, chamber, live: false, default));
             await driver.FetchAsync(default, server, chamber, default);
             await DoAsync("Start on another switch", () => driver.StartAsync(default, server, service, chamber, default));
             await driver.SaveAsync(default, server, chamber, default);

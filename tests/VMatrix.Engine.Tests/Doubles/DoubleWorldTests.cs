@@ -55,6 +55,51 @@ public sealed class DoubleWorldTests
     }
 
     [Fact]
+    public async Task An_export_brings_its_parent_along_and_is_put_back_on_the_old_one_only_where_that_is_the_same()
+    {
+        using var lab = new DoubleLab();
+        string gold = lab.Share + "/gold.vhdx", other = lab.Share + "/other.vhdx", leaf = @"C:\leaf.vhdx";
+        foreach (var disk in new[] { gold, other })
+            await lab.RunAsync(@"Hyper-V\New-VHD", ("ComputerName", "host1"), ("Path", disk), ("SizeBytes", 1L << 30), ("Dynamic", true));
+        await lab.RunAsync(@"Hyper-V\New-VHD", ("ComputerName", "host1"), ("Path", leaf), ("ParentPath", gold), ("Differencing", true));
+        var id = (Guid)Assert.Single(await lab.RunAsync(@"Hyper-V\New-VM", ("ComputerName", "host1"), ("Name", "leaning"), ("VHDPath", leaf)))["Id"]!;
+        await lab.RunAsync(@"Hyper-V\Export-VM", ("VM", VM("host1", id)), ("Path", lab.Share));
+        var exported = Directory.GetFiles(lab.Share, "leaf.vhdx", SearchOption.AllDirectories).Single();
+        var copy = Path.Combine(Path.GetDirectoryName(exported)!, "gold.vhdx");
+        Assert.Equal(copy, await ParentAsync());
+        await FailsCode(0xC03A000E, () => lab.RunAsync(@"Hyper-V\Set-VHD", ("ComputerName", "host2"), ("Path", exported), ("ParentPath", other)));
+        await FailsCode(0x80070057, () => lab.RunAsync(@"Hyper-V\Set-VHD", ("ComputerName", "host2"), ("Path", gold), ("ParentPath", other)));
+        await lab.RunAsync(@"Hyper-V\Set-VHD", ("ComputerName", "host2"), ("Path", exported), ("ParentPath", gold));
+        Assert.Equal(gold, await ParentAsync());
+        File.Delete(copy);
+        await lab.RunAsync(@"Hyper-V\Remove-VM", ("VM", VM("host1", id)), ("Force", true));
+        var file = Directory.GetFiles(lab.Share, "*.vmcx", SearchOption.AllDirectories).Single();
+        await lab.RunAsync(@"Hyper-V\Import-VM", ("ComputerName", "host2"), ("Path", file), ("Register", true));
+        await lab.RunAsync(@"Hyper-V\Start-VM", ("VM", VM("host2", id)));
+        await FailsCode(0x80070020, () => lab.RunAsync(@"Hyper-V\Set-VHD", ("ComputerName", "host2"), ("Path", exported), ("ParentPath", gold)));
+        Assert.Empty(lab.World.Violations);
+
+        async Task<object?> ParentAsync() => Assert.Single(await lab.RunAsync([Command(@"Hyper-V\Get-VHD", ("ComputerName", "host2"), ("Path", exported))], "ParentPath"))["ParentPath"];
+    }
+
+    [Fact]
+    public async Task An_export_fails_where_two_disks_have_one_name_and_where_its_folder_fails()
+    {
+        using var lab = new DoubleLab();
+        var id = await lab.NewAsync();
+        await lab.RunAsync(@"Hyper-V\New-VHD", ("ComputerName", "host1"), ("Path", @"C:\elsewhere\disk.vhdx"), ("SizeBytes", 1L << 30), ("Dynamic", true));
+        await lab.RunAsync(@"Hyper-V\Add-VMHardDiskDrive", ("VM", VM("host1", id)), ("Path", @"C:\elsewhere\disk.vhdx"));
+        await FailsCode(0x80070050, () => lab.RunAsync(@"Hyper-V\Export-VM", ("VM", VM("host1", id)), ("Path", lab.Share + "/1")));
+        foreach (var code in new[] { 0x80070005, 0x80070070 })
+        {
+            lab.World.Configure(settings => settings with { BadFolders = new System.Collections.Generic.Dictionary<string, int> { [lab.Share] = unchecked((int)code) } });
+            await FailsCode(code, () => lab.RunAsync(@"Hyper-V\Export-VM", ("VM", VM("host1", id)), ("Path", $"{lab.Share}/{code}")));
+        }
+
+        Assert.Equal("Off", (await lab.ReadAsync("host1", id))["State"]);
+    }
+
+    [Fact]
     public async Task A_checkpoint_frees_the_disk_below_it_for_reading_and_is_merged_again()
     {
         using var lab = new DoubleLab();

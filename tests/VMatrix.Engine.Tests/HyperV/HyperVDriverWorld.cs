@@ -49,6 +49,13 @@ internal class HyperVDriverWorld : DoubledWorld
     /// <summary>A world whose guests have cloud-init and static addresses.</summary>
     public static HyperVDriverWorld Seeded() => new(change: WithSeeds) { Samples = true };
 
+    /// <summary>A world whose dormant servers are kept in the nest's share.</summary>
+    /// <param name="folder">The folder of somebody else, on the real clock; null for a world of its own on a virtual one.</param>
+    public static HyperVDriverWorld Shared(string? folder = null) => new(folder, InShare);
+
+    /// <summary>The same pool with its dormant servers in the nest's share.</summary>
+    public static PoolSpec InShare(PoolSpec pool) => pool with { HyperV = pool.HyperV with { Nest = DormantPlace.Share } };
+
     /// <summary>The same pool with cloud-init and static addresses for its guests.</summary>
     public static PoolSpec WithSeeds(PoolSpec pool) => pool with
     {
@@ -60,6 +67,33 @@ internal class HyperVDriverWorld : DoubledWorld
     };
 
     public override IHypervisor OpenHypervisor() => new HyperVHypervisor(Pool, OpenShell(), Clock);
+
+    /// <summary>A server that lies in the share is copied as anybody may copy it from there.</summary>
+    public override async Task CloneAsync(Guid server, HostSpec on)
+    {
+        if (ReadSleeper(server) is not { Configuration: { } file } sleeper)
+        {
+            await base.CloneAsync(server, on);
+            return;
+        }
+
+        await using var admin = new DoubleShell(World);
+        await admin.InvokeAsync(new ShellCall
+        {
+            Commands = [new(@"Hyper-V\Import-VM", new Dictionary<string, object?>
+            {
+                ["ComputerName"] = on.Address,
+                ["Path"] = new HyperVShare(Pool.Nest.Folder).At(sleeper, file),
+                ["Copy"] = true,
+                ["GenerateNewId"] = true,
+                ["VirtualMachinePath"] = Path.Combine(Folder, "copies", on.Name),
+                ["VhdDestinationPath"] = Path.Combine(Folder, "copies", on.Name, "disks"),
+            })],
+        }, default);
+    }
+
+    /// <summary>What the share tells of a server; null when it tells nothing.</summary>
+    public HyperVSleeper? ReadSleeper(Guid server) => new HyperVShare(Pool.Nest.Folder).Find(server);
 
     protected override ServerMark? ReadMark(MachineState machine) => MarkOf(machine);
 
@@ -94,7 +128,28 @@ internal class HyperVDriverWorld : DoubledWorld
                 found.AddRange(Directory.EnumerateFiles(Path.Combine(Pool.Nest.Folder, "addresses")).Where(claim => !known.Contains(Guid.Parse(File.ReadAllText(claim)))).Select(claim => $"The address {claim} is of no server."));
             if (Directory.Exists(Path.Combine(Pool.Nest.Folder, "traces")))
                 found.AddRange(Directory.EnumerateFiles(Path.Combine(Pool.Nest.Folder, "traces")).Where(trace => !known.Contains(Guid.Parse(Path.GetFileNameWithoutExtension(trace)))).Select(trace => $"The trace {trace} is of no server."));
+            found.AddRange(LookIntoShare(known, disks));
             return found;
+        }
+    }
+
+    private IEnumerable<string> LookIntoShare(IReadOnlyCollection<Guid> known, HashSet<string> disks)
+    {
+        var asleep = Path.Combine(Pool.Nest.Folder, "asleep");
+        foreach (var folder in Directory.Exists(asleep) ? Directory.EnumerateDirectories(asleep) : [])
+        {
+            var server = Guid.Parse(Path.GetFileName(folder));
+            var sleeper = ReadSleeper(server);
+            if (!known.Contains(server))
+                yield return $"The folder {folder} is of no server.";
+            if (sleeper is not null && World.Machines.Any(machine => machine.Id == sleeper.Id))
+                yield return $"{sleeper.Name} has a record in the share and is registered.";
+            if (sleeper is { Configuration: null } or { Host: not null })
+                yield return $"The record of {sleeper.Name} in the share is not settled.";
+            foreach (var file in Directory.EnumerateFiles(folder, "*.vhdx", SearchOption.AllDirectories).Where(file => !disks.Contains(file) && sleeper?.Disks.Any(disk => new HyperVShare(Pool.Nest.Folder).At(sleeper, disk) == file) != true))
+                yield return $"The disk {file} belongs to no server.";
+            foreach (var bed in Directory.EnumerateDirectories(folder).Where(bed => Path.GetFileName(bed) != sleeper?.Bed && !disks.Any(disk => disk.StartsWith(bed + "/", StringComparison.Ordinal))))
+                yield return $"The folder {bed} was left behind.";
         }
     }
 }
@@ -102,6 +157,30 @@ internal class HyperVDriverWorld : DoubledWorld
 public sealed class HyperVHypervisorContract : HypervisorContract
 {
     protected override Task<DriverWorld> OpenWorldAsync() => Task.FromResult<DriverWorld>(new HyperVDriverWorld());
+}
+
+/// <summary>The contract where dormant servers are kept in the nest's share.</summary>
+public sealed class HyperVShareHypervisorContract : HypervisorContract
+{
+    protected override Task<DriverWorld> OpenWorldAsync() => Task.FromResult<DriverWorld>(HyperVDriverWorld.Shared());
+}
+
+/// <summary>The same for whole moves, with a sample of its longest lists.</summary>
+public sealed class HyperVShareMoverContract : MoverContract
+{
+    protected override Task<DriverWorld> OpenWorldAsync() => Task.FromResult<DriverWorld>(new HyperVDriverWorld(change: HyperVDriverWorld.InShare) { Samples = true });
+}
+
+[Trait("Category", "Long")]
+public sealed class HyperVShareMoverContractInFull : MoverContract
+{
+    protected override Task<DriverWorld> OpenWorldAsync() => Task.FromResult<DriverWorld>(HyperVDriverWorld.Shared());
+}
+
+/// <summary>The same with seeds and static addresses, on hosts that are reached by open CIM sessions.</summary>
+public sealed class HyperVShareBySessionContract : HypervisorContract
+{
+    protected override Task<DriverWorld> OpenWorldAsync() => Task.FromResult<DriverWorld>(new SessionDriverWorld(cim: true, pool => HyperVDriverWorld.InShare(HyperVDriverWorld.WithSeeds(pool))));
 }
 
 /// <summary>The contract for servers with addresses of their own, which their guests know by their seeds.</summary>
@@ -129,7 +208,7 @@ public sealed class HyperVMoverContractInFull : MoverContract
 }
 
 /// <summary>Hosts that are reached by open sessions: each call is made through a CIM session, or on the host itself.</summary>
-internal sealed class SessionDriverWorld(bool cim) : HyperVDriverWorld(change: pool => pool with { HyperV = pool.HyperV with { Credential = "hosts-admin" } })
+internal sealed class SessionDriverWorld(bool cim, Func<PoolSpec, PoolSpec>? change = null) : HyperVDriverWorld(change: pool => (change?.Invoke(pool) ?? pool) is var changed ? changed with { HyperV = changed.HyperV with { Credential = "hosts-admin" } } : pool)
 {
     protected override IShell OpenShell()
     {

@@ -19,37 +19,45 @@ public sealed class HyperVFailpointTests
         where !point.StartsWith("restart.", StringComparison.Ordinal) // Hosts do not reach each other's disks.
         select (Way.All.Concat(Way.Others).FirstOrDefault(way => way.Points.Contains(point)) ?? throw new InvalidOperationException($"No way passes {point}."), point, (Trouble?)null);
 
-    [Fact]
-    public Task Killed_at_a_few_points_of_the_day()
+    [Theory]
+    [InlineData("hyperv")]
+    [InlineData("hyperv-share")]
+    public Task Killed_at_a_few_points_of_the_day(string driver)
     {
         var points = Points.ToArray();
-        var random = new Random(DateTime.UtcNow.DayOfYear);
-        return EachAsync(points.OrderBy(_ => random.Next()).Take(6));
+        var random = new Random(DateTime.UtcNow.DayOfYear + driver.Length);
+        return EachAsync(driver, points.OrderBy(_ => random.Next()).Take(6));
     }
 
-    [Fact]
+    [Theory]
+    [InlineData("hyperv")]
+    [InlineData("hyperv-share")]
     [Trait("Category", "Long")]
-    public Task Killed_at_every_point_on_the_way() => EachAsync(Points);
+    public Task Killed_at_every_point_on_the_way(string driver) => EachAsync(driver, Points);
 
-    [Fact]
-    public async Task Killed_at_a_few_points_of_the_day_on_the_way_back()
+    [Theory]
+    [InlineData("hyperv")]
+    [InlineData("hyperv-share")]
+    public async Task Killed_at_a_few_points_of_the_day_on_the_way_back(string driver)
     {
-        var random = new Random(DateTime.UtcNow.DayOfYear);
-        await EachAsync((await BackAsync()).OrderBy(_ => random.Next()).Take(3));
+        var random = new Random(DateTime.UtcNow.DayOfYear + driver.Length);
+        await EachAsync(driver, (await BackAsync()).OrderBy(_ => random.Next()).Take(3));
     }
 
-    [Fact]
+    [Theory]
+    [InlineData("hyperv")]
+    [InlineData("hyperv-share")]
     [Trait("Category", "Long")]
-    public async Task Killed_at_every_point_on_the_way_back() => await EachAsync(await BackAsync());
+    public async Task Killed_at_every_point_on_the_way_back(string driver) => await EachAsync(driver, await BackAsync());
 
     private static async Task<IEnumerable<(Way, string, Trouble?)>> BackAsync() =>
         (await SimulationFailpointTests.BackPointsAsync()).Where(back => back.Way.Route != "restart").Select(back => (back.Way, back.Point, (Trouble?)back.Trouble));
 
-    private static Task EachAsync(IEnumerable<(Way Way, string Point, Trouble? Trouble)> points) =>
+    private static Task EachAsync(string driver, IEnumerable<(Way Way, string Point, Trouble? Trouble)> points) =>
         Parallel.ForEachAsync(points, new ParallelOptions { MaxDegreeOfParallelism = 2 }, async (each, _) =>
         {
             using var folder = new TemporaryFolder();
-            await using var world = new HyperVDriverWorld(folder.Path);
-            await Victim.KillAndRecoverAsync(world, "hyperv", folder.Path, s_assembly, each.Way, each.Point, each.Trouble);
+            await using var world = driver == "hyperv" ? new HyperVDriverWorld(folder.Path) : HyperVDriverWorld.Shared(folder.Path);
+            await Victim.KillAndRecoverAsync(world, driver, folder.Path, s_assembly, each.Way, each.Point, each.Trouble);
         });
 }
