@@ -157,7 +157,7 @@ public sealed record Candidate
 /// <param name="Hosts">How many.</param>
 public sealed record RuleCount(string Rule, int Hosts);
 
-/// <summary>A wish and the rules that cannot all hold with it. None can be left out: without any one of them the wish could be met.</summary>
+/// <summary>A wish and the rules that cannot all hold with it. Each is needed: the others alone could hold with it.</summary>
 public sealed record Conflict
 {
     /// <summary>The wish.</summary>
@@ -165,6 +165,9 @@ public sealed record Conflict
 
     /// <summary>The rules; empty when the wish could be met and was not worth it.</summary>
     public IReadOnlyList<string> Rules { get; init; } = [];
+
+    /// <summary>True when no set of fewer rules stands in the wish's way; false when that was not looked for to the end.</summary>
+    public bool IsSmallest { get; init; }
 
     /// <summary>All of it in a sentence.</summary>
     public required string Summary { get; init; }

@@ -8,14 +8,19 @@ namespace VMatrix.Planning;
 public static partial class Planner
 {
     /// <summary>
-    /// Finds the rules that cannot hold together with a wish: an irreducible infeasible subset (Chinneck, Feasibility and Infeasibility in
-    /// Optimization, 2008) in the order of QuickXplain (Junker, 2004), which asks for few plans. A rule is left out by changing the input,
-    /// and the planner itself says whether the rest can hold, so the set is as exact as the planner's search.
+    /// Finds the rules that cannot hold together with a wish. An irreducible infeasible subset (Chinneck, Feasibility and Infeasibility in
+    /// Optimization, 2008) comes first, in the order of QuickXplain (Junker, 2004), which asks for few plans; then the smallest one, by minimum
+    /// hitting sets of what must be left out (Ignatiev, Previti, Liffiton, Marques-Silva, Smallest MUS extraction with minimal hitting set
+    /// dualization, 2015). A rule is left out by changing the input, and the planner itself says whether the rest can hold, so the set is as
+    /// exact as the planner's search.
     /// </summary>
     private sealed class Conflicts(PlannerInput input, CancellationToken cancellation)
     {
         /// <summary>With more servers a rule is left out for the whole pool at once, not service by service.</summary>
         private const int FineServers = 3_000;
+
+        /// <summary>Plans after which the irreducible set is told without looking for a smaller one.</summary>
+        private const int MostTries = 200;
 
         private readonly List<(string Name, Func<PlannerInput, PlannerInput> Without)> _rules = [];
         private PlannerInput? _wish;
@@ -55,18 +60,67 @@ public static partial class Planner
             int[] all = [.. Enumerable.Range(0, _rules.Count)];
             if (!Holds(all))
                 return new Conflict { Wish = wish, Tries = _tries, Summary = $"{wish}: with every rule left out there is still no host for it" };
-            string[] found = [.. Smallest([], false, all).OrderBy(r => r).Select(r => _rules[r].Name)];
+            var (found, isSmallest) = Smallest(all);
+            bool only = found.All(r => Holds([r]));
+            string[] names = [.. found.Order().Select(r => _rules[r].Name)];
             return new Conflict
             {
                 Wish = wish,
-                Rules = found,
+                Rules = names,
+                IsSmallest = isSmallest,
                 Tries = _tries,
-                Summary = $"these cannot hold together: {wish}; {string.Join("; ", found)}. Without any one of them the wish could be met",
+                Summary = $"these cannot hold together: {wish}; {string.Join("; ", names)}. {(only ? "Without any one of them the wish could be met" : "Other rules stand in its way besides: leave one of these out, and ask again")}",
             };
         }
 
+        /// <summary>The smallest set of rules of which one must be left out for the wish; false beside it when a smaller one may exist.</summary>
+        private (int[] Rules, bool IsSmallest) Smallest(int[] all)
+        {
+            int[] best = [.. Irreducible([], false, all)];
+            var ways = new List<int[]>();
+            while (input.Servers.Count <= FineServers && _tries < MostTries)
+            {
+                // Each way in which the wish could be met leaves a rule of the set out: no set is smaller than one that has a rule of each way.
+                var hit = new List<int>();
+                int most = 0;
+                while (most < best.Length && !Hits(ways, hit, most))
+                    most++;
+                if (most == best.Length)
+                    return (best, true);
+                if (!Holds(Others(hit)))
+                    return ([.. hit], true);
+                foreach (int rule in all.Except(hit).ToArray())
+                {
+                    if (Holds(Others([.. hit, rule])))
+                        hit.Add(rule);
+                }
+
+                ways.Add(Others(hit));
+            }
+
+            return (best, best.Length == 1);
+        }
+
+        /// <summary>Adds to <paramref name="chosen"/> until every way has a rule of it, with at most so many; false when that cannot be.</summary>
+        private static bool Hits(List<int[]> ways, List<int> chosen, int most)
+        {
+            if (ways.Find(way => !way.Any(chosen.Contains)) is not { } open)
+                return true;
+            if (chosen.Count == most)
+                return false;
+            foreach (int rule in open)
+            {
+                chosen.Add(rule);
+                if (Hits(ways, chosen, most))
+                    return true;
+                chosen.RemoveAt(chosen.Count - 1);
+            }
+
+            return false;
+        }
+
         /// <summary>QuickXplain: the rules of <paramref name="among"/> that are needed, beside <paramref name="kept"/>, for the wish to fail.</summary>
-        private IEnumerable<int> Smallest(IReadOnlyList<int> kept, bool changed, int[] among)
+        private IEnumerable<int> Irreducible(IReadOnlyList<int> kept, bool changed, int[] among)
         {
             if (changed && !Holds(Others(kept)))
                 return [];
@@ -74,8 +128,8 @@ public static partial class Planner
                 return among;
             int half = among.Length / 2;
             int[] first = [.. among.Take(half)], second = [.. among.Skip(half)];
-            int[] needed = [.. Smallest([.. kept, .. first], true, second)];
-            return Smallest([.. kept, .. needed], needed.Length > 0, first).Concat(needed);
+            int[] needed = [.. Irreducible([.. kept, .. first], true, second)];
+            return Irreducible([.. kept, .. needed], needed.Length > 0, first).Concat(needed);
         }
 
         private int[] Others(IReadOnlyList<int> kept) => [.. Enumerable.Range(0, _rules.Count).Except(kept)];

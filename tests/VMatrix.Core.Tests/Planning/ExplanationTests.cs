@@ -128,6 +128,30 @@ public sealed class ExplanationTests
     }
 
     [Fact]
+    public void Of_several_sets_of_rules_in_the_way_the_smallest_is_named_and_the_others_are_not_kept_quiet()
+    {
+        // Two hosts that are suspended and a service that shares with nobody are three rules that no two servers can live with; one alone forbids all.
+        var world = new World(3, World.Service("FINANCE", least: 2) with { ForbiddenHosts = ["host1", "host2", "host3"] });
+        world.Load("FINANCE", 0);
+        foreach (int host in new[] { 1, 2 })
+            world.HostStates[host] = world.HostStates[host] with { Suspended = true };
+
+        var conflict = Explain(world, "FINANCE").Conflict;
+
+        Assert.NotNull(conflict);
+        Assert.Equal(["FINANCE may not run on host1, host2, host3"], conflict.Rules);
+        Assert.True(conflict.IsSmallest);
+        Assert.Contains("Other rules stand in its way besides", conflict.Summary, StringComparison.Ordinal);
+
+        world.Pool = world.Pool with { Services = [.. world.Pool.Services.Select(s => s with { ForbiddenHosts = [] })] };
+        conflict = Explain(world, "FINANCE").Conflict;
+        Assert.NotNull(conflict);
+        Assert.Equal(["FINANCE shares its hosts with nobody (isolation: dedicated)", "host2 is suspended", "host3 is suspended"], conflict.Rules.Order(StringComparer.Ordinal));
+        Assert.True(conflict.IsSmallest);
+        Assert.Contains("Without any one of them", conflict.Summary, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_drop_is_no_conflict_of_rules_but_of_worth()
     {
         var world = new World(2, World.Service("FINANCE", priority: 4, most: 2), World.Service("SPORTS"));
