@@ -62,7 +62,7 @@ public static partial class Planner
                 return new Conflict { Wish = wish, Tries = _tries, Summary = $"{wish}: with every rule left out there is still no host for it" };
             var (found, isSmallest) = Smallest(all);
             bool only = found.All(r => Holds([r]));
-            string[] names = [.. found.Order().Select(r => _rules[r].Name)];
+            string[] names = [.. found.OrderBy(r => r).Select(r => _rules[r].Name)];
             return new Conflict
             {
                 Wish = wish,
