@@ -38,7 +38,7 @@ internal sealed record PoolDrivers(IHypervisor Hypervisor, IBalancer Balancer, I
             "qemu" => new Qemu.QemuHypervisor(pool, health, clock),
 #endif
             "hyperv" => new HyperV.HyperVHypervisor(pool, shell = (shells ?? ChildShells.Here).Open(pool.HyperV.CallsAtOnce), clock),
-            "scvmm" => new Scvmm.ScvmmHypervisor(pool, shell = opened ?? (shells ?? ChildShells.Here).Open(pool.Scvmm.CallsAtOnce), clock),
+            "scvmm" => new Scvmm.ScvmmHypervisor(pool, shell = opened ?? ForScvmm(shells).Open(pool.Scvmm.CallsAtOnce), clock),
             _ => throw NotSupported("hypervisor", pool.Hypervisor, "hyperv, qemu, scvmm, simulation"),
         };
         IBalancer balancer = pool.Balancer.Kind switch
@@ -71,7 +71,7 @@ internal sealed record PoolDrivers(IHypervisor Hypervisor, IBalancer Balancer, I
     {
         if (pool.Hypervisor != "scvmm" || pool.Scvmm.HostGroups.Count == 0)
             return (pool, Open(pool, clock, shells));
-        var shell = (shells ?? ChildShells.Here).Open(pool.Scvmm.CallsAtOnce);
+        var shell = ForScvmm(shells).Open(pool.Scvmm.CallsAtOnce);
         try
         {
             pool = await Scvmm.ScvmmHypervisor.WithHostGroupsAsync(pool, shell, clock, cancellation);
@@ -83,6 +83,13 @@ internal sealed record PoolDrivers(IHypervisor Hypervisor, IBalancer Balancer, I
             throw;
         }
     }
+
+    // VMM's module loads in Windows PowerShell and nowhere else: PowerShell 7 is no home for it either.
+#if NET
+    private static ChildShells ForScvmm(IShellProvider? _) => ChildShells.Here;
+#else
+    private static IShellProvider ForScvmm(IShellProvider? shells) => shells ?? ChildShells.Here;
+#endif
 
     /// <inheritdoc/>
     public async ValueTask DisposeAsync()

@@ -44,6 +44,11 @@ balancer: { kind: haproxy, drain: 2s }
         (Get-VMatrixHost).Reachable | Should -Be $true, $true
     }
 
+    It 'is reached through a child, for VMM''s module does not load in PowerShell 7' {
+        @(Get-Process pwsh | Where-Object { $_.Parent.Id -eq $PID -and $_.CommandLine -like '*serve.ps1*' }).Count | Should -Be 1
+        Get-Module VirtualMachineManager | Should -BeNullOrEmpty
+    }
+
     It 'is switched on by one command, and every server answers' {
         $records = Invoke-VMatrixSwitch -PassThru
         $records.Error | Where-Object { $_ } | Should -BeNullOrEmpty
