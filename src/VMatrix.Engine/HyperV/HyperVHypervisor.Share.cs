@@ -17,7 +17,8 @@ namespace VMatrix.HyperV;
 public sealed partial class HyperVHypervisor
 {
     private static readonly HostSpec s_nowhere = new() { Name = "the nest's share", Role = HostRole.Matrix, MemoryBytes = 0 };
-    private readonly ConcurrentDictionary<Guid, (string Bed, Task Work)> _exports = new();
+    private static readonly TimeSpan s_again = TimeSpan.FromMinutes(1);
+    private readonly ConcurrentDictionary<Guid, (string Bed, Task<DateTimeOffset> Work)> _exports = new();
 
     // ---------------------------------------------------------------- what is known of them
 
@@ -126,8 +127,10 @@ public sealed partial class HyperVHypervisor
     {
         if (machine.Sleeper is { } known)
         {
+            // Taken off its host, and cut short before that was settled or cleared.
             if (known.Host is not null)
                 await WriteMarkAsync(machine, machine.Ours!, null, cancellation);
+            ClearLeft(known);
             return;
         }
 
@@ -156,8 +159,7 @@ public sealed partial class HyperVHypervisor
             return true;
         });
         _ = _seen.TryRemove(server, out _);
-        _ = _exports.TryRemove(server, out _);
-        ClearLeft(machine.Host, server, sleeper);
+        ClearLeft(sleeper);
     }
 
     /// <summary>Those that go to the share: not one that a cluster keeps for all its nodes, nor one that leans on checkpoints, which Hyper-V merges when it is removed.</summary>
@@ -179,11 +181,14 @@ public sealed partial class HyperVHypervisor
 
     private static bool HasCheckpoints(HyperVMachine machine) => machine.Disks.Any(disk => disk.EndsWith(".avhdx", StringComparison.OrdinalIgnoreCase) || disk.EndsWith(".avhd", StringComparison.OrdinalIgnoreCase));
 
-    /// <summary>Exports a machine into a bed of its own, unless this process does that already: an export whose end nobody has seen proves nothing, and is made anew.</summary>
+    /// <summary>
+    /// Exports a machine into a bed of its own, unless this process does that already for a caller who left, or has just done it. One whose end
+    /// nobody has seen proves nothing, nor does one that ended a while ago, for the machine may have run since: it is made anew.
+    /// </summary>
     private async Task<HyperVSleeper> ExportAsync(HyperVHost host, HyperVMachine machine, CancellationToken cancellation)
     {
         var server = machine.Ours!.Mark.ServerId;
-        if (!_exports.TryGetValue(server, out var export) || export.Bed != machine.Ours.Bed || export.Work.IsFaulted || export.Work.IsCanceled)
+        if (!_exports.TryRemove(server, out var export) || export.Bed != machine.Ours.Bed || export.Work.IsFaulted || export.Work.IsCanceled || (export.Work.IsCompleted && _clock.GetUtcNow() - await export.Work > s_again))
         {
             export.Bed = Guid.NewGuid().ToString("N");
 
@@ -196,8 +201,7 @@ public sealed partial class HyperVHypervisor
                 return _share.Bed(server, export.Bed);
             });
             await host.WriteNotesAsync(machine, machine.Ours with { Place = HyperVPlace.Nest, Ran = false, Told = null, Bed = export.Bed }, machine.Ours.Mark.Name, cancellation);
-            export.Work = host.OnAsync(machine, "Exporting into the nest's share", "Hyper-V\\Export-VM", CancellationToken.None, ("Path", path));
-            _exports[server] = export;
+            export.Work = WorkAsync(path);
         }
 
         try
@@ -207,11 +211,21 @@ public sealed partial class HyperVHypervisor
         catch (VMatrixException e)
         {
             // What it has made is of no use; the server is in the nest, registered where it slept.
-            _ = _exports.TryRemove(server, out _);
             throw OfShare(e, host.Spec, machine.Who);
+        }
+        catch (OperationCanceledException) when (!export.Work.IsCanceled)
+        {
+            _exports[server] = export;
+            throw;
         }
 
         return GuardFiles(() => _share.Find(server)) is { } record && record.Bed == export.Bed ? record : NewRecord(machine, export.Bed);
+
+        async Task<DateTimeOffset> WorkAsync(string path)
+        {
+            await host.OnAsync(machine, "Exporting into the nest's share", "Hyper-V\\Export-VM", CancellationToken.None, ("Path", path));
+            return _clock.GetUtcNow();
+        }
     }
 
     private static HyperVSleeper NewRecord(HyperVMachine machine, string bed) => new()
@@ -269,14 +283,18 @@ public sealed partial class HyperVHypervisor
     }
 
     // It is on no host: what it has left on any is nobody's. What cannot be deleted now stays in its trace, and is when it is purged.
-    private void ClearLeft(HostSpec host, Guid server, HyperVSleeper sleeper)
+    private void ClearLeft(HyperVSleeper sleeper)
     {
         try
         {
-            foreach (var file in _nest.Trace(server)?.Files ?? [])
-                HyperVNest.Delete(file);
-            _share.Clear(server, [_share.Bed(server, sleeper.Bed)]);
-            _nest.WriteTrace(server, new HyperVTrace { Host = host.Name });
+            if (_nest.Trace(sleeper.Server) is { Files.Count: > 0 } trace)
+            {
+                foreach (var file in trace.Files)
+                    HyperVNest.Delete(file);
+                _nest.WriteTrace(sleeper.Server, trace with { Files = [] });
+            }
+
+            _share.Clear(sleeper.Server, [_share.Bed(sleeper.Server, sleeper.Bed)]);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {

@@ -253,3 +253,9 @@ public sealed class HyperVByPowerShellMoverContract : MoverContract
 {
     protected override Task<DriverWorld> OpenWorldAsync() => DoubledWorld.ThroughPowerShellAsync(folder => new HyperVDriverWorld(folder, pool => DoubledWorld.Warm(HyperVDriverWorld.WithSeeds(pool))) { Samples = true });
 }
+
+[Trait("Category", "Long")]
+public sealed class HyperVShareByPowerShellContract : HypervisorContract
+{
+    protected override Task<DriverWorld> OpenWorldAsync() => DoubledWorld.ThroughPowerShellAsync(folder => new HyperVDriverWorld(folder, HyperVDriverWorld.InShare) { Samples = true });
+}

@@ -542,6 +542,79 @@ public sealed class HyperVShareTests
         Assert.Empty(world.Leftovers([server]));
     });
 
+    [Fact]
+    public async Task An_export_that_outlives_its_step_is_waited_for_and_not_made_again()
+    {
+        using var folder = new TemporaryFolder();
+        await using var world = HyperVDriverWorld.Shared(folder.Path);
+        await using var driver = world.OpenHypervisor();
+        var (service, host) = (world.Pool.Services[0], world.Pool.Hosts[0]);
+        var image = await driver.PrepareImageAsync(default, service, host, null, default);
+        var mark = TestPool.Mark(world.Pool, service.Name, 1, Guid.NewGuid(), image, world.Clock.GetUtcNow());
+        await driver.CreateAsync(default, mark, service, default);
+        await driver.FetchAsync(default, mark.ServerId, host, default);
+        await driver.StartAsync(default, mark.ServerId, service, host, default);
+        await driver.SaveAsync(default, mark.ServerId, host, default);
+        world.World.Configure(settings => settings with { Bandwidth = 32 << 20 });
+        var exports = 0;
+        using var step = new CancellationTokenSource();
+        world.World.Called = command =>
+        {
+            if (!command.EndsWith("Export-VM", StringComparison.Ordinal))
+                return;
+            exports++;
+            step.CancelAfter(TimeSpan.FromMilliseconds(100));
+        };
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => driver.StowAsync(default, mark.ServerId, host, step.Token));
+        await driver.StowAsync(default, mark.ServerId, host, default);
+        Assert.Equal(1, exports);
+        Assert.Empty(world.World.Machines);
+        Assert.Empty(world.Leftovers([mark.ServerId]));
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    [InlineData(4)]
+    [InlineData(5)]
+    public Task Calls_that_fail_at_random_leave_a_server_that_this_process_or_the_next_brings_home(int seed) => InAsync(async (world, driver, server, service) =>
+    {
+        world.World.Configure(settings => settings with { FailureRate = 0.15, Seed = seed, CallLatency = TimeSpan.FromMilliseconds(40) });
+        var (current, failures) = (driver, 0);
+        for (var round = 0; round < 4; round++)
+        {
+            var host = world.Pool.Hosts[round % 3];
+            await InsistAsync(to => to.FetchAsync(default, server, host, default));
+            await InsistAsync(to => to.StartAsync(default, server, service, host, default));
+            await InsistAsync(to => to.SaveAsync(default, server, host, default));
+            await InsistAsync(to => to.StowAsync(default, server, host, default));
+        }
+
+        world.World.Configure(settings => settings with { FailureRate = 0 });
+        Assert.True(failures > 0, "nothing failed");
+        Assert.Empty(world.World.Machines);
+        Assert.Equal("nest", Assert.Single(await SeenAsync(world, server)).Place);
+        Assert.Empty(world.Leftovers([server]));
+
+        async Task InsistAsync(Func<IHypervisor, Task> call)
+        {
+            for (var left = 300; ; left--)
+            {
+                try
+                {
+                    await call(current);
+                    return;
+                }
+                catch (VMatrixException error) when (error.IsTransient && left > 0)
+                {
+                    if (++failures % 2 == 0)
+                        current = world.OpenHypervisor();
+                }
+            }
+        }
+    });
+
     // ---------------------------------------------------------------- hands
 
     private static string Folder(HyperVDriverWorld world, Guid server) => Path.Combine(world.Pool.Nest.Folder, "asleep", server.ToString("D"));
