@@ -113,6 +113,8 @@ Describe 'Servers' {
         $complaints[0].TargetObject | Should -Be 'NONE'
         $shown.Name | Should -Be 'FINANCE-1'
         (Get-Complaint { Get-VMatrixServer -Id ([guid]::Empty) }).FullyQualifiedErrorId | Should -BeLike 'ServerNotFound,*'
+        (Get-Complaint { Get-VMatrixServer -Service NOSERVICE }).FullyQualifiedErrorId | Should -BeLike 'ServiceNotFound,*'
+        (Get-Complaint { Get-VMatrixServer -HostName nohost }).FullyQualifiedErrorId | Should -BeLike 'HostNotFound,*'
         (Get-Complaint { Get-VMatrixHost nohost }).FullyQualifiedErrorId | Should -BeLike 'HostNotFound,*'
         (Get-Complaint { Get-VMatrixService NOSERVICE }).FullyQualifiedErrorId | Should -BeLike 'ServiceNotFound,*'
         (Get-Complaint { New-VMatrixServer NOSERVICE }).FullyQualifiedErrorId | Should -BeLike 'ServiceNotFound,*'

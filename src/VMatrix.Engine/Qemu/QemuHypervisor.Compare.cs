@@ -7,7 +7,7 @@ using System.Threading.Tasks;
 
 namespace VMatrix.Qemu;
 
-// What stands in the way of a server's move.
+/// <content>What stands in the way of a server's move.</content>
 public sealed partial class QemuHypervisor
 {
     /// <inheritdoc/>

@@ -6,7 +6,7 @@ using VMatrix.Drivers;
 
 namespace VMatrix.Qemu;
 
-// Images: prepared, published from a server that runs, selected.
+/// <content>Images: prepared, published from a server that runs, selected.</content>
 public sealed partial class QemuHypervisor
 {
     /// <inheritdoc/>

@@ -8,7 +8,7 @@ using VMatrix.Drivers;
 
 namespace VMatrix.Qemu;
 
-// Starting, waking, saving and stopping guests, and the proof that one has stopped.
+/// <content>Starting, waking, saving and stopping guests, and the proof that one has stopped.</content>
 public sealed partial class QemuHypervisor
 {
     /// <inheritdoc/>

@@ -8,7 +8,7 @@ using VMatrix.Drivers;
 
 namespace VMatrix.Qemu;
 
-// What runs and what sleeps, as the processes and the folders themselves tell it.
+/// <content>What runs and what sleeps, as the processes and the folders themselves tell it.</content>
 public sealed partial class QemuHypervisor
 {
     /// <inheritdoc/>
