@@ -85,10 +85,10 @@ Describe 'The doubled modules' {
                 Connect-VMNetworkAdapter -VMName x -ComputerName host1 -SwitchName LAN
                 $address = (Get-VM x -ComputerName host1).NetworkAdapters[0].IPAddresses[0]
                 $address | Should -Match '^127\.'
-                (Invoke-WebRequest "http://${address}:18080/" -MaximumRetryCount 5 -RetryIntervalSec 1).StatusCode | Should -Be 200
+                $request = { try { (Invoke-WebRequest "http://${address}:18080/" -TimeoutSec 2).StatusCode -eq 200 } catch { $false } }
+                Wait-Until $request
                 Stop-VM x -ComputerName host1 -TurnOff
-                Start-Sleep -Milliseconds 100
-                { Invoke-WebRequest "http://${address}:18080/" -TimeoutSec 2 } | Should -Throw
+                Wait-Until { -not (& $request) }
             }
             finally { $guests.Dispose() }
         }

@@ -23,3 +23,12 @@ function Start-DoubleGuest {
     param([Parameter(Mandatory)] $World)
     [VMatrix.Doubles.GuestListeners]::new($World)
 }
+
+# Waits for what comes by itself, such as a guest that boots; a minute at most.
+function Wait-Until([scriptblock] $Condition) {
+    $watch = [Diagnostics.Stopwatch]::StartNew()
+    while (-not (& $Condition)) {
+        if ($watch.Elapsed.TotalSeconds -gt 60) { throw "Not within a minute: $Condition" }
+        Start-Sleep -Milliseconds 100
+    }
+}

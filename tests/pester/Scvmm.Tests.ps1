@@ -75,6 +75,8 @@ balancer: { kind: haproxy, drain: 2s }
 
     It 'leaves a machine that is not ours alone until it is registered, and when it is let go' {
         $id = $world.AddForeign('hv1', 'mail', 'do not touch')
+        # It was started with the line above, and tells its address once it is up.
+        Wait-Until { (Get-SCVirtualMachine -VMMServer (Get-SCVMMServer vmm1) -ID $id).VirtualNetworkAdapters.IPv4Addresses }
         Get-SCVirtualMachine -VMMServer (Get-SCVMMServer vmm1) -ID $id | Set-SCVirtualMachine -Description 'owner: Ada' | Out-Null
         $server = Get-VMatrixServer -Foreign -Name mail | Register-VMatrixServer -Service SPORTS
         "$($server.Stage)", $server.Host | Should -Be 'Matrix', 'hv1'
