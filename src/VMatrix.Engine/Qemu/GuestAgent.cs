@@ -43,7 +43,9 @@ internal static class GuestAgent
         {
             if (agent == Own)
             {
-                return await ExchangeOwnAsync(guest, "\n", '.', either.Token);
+                // Refused is answered as well: a client that was cut short may have left half a line there.
+                _ = await ExchangeOwnAsync(guest, "\n", '.', heard: true, either.Token);
+                return true;
             }
 
             using var peer = await JsonPeer.AgentAsync(guest.Sockets + ".agent", either.Token);
@@ -114,15 +116,16 @@ internal static class GuestAgent
             line.Append((char)('a' + (b >> 4))).Append((char)('a' + (b & 15)));
         }
 
-        // The empty line first ends whatever a client that was cut short has left in the guest's terminal.
-        if (!await ExchangeOwnAsync(guest, $"\n{line}\n", '!', cancellation))
+        // The first empty line ends what a client that was cut short has left in the guest's terminal, which is refused for that; the second
+        // is answered with '.', and what is answered before is not meant for this one.
+        if (!await ExchangeOwnAsync(guest, $"\n\n{line}\n", '!', heard: false, cancellation))
         {
             throw new VMatrixException("GreetingFailed", VMatrixErrorKind.Failed, $"Server {mark.Name} woke, but its agent could not set its clock, name and randomness.");
         }
     }
 
-    /// <summary>Sends a line and waits for an answer; false when the agent refuses it.</summary>
-    private static async Task<bool> ExchangeOwnAsync(GuestProcess guest, string line, char good, CancellationToken cancellation)
+    /// <summary>Sends a line and waits for an answer; false when the agent refuses it. Unless <paramref name="heard"/>, only what comes after a '.' counts.</summary>
+    private static async Task<bool> ExchangeOwnAsync(GuestProcess guest, string line, char good, bool heard, CancellationToken cancellation)
     {
         using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         await socket.ConnectAsync(new UnixDomainSocketEndPoint(guest.Sockets + ".agent"), cancellation);
@@ -130,15 +133,17 @@ internal static class GuestAgent
         var answer = new byte[1];
         while (await socket.ReceiveAsync(answer, SocketFlags.None, cancellation) == 1)
         {
-            if (answer[0] == good)
+            if (heard && answer[0] == good)
             {
                 return true;
             }
 
-            if (answer[0] == '?')
+            if (heard && answer[0] == '?')
             {
                 return false;
             }
+
+            heard |= answer[0] == '.';
         }
 
         throw new IOException("QEMU hung up.");
@@ -165,7 +170,7 @@ internal static class GuestAgent
         {
             if (agent == Own)
             {
-                if (!await ExchangeOwnAsync(guest, "s\n", '.', either.Token))
+                if (!await ExchangeOwnAsync(guest, "s\n", '.', heard: true, either.Token))
                 {
                     throw new IOException("its agent does not know how; build the guest again.");
                 }
