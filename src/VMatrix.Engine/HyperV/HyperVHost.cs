@@ -90,7 +90,6 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
 {
     /// <summary>Exports, copies and moves of disks take what they take; the caller's own deadline ends them.</summary>
     private static readonly TimeSpan s_long = TimeSpan.FromDays(1);
-    private static readonly TimeSpan s_gathering = TimeSpan.FromMilliseconds(5);
     private static readonly TimeSpan s_factsAge = TimeSpan.FromMinutes(10);
     private static readonly string[] s_listed = ["Id", "Name", "State", "Notes", "MemoryAssigned", "MemoryStartup", "ProcessorCount", "Version", "IsClustered", "OperationalStatus"];
     private static readonly string[] s_one = [.. s_listed, "Path", "HardDrives.Path", "DVDDrives.Path"];
@@ -98,9 +97,8 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     /// <summary>Moves that this process asks of the host at once; more of them wait here rather than fail there.</summary>
     private readonly SemaphoreSlim _moves = new(pool.Limits.MovesPerHost);
 
-    private readonly object _gate = new();
+    private readonly AskedTogether<IReadOnlyList<HyperVMachine>> _listing = new(clock);
     private readonly System.Collections.Concurrent.ConcurrentDictionary<Guid, (string Notes, HyperVMark? Mark, string? Problem)> _read = new();
-    private Listing? _next;
     private ResumeFacts? _facts;
     private DateTimeOffset _factsAt;
     private string? _storage;
@@ -117,61 +115,7 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     private string? Credential => host.Credential ?? pool.HyperV.Credential;
 
     /// <summary>Every machine on it, in one pass. Who asks at the same moment shares the answer, which is of no earlier one.</summary>
-    public async Task<IReadOnlyList<HyperVMachine>> ListAsync(CancellationToken cancellation)
-    {
-        cancellation.ThrowIfCancellationRequested();
-        Listing listing;
-        lock (_gate)
-        {
-            listing = _next ??= new Listing();
-            listing.Waiters++;
-            listing.Task ??= ListSoonAsync(listing);
-        }
-
-        var left = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
-        using (cancellation.Register(() => left.TrySetResult(true)))
-        {
-            if (await Task.WhenAny(listing.Task, left.Task) == listing.Task)
-                return await listing.Task;
-        }
-
-        lock (_gate)
-        {
-            // The last one to leave ends it.
-            if (--listing.Waiters == 0)
-            {
-                _next = _next == listing ? null : _next;
-                listing.End.Cancel();
-            }
-        }
-
-        throw new OperationCanceledException(cancellation);
-    }
-
-    private async Task<IReadOnlyList<HyperVMachine>> ListSoonAsync(Listing listing)
-    {
-        try
-        {
-            await clock.WaitAsync(s_gathering, listing.End.Token);
-        }
-        finally
-        {
-            lock (_gate)
-                _next = _next == listing ? null : _next;
-        }
-
-        return await ListNowAsync(listing.End.Token);
-    }
-
-    /// <summary>A pass that has not begun, and who waits for it.</summary>
-    private sealed class Listing
-    {
-        public Task<IReadOnlyList<HyperVMachine>>? Task { get; set; }
-
-        public int Waiters { get; set; }
-
-        public CancellationTokenSource End { get; } = new();
-    }
+    public Task<IReadOnlyList<HyperVMachine>> ListAsync(CancellationToken cancellation) => _listing.AskAsync(ListNowAsync, cancellation);
 
     // An empty list is believed only when the host answers for itself: missing rights look like one.
     private async Task<IReadOnlyList<HyperVMachine>> ListNowAsync(CancellationToken cancellation)

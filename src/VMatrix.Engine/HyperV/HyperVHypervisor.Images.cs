@@ -65,7 +65,7 @@ public sealed partial class HyperVHypervisor
     {
         try
         {
-            await UntilAsync(work, cancellation);
+            await work.UntilAsync(cancellation);
         }
         catch (OperationCanceledException) when (!work.IsCompleted)
         {
@@ -162,7 +162,6 @@ public sealed partial class HyperVHypervisor
             if (!_nest.Has(service.Name, version))
                 throw NoImage(service, version, "it cannot be selected");
             _nest.Select(service.Name, new HyperVSelection(version, _nest.Selected(service.Name)?.Owner ?? version));
-            return true;
         });
     }
 }

@@ -93,11 +93,7 @@ public sealed partial class HyperVHypervisor
         if (machine.Sleeper is { } sleeper)
         {
             // Whoever found it has found it on no host.
-            GuardFiles(() =>
-            {
-                _share.Write(_share.Rename(sleeper, mark.Mark.ServerId) with { Notes = HyperVNotes.Write(machine.Notes, mark with { Bed = sleeper.Bed }), Name = newName ?? sleeper.Name, Host = null });
-                return true;
-            });
+            GuardFiles(() => _share.Write(_share.Rename(sleeper, mark.Mark.ServerId) with { Notes = HyperVNotes.Write(machine.Notes, mark with { Bed = sleeper.Bed }), Name = newName ?? sleeper.Name, Host = null }));
             return;
         }
 
@@ -111,11 +107,7 @@ public sealed partial class HyperVHypervisor
         if (!_share.Has(server))
             return;
         var files = machine.Folder is null ? await HostOf(machine.Host).FindAsync(machine.Id, cancellation) ?? machine : machine;
-        GuardFiles(() =>
-        {
-            _share.Drop(server, InUse(files));
-            return true;
-        });
+        GuardFiles(() => _share.Drop(server, InUse(files)));
     }
 
     private static string[] InUse(HyperVMachine machine) => [.. machine.Disks, .. machine.Folder is { } folder ? [folder] : Array.Empty<string>()];
@@ -146,18 +138,13 @@ public sealed partial class HyperVHypervisor
         {
             _share.Write(sleeper);
             _nest.WriteTrace(server, new HyperVTrace { Host = machine.Host.Name, Files = [.. _nest.Trace(server)?.Files ?? [], .. after.Disks.Select(host.Reach), host.Reach(folder)] });
-            return true;
         });
 
         // The record is whole: from here the export is the server, as soon as no host has its machine.
         await host.OnAsync(after, "Taking off its host", "Hyper-V\\Remove-VM", cancellation, ("Force", true));
         if (await host.FindAsync(after.Id, cancellation) is not null)
             throw new VMatrixException("RemoveFailed", VMatrixErrorKind.Failed, $"{machine.Who} was reported as removed from {machine.Host.Name} and is registered there.") { IsTransient = true };
-        GuardFiles(() =>
-        {
-            _share.Write(sleeper with { Host = null });
-            return true;
-        });
+        GuardFiles(() => _share.Write(sleeper with { Host = null }));
         _ = _seen.TryRemove(server, out _);
         ClearLeft(sleeper);
     }
@@ -206,7 +193,7 @@ public sealed partial class HyperVHypervisor
 
         try
         {
-            await UntilAsync(export.Work, cancellation);
+            await export.Work.UntilAsync(cancellation);
         }
         catch (VMatrixException e)
         {
@@ -321,7 +308,6 @@ public sealed partial class HyperVHypervisor
             foreach (var file in sleeper.Disks.Append(sleeper.Configuration!).Select(file => _share.At(sleeper, file)).Where(file => !File.Exists(file)))
                 throw new VMatrixException("FileNotFound", VMatrixErrorKind.NotFound, $"{machine.Who} is not woken on {to.Spec.Name}: its file {file} is not in the nest's share. Bring the share back, or restore the file from a backup.");
             _share.Write(sleeper with { Host = to.Spec.Name });
-            return true;
         });
         try
         {
@@ -332,11 +318,7 @@ public sealed partial class HyperVHypervisor
             // The host has refused it and says that it does not have it: no other one has to wait for this one.
             if (await to.FindAsync(sleeper.Id, cancellation) is null)
             {
-                GuardFiles(() =>
-                {
-                    _share.Write(sleeper with { Host = null });
-                    return true;
-                });
+                GuardFiles(() => _share.Write(sleeper with { Host = null }));
             }
 
             throw told;
@@ -348,7 +330,7 @@ public sealed partial class HyperVHypervisor
         return WithRecord(there);
     }
 
-    // ---------------------------------------------------------------- errors, waiting
+    // ---------------------------------------------------------------- errors
 
     /// <summary>What a host told of the nest's share, with the mend for that instead of the one for the host.</summary>
     private VMatrixException OfShare(VMatrixException e, HostSpec host, string who)
@@ -365,21 +347,5 @@ public sealed partial class HyperVHypervisor
             0xC03A000E => new("ImageChanged", VMatrixErrorKind.Corrupt, $"{what} The image in the nest is not the one that its disk was made on: restore that from a backup.", e),
             _ => e,
         };
-    }
-
-    /// <summary>Waits for work that goes on when nobody waits for it any more.</summary>
-    private static async Task UntilAsync(Task work, CancellationToken cancellation)
-    {
-        var left = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
-        using (cancellation.Register(() => left.TrySetResult(true)))
-        {
-            if (await Task.WhenAny(work, left.Task) == work)
-            {
-                await work;
-                return;
-            }
-        }
-
-        throw new OperationCanceledException(cancellation);
     }
 }

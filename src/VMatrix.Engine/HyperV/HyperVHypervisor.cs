@@ -116,11 +116,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
             // Nothing leans on it.
         }
 
-        GuardFiles(() =>
-        {
-            _share.Clear(machine.Ours.Mark.ServerId, InUse(moved));
-            return true;
-        });
+        GuardFiles(() => _share.Clear(machine.Ours.Mark.ServerId, InUse(moved)));
         return moved;
     }
 
@@ -182,11 +178,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
         var address = machine.Ours is not null || machine.LiesInNest ? machine.Static : null;
         if (address is not null)
         {
-            GuardFiles(() =>
-            {
-                _nest.HandOver(address, mark.ServerId);
-                return true;
-            });
+            GuardFiles(() => _nest.HandOver(address, mark.ServerId));
         }
 
         await WriteMarkAsync(machine, new HyperVMark { Mark = mark with { MachineId = machine.Id.ToString("D") }, Place = place, Address = address, Seeded = machine.Ours?.Seeded ?? false, Ran = machine.Power is PowerState.Running or PowerState.Paused, Saved = machine.Ours?.Saved }, null, cancellation);
@@ -207,11 +199,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
         var notes = machine.Place == HyperVPlace.Nest ? HyperVNotes.Write(machine.Notes, machine.Ours! with { Released = true }) : HyperVNotes.Remove(machine.Notes);
         if (machine.Sleeper is { } sleeper)
         {
-            GuardFiles(() =>
-            {
-                _share.Write(sleeper with { Notes = notes, Host = null });
-                return true;
-            });
+            GuardFiles(() => _share.Write(sleeper with { Notes = notes, Host = null }));
         }
         else
         {
@@ -219,11 +207,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
             await DropRecordAsync(machine, server, cancellation);
         }
 
-        GuardFiles(() =>
-        {
-            _nest.RemoveTrace(server);
-            return true;
-        });
+        GuardFiles(() => _nest.RemoveTrace(server));
         _ = _seen.TryRemove(server, out _);
         return true;
     }, cancellation);
@@ -368,6 +352,12 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
             gate.Release();
         }
     }
+
+    private void GuardFiles(Action work) => GuardFiles(() =>
+    {
+        work();
+        return true;
+    });
 
     private T GuardFiles<T>(Func<T> work)
     {

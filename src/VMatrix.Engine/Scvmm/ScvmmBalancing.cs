@@ -20,7 +20,7 @@ internal sealed class ScvmmBalancing(ScvmmServer vmm, TimeProvider clock)
             return new OwnBalancing(false, null);
         if (_answers.TryGetValue(group, out var known) && clock.GetUtcNow() - known.At < Kept)
             return known.Answer;
-        var answer = await _questions.GetOrAdd(group, id => new AskedTogether<OwnBalancing>(c => AskAsync(id, host.GroupPath, c), clock)).AskAsync(cancellation);
+        var answer = await _questions.GetOrAdd(group, _ => new AskedTogether<OwnBalancing>(clock)).AskAsync(c => AskAsync(group, host.GroupPath, c), cancellation);
         _answers[group] = (clock.GetUtcNow(), answer);
         return answer;
     }

@@ -95,33 +95,23 @@ internal sealed record ScvmmImage
 internal sealed record ScvmmHost(string Name, string State, Guid? Group, string GroupPath);
 
 /// <summary>One VMM server's commands. Machines are named by their ids; states are compared by VMM's own words, never by texts for people.</summary>
-internal sealed class ScvmmServer
+internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider clock)
 {
     private const string ImageLine = "VMatrix-image:";
     private static readonly TimeSpan s_pause = TimeSpan.FromMilliseconds(200);
     private static readonly TimeSpan s_long = TimeSpan.FromDays(1);
     private static readonly string[] s_listed = ["ID", "Name", "Status", "Description", "VMHost.Name", "Memory", "CPUCount", "VirtualNetworkAdapters.IPv4Addresses", "BlockDynamicOptimization"];
-    private readonly PoolSpec _pool;
-    private readonly IShell _shell;
-    private readonly TimeProvider _clock;
-    private readonly AskedTogether<IReadOnlyList<ScvmmMachine>> _machines;
-    private readonly AskedTogether<IReadOnlyList<ScvmmHost>> _hosts;
+    private readonly AskedTogether<IReadOnlyList<ScvmmMachine>> _machines = new(clock);
+    private readonly AskedTogether<IReadOnlyList<ScvmmHost>> _hosts = new(clock);
 
-    public ScvmmServer(PoolSpec pool, IShell shell, TimeProvider clock)
-    {
-        (_pool, _shell, _clock) = (pool, shell, clock);
-        _machines = new(ReadMachinesAsync, clock);
-        _hosts = new(ReadHostsAsync, clock);
-    }
-
-    private ScvmmSpec Spec => _pool.Scvmm;
+    private ScvmmSpec Spec => pool.Scvmm;
 
     public string Library => Spec.Library ?? throw Unset("library", "the library server that is the nest");
 
     public string Share => Spec.Share ?? throw Unset("share", "the folder on a library share that dormant servers are stored in");
 
     /// <summary>Every machine that VMM knows, in one pass for all who ask at the same time.</summary>
-    public Task<IReadOnlyList<ScvmmMachine>> ListAsync(CancellationToken cancellation) => _machines.AskAsync(cancellation);
+    public Task<IReadOnlyList<ScvmmMachine>> ListAsync(CancellationToken cancellation) => _machines.AskAsync(ReadMachinesAsync, cancellation);
 
     private async Task<IReadOnlyList<ScvmmMachine>> ReadMachinesAsync(CancellationToken cancellation)
     {
@@ -129,7 +119,7 @@ internal sealed class ScvmmServer
 
         // A role without the library sees no stored machine and no error: an empty nest, in which everything would be made anew.
         return Array.Exists(machines, machine => machine.IsStored) || (await RunAsync($"Asking for the library server {Library}", ["Name"], cancellation, LibraryCall().Commands.Single())).Count > 0 ? machines
-            : throw new VMatrixException("LibraryNotManaged", VMatrixErrorKind.NotFound, $"VMM lists no library server {Library}, or this account's user role does not have it in its scope: add it to the role, or mend scvmm.library in {_pool.Path}.");
+            : throw new VMatrixException("LibraryNotManaged", VMatrixErrorKind.NotFound, $"VMM lists no library server {Library}, or this account's user role does not have it in its scope: add it to the role, or mend scvmm.library in {pool.Path}.");
     }
 
     private async Task<IReadOnlyList<ScvmmHost>> ReadHostsAsync(CancellationToken cancellation) =>
@@ -173,19 +163,19 @@ internal sealed class ScvmmServer
             var machine = await FindAsync(id, cancellation);
             if (machine is not { IsChanging: true })
                 return machine;
-            await _clock.WaitAsync(s_pause, cancellation);
+            await clock.WaitAsync(s_pause, cancellation);
         }
     }
 
     /// <summary>Makes sure that a host answers VMM. What VMM remembers of one that does not proves nothing.</summary>
     public async Task<ScvmmHost> CheckHostAsync(HostSpec host, CancellationToken cancellation)
     {
-        var found = (await _hosts.AskAsync(cancellation)).Where(each => IsNamed(each.Name, host)).ToArray();
+        var found = (await _hosts.AskAsync(ReadHostsAsync, cancellation)).Where(each => IsNamed(each.Name, host)).ToArray();
         if (found.Length != 1)
         {
             throw new VMatrixException("HostNotManaged", VMatrixErrorKind.NotFound, found.Length == 0
                 ? $"VMM does not manage a host {Address(host)}, or this account's user role does not have it in its scope: add it to the role or to VMM (Add-SCVMHost)."
-                : $"VMM manages {found.Length} hosts named {Address(host)}: give {host.Name} in {_pool.Path} the address of the one that is meant, {string.Join(" or ", found.Select(each => each.Name))}.");
+                : $"VMM manages {found.Length} hosts named {Address(host)}: give {host.Name} in {pool.Path} the address of the one that is meant, {string.Join(" or ", found.Select(each => each.Name))}.");
         }
 
         return found[0].State == "Responding" ? found[0]
@@ -332,7 +322,7 @@ internal sealed class ScvmmServer
                 case "Failed" or "Canceled" or null:
                     throw ScvmmErrors.From(job is null ? "no job" : Text(job, "ErrorInfo.DisplayableErrorCode") ?? "", job is null ? null : Text(job, "ErrorInfo.Problem"), what);
                 default:
-                    await _clock.WaitAsync(s_pause, cancellation);
+                    await clock.WaitAsync(s_pause, cancellation);
                     break;
             }
         }
@@ -408,12 +398,12 @@ internal sealed class ScvmmServer
     }
 
     private Task<IReadOnlyList<PropertyBag>> RunRawAsync(string[] properties, CancellationToken cancellation, params ShellCommand[] commands) =>
-        _shell.InvokeAsync(new ShellCall { Commands = commands, Properties = properties, Timeout = s_long }, cancellation);
+        shell.InvokeAsync(new ShellCall { Commands = commands, Properties = properties, Timeout = s_long }, cancellation);
 
     private static string? Text(PropertyBag row, string name) => row.TryGetValue(name, out var value) ? value?.ToString() : null;
 
     private static Guid? Id(PropertyBag row, string name) => row.TryGetValue(name, out var value) ? value is Guid id ? id : Guid.TryParse(value?.ToString(), out var parsed) ? parsed : null : null;
 
     private VMatrixException Unset(string key, string what) =>
-        new("PoolInvalid", VMatrixErrorKind.InvalidInput, $"Pool '{_pool.Name}' has the hypervisor scvmm and does not name {what}: set scvmm.{key} in {_pool.Path}.");
+        new("PoolInvalid", VMatrixErrorKind.InvalidInput, $"Pool '{pool.Name}' has the hypervisor scvmm and does not name {what}: set scvmm.{key} in {pool.Path}.");
 }

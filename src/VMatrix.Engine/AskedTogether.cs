@@ -3,21 +3,23 @@ using System.Threading;
 using System.Threading.Tasks;
 using VMatrix.Moves;
 
-namespace VMatrix.Scvmm;
+namespace VMatrix;
 
 /// <summary>
 /// One question for all who ask it within a moment. It is put when the moment is over, so that no answer is older than its asker; who comes
 /// later asks anew. It is given up when the last who waits for it has gone.
 /// </summary>
-internal sealed class AskedTogether<T>(Func<CancellationToken, Task<T>> ask, TimeProvider clock)
+internal sealed class AskedTogether<T>(TimeProvider clock)
 {
-    /// <summary>Long enough for everyone of a pass to come, and nothing beside what VMM takes to answer.</summary>
+    /// <summary>Long enough for everyone of a pass to come, and nothing beside what a host takes to answer.</summary>
     private static readonly TimeSpan s_moment = TimeSpan.FromMilliseconds(5);
 
     private readonly object _gate = new();
     private Round? _open;
 
-    public async Task<T> AskAsync(CancellationToken cancellation)
+    /// <param name="ask">Puts the question; of those who ask together, the first one's is used.</param>
+    /// <param name="cancellation">Ends the waiting, and the question when nobody else waits.</param>
+    public async Task<T> AskAsync(Func<CancellationToken, Task<T>> ask, CancellationToken cancellation)
     {
         cancellation.ThrowIfCancellationRequested();
         Round round;
@@ -26,18 +28,13 @@ internal sealed class AskedTogether<T>(Func<CancellationToken, Task<T>> ask, Tim
         {
             round = _open ??= new Round();
             round.Askers++;
-            answer = round.Answer ??= PutAsync(round);
+            answer = round.Answer ??= PutAsync(round, ask);
         }
 
         try
         {
-            var gone = new TaskCompletionSource<bool>();
-            using (cancellation.Register(() => gone.TrySetResult(true)))
-            {
-                if (await Task.WhenAny(answer, gone.Task) != answer)
-                    cancellation.ThrowIfCancellationRequested();
-                return await answer;
-            }
+            await answer.UntilAsync(cancellation);
+            return await answer;
         }
         finally
         {
@@ -45,7 +42,7 @@ internal sealed class AskedTogether<T>(Func<CancellationToken, Task<T>> ask, Tim
         }
     }
 
-    private async Task<T> PutAsync(Round round)
+    private async Task<T> PutAsync(Round round, Func<CancellationToken, Task<T>> ask)
     {
         await clock.WaitAsync(s_moment, round.Stop.Token);
         lock (_gate)
