@@ -75,8 +75,11 @@ public abstract class VMatrixCommand : PSCmdlet, IDisposable
             _stop.Dispose();
     }
 
+    /// <summary>The pool's file, once it was opened; null before.</summary>
+    private protected PoolSpec? Spec { get; private set; }
+
     /// <summary>The pool's name, once it was opened; empty before.</summary>
-    private protected string PoolName { get; private set; } = "";
+    private protected string PoolName => Spec?.Name ?? "";
 
     /// <summary>Opens the pool and works in it, away from the pipeline's thread, so that a slow reader downstream never holds up a move.</summary>
     /// <param name="busy">What it waits for, shown when it takes long.</param>
@@ -88,7 +91,7 @@ public abstract class VMatrixCommand : PSCmdlet, IDisposable
         return Await(busy, async cancellation =>
         {
             using var lease = await Sessions.RentAsync(path, forChange, cancellation);
-            PoolName = lease.Session.Spec.Name;
+            Spec = lease.Session.Spec;
             return await work(lease.Session, cancellation);
         });
     }

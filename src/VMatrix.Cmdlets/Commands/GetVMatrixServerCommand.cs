@@ -64,23 +64,18 @@ public sealed class GetVMatrixServerCommand : ReadingCommand
         var ids = Id is null ? null : new HashSet<Guid>(Id);
         var stages = new HashSet<Stage>(Stage ?? (Id is null ? [VMatrix.Stage.Nest, VMatrix.Stage.Chamber, VMatrix.Stage.Matrix]
             : [VMatrix.Stage.Nest, VMatrix.Stage.Chamber, VMatrix.Stage.Matrix, VMatrix.Stage.Disposed]));
-        string[] services = [], hosts = [];
-        var all = InPool("Asking the hosts", (pool, cancellation) =>
+        var all = InPool("Asking the hosts", (pool, cancellation) => pool.GetServersAsync(!SkipHealthCheck, found => Post(() =>
         {
-            (services, hosts) = ([.. pool.Spec.Services.Select(s => s.Name)], [.. pool.Spec.Hosts.Select(h => h.Name)]);
-            return pool.GetServersAsync(!SkipHealthCheck, found => Post(() =>
+            foreach (var server in found.OrderBy(s => s.Name, StringComparer.OrdinalIgnoreCase))
             {
-                foreach (var server in found.OrderBy(s => s.Name, StringComparer.OrdinalIgnoreCase))
-                {
-                    if (stages.Contains(server.Stage) && (ids is null || ids.Contains(server.Id)) && name(server.Name) && service(server.Service) && host(server.Host))
-                        WriteObject(server);
-                }
-            }), cancellation);
-        });
+                if (stages.Contains(server.Stage) && (ids is null || ids.Contains(server.Id)) && name(server.Name) && service(server.Service) && host(server.Host))
+                    WriteObject(server);
+            }
+        }), cancellation));
         Sessions.Remember(path, all);
         ReportMissing("Server", Name, [.. all.Select(s => s.Name)], PoolName);
-        ReportMissing("Service", Service, [.. services, .. all.Select(s => s.Service)], PoolName);
-        ReportMissing("Host", HostName, hosts, PoolName);
+        ReportMissing("Service", Service, [.. Spec!.Services.Select(s => s.Name), .. all.Select(s => s.Service)], PoolName);
+        ReportMissing("Host", HostName, [.. Spec.Hosts.Select(h => h.Name)], PoolName);
         if (ids is not null)
         {
             foreach (var id in ids.Except(all.Select(s => s.Id)))
