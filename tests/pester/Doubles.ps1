@@ -32,3 +32,17 @@ function Wait-Until([scriptblock] $Condition) {
         Start-Sleep -Milliseconds 100
     }
 }
+
+# Ports of this machine that nobody listens at.
+function Get-FreePort([int] $Count = 1) {
+    foreach ($i in 1..$Count) { $l = [Net.Sockets.TcpListener]::new([Net.IPAddress]::Loopback, 0); $l.Start(); $l.LocalEndpoint.Port; $l.Stop() }
+}
+
+# Ends what a pool on a double leaves: its balancer, the module with what it holds open, the guests, the world's name.
+function Stop-DoublePool([string] $Folder, $Guest) {
+    $env:VMATRIX_POOL = $null
+    Get-ChildItem $Folder -Recurse -Force -Filter haproxy.pid | ForEach-Object { Stop-Process -Id ([regex]::Match((Get-Content $_ -Raw), '\d+').Value) -Force -ErrorAction SilentlyContinue }
+    Remove-Module VMatrix -Force
+    if ($Guest) { $Guest.Dispose() }
+    [Environment]::SetEnvironmentVariable([VMatrix.Doubles.DoubleWorld]::Variable, $null)
+}

@@ -10,7 +10,7 @@ Describe 'A pool of Hyper-V hosts' {
         $guests = Start-DoubleGuest $world
         Set-Content (Join-Path $folder 'gold/finance.vhdx') 'finance'
         Set-Content (Join-Path $folder 'gold/sports.vhdx') 'sports'
-        $ports = foreach ($i in 1, 2) { $l = [Net.Sockets.TcpListener]::new([Net.IPAddress]::Loopback, 0); $l.Start(); $l.LocalEndpoint.Port; $l.Stop() }
+        $ports = Get-FreePort 2
         $pool = Join-Path $folder 'pool.yaml'
         Set-Content $pool @"
 pool: office
@@ -30,11 +30,7 @@ oracle: { interval: 500ms, calm: 1s }
     }
 
     AfterAll {
-        $env:VMATRIX_POOL = $null
-        Get-ChildItem $folder -Recurse -Force -Filter haproxy.pid | ForEach-Object { Stop-Process -Id ([regex]::Match((Get-Content $_ -Raw), '\d+').Value) -Force -ErrorAction SilentlyContinue }
-        Remove-Module VMatrix -Force
-        if ($guests) { $guests.Dispose() }
-        [Environment]::SetEnvironmentVariable([VMatrix.Doubles.DoubleWorld]::Variable, $null)
+        Stop-DoublePool $folder $guests
     }
 
     It 'is right as it is written' {

@@ -9,7 +9,7 @@ Describe 'A pool whose servers sleep in the nest''s share' {
         $world = Use-DoubleWorld (Join-Path $TestDrive 'world') -HostName hv1, hv2, hv3
         $guests = Start-DoubleGuest $world
         Set-Content (Join-Path $folder 'gold/finance.vhdx') 'finance'
-        $l = [Net.Sockets.TcpListener]::new([Net.IPAddress]::Loopback, 0); $l.Start(); $port = $l.LocalEndpoint.Port; $l.Stop()
+        $port = Get-FreePort
         $pool = Join-Path $folder 'pool.yaml'
         Set-Content $pool @"
 pool: office
@@ -29,11 +29,7 @@ balancer: { kind: haproxy, drain: 2s, queueTimeout: 2s }
     }
 
     AfterAll {
-        $env:VMATRIX_POOL = $null
-        Get-ChildItem $folder -Recurse -Force -Filter haproxy.pid | ForEach-Object { Stop-Process -Id ([regex]::Match((Get-Content $_ -Raw), '\d+').Value) -Force -ErrorAction SilentlyContinue }
-        Remove-Module VMatrix -Force
-        if ($guests) { $guests.Dispose() }
-        [Environment]::SetEnvironmentVariable([VMatrix.Doubles.DoubleWorld]::Variable, $null)
+        Stop-DoublePool $folder $guests
     }
 
     It 'is right as it is written, and not with a memory that any host may give up' {

@@ -10,7 +10,7 @@ Describe 'A pool of SCVMM hosts' {
         $world.AddHost([VMatrix.Doubles.HostState]@{ Name = 'library1'; IsLibrary = $true; MachinePath = '\\library1\MSSCVMMLibrary' })
         'finance.vhdx', 'sports.vhdx' | ForEach-Object { $world.AddLibraryDisk('library1', $_, 4GB) }
         $guests = Start-DoubleGuest $world
-        $ports = foreach ($i in 1, 2) { $l = [Net.Sockets.TcpListener]::new([Net.IPAddress]::Loopback, 0); $l.Start(); $l.LocalEndpoint.Port; $l.Stop() }
+        $ports = Get-FreePort 2
         $pool = Join-Path $folder 'pool.yaml'
         $text = @"
 pool: office
@@ -28,11 +28,7 @@ balancer: { kind: haproxy, drain: 2s }
     }
 
     AfterAll {
-        $env:VMATRIX_POOL = $null
-        Get-ChildItem $folder -Recurse -Force -Filter haproxy.pid | ForEach-Object { Stop-Process -Id ([regex]::Match((Get-Content $_ -Raw), '\d+').Value) -Force -ErrorAction SilentlyContinue }
-        Remove-Module VMatrix -Force
-        if ($guests) { $guests.Dispose() }
-        [Environment]::SetEnvironmentVariable([VMatrix.Doubles.DoubleWorld]::Variable, $null)
+        Stop-DoublePool $folder $guests
     }
 
     It 'tells which keys are missing' {

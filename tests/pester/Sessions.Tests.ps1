@@ -10,7 +10,7 @@ Describe 'A host that is reached by an open session' {
         $folder = Join-Path $TestDrive 'office'
         $null = New-Item -ItemType Directory $folder
         Set-Content (Join-Path $folder 'web.vhdx') 'web'
-        $l = [Net.Sockets.TcpListener]::new([Net.IPAddress]::Loopback, 0); $l.Start(); $port = $l.LocalEndpoint.Port; $l.Stop()
+        $port = Get-FreePort
         # One of two hosts to look at, and one of one host to work in: a move between hosts names the other one by its address, which leads nowhere here.
         foreach ($hosts in 1, 2) {
             $null = New-Item -ItemType Directory "$folder/$hosts"
@@ -42,12 +42,8 @@ balancer: { kind: haproxy, drain: 2s }
     }
 
     AfterAll {
-        $env:VMATRIX_POOL = $null
-        Get-ChildItem $folder -Recurse -Force -Filter haproxy.pid | ForEach-Object { Stop-Process -Id ([regex]::Match((Get-Content $_ -Raw), '\d+').Value) -Force -ErrorAction SilentlyContinue }
-        Remove-Module VMatrix -Force
+        Stop-DoublePool $folder $guests
         if ($sessions) { $sessions | ForEach-Object { $_.Runspace.Dispose() } }
-        if ($guests) { $guests.Dispose() }
-        [Environment]::SetEnvironmentVariable([VMatrix.Doubles.DoubleWorld]::Variable, $null)
     }
 
     It 'is not reached without one' {

@@ -11,6 +11,7 @@ using VMatrix.Drivers;
 using VMatrix.Scvmm;
 using VMatrix.Tests.Doubles;
 using Xunit;
+using static VMatrix.Tests.Doubles.Troubles;
 
 namespace VMatrix.Tests.Scvmm;
 
@@ -110,44 +111,8 @@ public abstract class ScvmmTroubles
     [InlineData(1)]
     [InlineData(2)]
     [InlineData(3)]
-    public Task Calls_that_fail_at_random_leave_a_server_that_the_next_tries_bring_home(int seed) => InAsync(async (world, driver, server, service) =>
-    {
-        world.World.Configure(settings => settings with { FailureRate = 0.15, Seed = seed, CallLatency = TimeSpan.FromMilliseconds(30) });
-        var failures = 0;
-        await ThereAndBackAsync(world, driver, server, service, async call =>
-        {
-            for (var left = 200; ; left--)
-            {
-                try
-                {
-                    await call();
-                    return;
-                }
-                catch (VMatrixException error) when (error.IsTransient && left > 0)
-                {
-                    failures++;
-                }
-            }
-        });
-        Assert.True(failures > 0, "nothing failed");
-    });
-
-    private static async Task ThereAndBackAsync(ScvmmDriverWorld world, IHypervisor driver, Guid server, ServiceSpec service, Func<Func<Task>, Task>? retry = null)
-    {
-        retry ??= call => call();
-        var (here, there) = (world.Pool.Hosts[0], world.Pool.Hosts[1]);
-        await retry(() => driver.FetchAsync(default, server, here, default));
-        await retry(() => driver.StartAsync(default, server, service, here, default));
-        await retry(() => driver.MigrateAsync(default, server, service, here, there, default));
-        await retry(() => driver.SaveAsync(default, server, there, default));
-        await retry(() => driver.CarryAsync(default, server, there, here, default));
-        await retry(() => driver.StartAsync(default, server, service, here, default));
-        await retry(() => driver.SaveAsync(default, server, here, default));
-        await retry(() => driver.StowAsync(default, server, here, default));
-        world.World.Configure(settings => settings with { FailureRate = 0 });
-        Assert.Equal((server, PowerState.Saved), (await driver.ReadNestAsync(default)).Dormant.Select(machine => (machine.Mark!.ServerId, machine.Power)).Single());
-        Assert.Empty(world.World.Violations);
-    }
+    public Task Calls_that_fail_at_random_leave_a_server_that_the_next_tries_bring_home(int seed) =>
+        InAsync((world, driver, server, service) => ThereAndBackWithFailuresAsync(world, driver, server, service, seed, rate: 0.15, milliseconds: 30));
 
     private async Task InAsync(Func<ScvmmDriverWorld, IHypervisor, Guid, ServiceSpec, Task> test) => await ScvmmDriverWorld.WithServerAsync(await OpenAsync(), test);
 
