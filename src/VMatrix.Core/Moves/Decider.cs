@@ -1,6 +1,7 @@
 using System;
 using System.IO;
 using System.Threading;
+using VMatrix.Files;
 
 namespace VMatrix.Moves;
 
@@ -121,7 +122,7 @@ public sealed class Decider : IDisposable
     {
         try
         {
-            Directory.CreateDirectory(nest);
+            OwnFiles.CreateFolder(nest);
             return Lock(nest);
         }
         catch (Exception e) when (StateFiles.IsFileError(e))

@@ -6,6 +6,7 @@ using System.Linq;
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using Microsoft.Data.Sqlite;
+using VMatrix.Files;
 
 namespace VMatrix.Moves;
 
@@ -33,7 +34,7 @@ public sealed class History : IDisposable
         if (IsRemote(stateFolder))
         {
             stateFolder = System.IO.Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData, Environment.SpecialFolderOption.Create), "vmatrix", stateId.ToString("D"));
-            Directory.CreateDirectory(stateFolder);
+            OwnFiles.CreateFolder(stateFolder);
         }
         return System.IO.Path.Combine(stateFolder, "history.db");
     }
@@ -222,6 +223,10 @@ public sealed class History : IDisposable
             SqliteConnection? connection = null;
             try
             {
+                // Made before SQLite does, which would let everybody read it; the files beside it take its mode.
+                if (!File.Exists(_path))
+                    OwnFiles.Touch(_path);
+
                 // No pool: a connection must be gone when it is disposed, or a damaged file could not be set aside.
                 connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = _path, Pooling = false, DefaultTimeout = 5 }.ToString());
                 connection.Open();

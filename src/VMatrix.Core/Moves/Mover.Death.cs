@@ -1,10 +1,9 @@
 using System;
 using System.Collections.Generic;
-using System.Diagnostics;
-using System.IO;
 using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
+using VMatrix.Scripts;
 
 namespace VMatrix.Moves;
 
@@ -93,53 +92,11 @@ public sealed partial class Mover
     private async Task RunFenceAsync(HostSpec host, CancellationToken cancellation)
     {
         var script = host.FenceScript!;
-        OwnedFile.Check(script);
-        var start = new ProcessStartInfo(script)
-        {
-            UseShellExecute = false,
-            CreateNoWindow = true,
-            RedirectStandardInput = true,
-            WorkingDirectory = Path.GetDirectoryName(script)!,
-        };
-        start.Environment["VMATRIX_POOL"] = Pool.Path;
-        start.Environment["VMATRIX_HOST"] = host.Name;
-        start.Environment["VMATRIX_HOST_ADDRESS"] = host.Address ?? "";
+        var environment = new Dictionary<string, string> { ["VMATRIX_HOST"] = host.Name, ["VMATRIX_HOST_ADDRESS"] = host.Address ?? "" };
 
-        using var process = new Process { StartInfo = start, EnableRaisingEvents = true };
-        var ended = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
-        process.Exited += (_, _) => ended.TrySetResult(true);
-        try
-        {
-            process.Start();
-        }
-        catch (System.ComponentModel.Win32Exception e)
-        {
-            throw new VMatrixException("FenceFailed", VMatrixErrorKind.Failed, $"The fence script {script} of {host.Name} cannot be run: {e.Message}", e);
-        }
-        process.StandardInput.Close();
-        using var deadline = Clock.Deadline(Pool.Limits.StepTimeout);
-        using var both = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
-        using (both.Token.Register(() => ended.TrySetCanceled()))
-        {
-            try
-            {
-                await ended.Task;
-            }
-            catch (OperationCanceledException)
-            {
-                Try(() =>
-#if NET
-                    process.Kill(entireProcessTree: true));
-#else
-                    process.Kill());
-#endif
-                cancellation.ThrowIfCancellationRequested();
-                throw new VMatrixException("FenceFailed", VMatrixErrorKind.Timeout, $"The fence script {script} of {host.Name} took longer than {Pool.Limits.StepTimeout.TotalSeconds:0.#} s and was ended; it proved nothing.");
-            }
-        }
-
-        // What it wrote is not repeated here: it may hold secrets.
-        if (process.ExitCode != 0)
-            throw new VMatrixException("FenceFailed", VMatrixErrorKind.Failed, $"The fence script {script} of {host.Name} ended with {process.ExitCode}; it proved nothing.");
+        // What it writes is not kept, here or anywhere: it may hold secrets.
+        var end = await ScriptRun.RunAsync(script, [], environment, Pool.Path, Pool.Limits.StepTimeout, Clock, cancellation);
+        if (end.ExitCode != 0)
+            throw new VMatrixException("FenceFailed", VMatrixErrorKind.Failed, $"The fence script {script} of {host.Name} ended with {end.ExitCode}; it proved nothing.");
     }
 }

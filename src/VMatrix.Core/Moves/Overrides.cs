@@ -2,6 +2,7 @@ using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
+using VMatrix.Files;
 
 namespace VMatrix.Moves;
 
@@ -129,7 +130,7 @@ public sealed class Overrides
 
     private void Set<T>(string kind, string name, T value) => StateFolder.Guard(_state, () =>
     {
-        Directory.CreateDirectory(Path.Combine(_folder, kind));
+        OwnFiles.CreateFolder(Path.Combine(_folder, kind));
         StateFiles.Replace(PathOf(kind, name), StateFiles.ToBytes(value));
         return true;
     });

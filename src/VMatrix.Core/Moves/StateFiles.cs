@@ -3,6 +3,7 @@ using System.IO;
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using VMatrix.Files;
 
 namespace VMatrix.Moves;
 
@@ -73,7 +74,7 @@ internal static class StateFiles
         var temporary = path + "." + Guid.NewGuid().ToString("N") + ".tmp";
         try
         {
-            using var file = new FileStream(temporary, FileMode.CreateNew, FileAccess.Write, FileShare.Read, 1);
+            using var file = OwnFiles.Open(temporary, FileMode.CreateNew, FileAccess.Write, FileShare.Read, 1);
             file.Write(content, 0, content.Length);
             file.Flush(flush);
         }
@@ -163,7 +164,7 @@ internal static class StateFiles
     {
         try
         {
-            return new FileStream(path, mode, FileAccess.ReadWrite, FileShare.None, 1);
+            return OwnFiles.Open(path, mode, FileAccess.ReadWrite, FileShare.None, 1);
         }
         catch (IOException e) when (IsSharingViolation(e))
         {

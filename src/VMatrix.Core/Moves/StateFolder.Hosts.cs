@@ -2,6 +2,7 @@ using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
+using VMatrix.Files;
 
 namespace VMatrix.Moves;
 
@@ -36,7 +37,7 @@ public sealed partial class StateFolder
         {
             if (ReadHostClaim(claim.Action.Host) is { } other && !IsFree(other))
                 return (null, $"{claim.Action.Host} is being worked on by {other.By}.");
-            Directory.CreateDirectory(HostsFolder);
+            OwnFiles.CreateFolder(HostsFolder);
             lock (_gate)
                 _ = _hostsInWork.Add(claim.Action.Id);
             StateFiles.Replace(HostPath(claim.Action.Host), StateFiles.ToBytes(claim));

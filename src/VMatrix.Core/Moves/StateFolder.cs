@@ -8,6 +8,7 @@ using System.Linq;
 using System.Security.Cryptography;
 using System.Text.Json;
 using System.Threading;
+using VMatrix.Files;
 using VMatrix.Planning;
 
 namespace VMatrix.Moves;
@@ -52,7 +53,7 @@ public sealed partial class StateFolder : IDisposable
             if (create)
             {
                 foreach (var folder in new[] { path, state.MovesFolder, state.OwnersFolder })
-                    Directory.CreateDirectory(folder);
+                    OwnFiles.CreateFolder(folder);
                 using var claims = state.LockClaims();
                 if (StateFiles.TryLock(state._claimsLock) is { } second)
                 {
@@ -157,7 +158,7 @@ public sealed partial class StateFolder : IDisposable
     {
         var bytes = StateFiles.ToBytes(plan with { Hash = null });
         var hash = Hash(bytes);
-        Directory.CreateDirectory(PlansFolder);
+        OwnFiles.CreateFolder(PlansFolder);
         StateFiles.Replace(System.IO.Path.Combine(PlansFolder, $"{plan.Id:D}.{hash}.json"), bytes);
         return plan with { Hash = hash };
     });
@@ -193,7 +194,7 @@ public sealed partial class StateFolder : IDisposable
     /// <summary>Keeps what a stored plan was made from, so that it can be explained. Losing it loses the explanation only.</summary>
     public void StoreInput(Guid plan, PlannerInput input) => Guard(() =>
     {
-        Directory.CreateDirectory(PlansFolder);
+        OwnFiles.CreateFolder(PlansFolder);
         using var packed = new MemoryStream();
         using (var zip = new GZipStream(packed, CompressionLevel.Fastest, leaveOpen: true))
             JsonSerializer.Serialize(zip, input, StateFiles.Json);
@@ -227,7 +228,7 @@ public sealed partial class StateFolder : IDisposable
     /// <summary>Writes down what became of a stored plan.</summary>
     public void WriteProgress(PlanProgress progress) => Guard(() =>
     {
-        Directory.CreateDirectory(PlansFolder);
+        OwnFiles.CreateFolder(PlansFolder);
         StateFiles.Replace(ProgressPath(progress.PlanId), StateFiles.ToBytes(progress));
         return true;
     });

@@ -101,8 +101,8 @@ public sealed class ScriptBalancer : IBalancer
         }
     }
 
-    private Task<(int ExitCode, string Output)> RunAsync(string action, IReadOnlyList<(string, string)> parameters, CancellationToken cancellation) =>
-        ScriptRun.RunAsync(_script, [("Action", action), .. parameters], _pool.Path, _pool.Limits.StepTimeout, _clock, cancellation);
+    private Task<ScriptEnd> RunAsync(string action, IReadOnlyList<(string, string)> parameters, CancellationToken cancellation) =>
+        ScriptRun.RunAsync(_script, [("Action", action), .. parameters], new Dictionary<string, string>(), _pool.Path, _pool.Limits.StepTimeout, _clock, cancellation);
 
     private string Line(string action, IReadOnlyList<(string Name, string Value)> parameters) =>
         string.Join(" ", parameters.Select(p => $"-{p.Name} '{p.Value}'").Prepend($"{_script} -Action {action}"));

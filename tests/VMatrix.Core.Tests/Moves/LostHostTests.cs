@@ -232,6 +232,46 @@ public sealed class LostHostTests : IDisposable
         Assert.True(Assert.Single(world.State.Overrides.ReadHosts(DateTimeOffset.UtcNow)).ConfirmedDead);
     }
 
+    [SkippableFact]
+    public async Task WhatAFenceScriptWritesGoesNeitherToTheScreenNorIntoTheProof()
+    {
+        if (!OperatingSystem.IsLinux())
+            throw new SkipException("need Linux");
+        using var world = new World();
+        var host = world.Pool.Hosts[0] with { FenceScript = Path.Combine(world.StatePath, "fence.sh") };
+        var pool = world.Pool with { Hosts = [host, .. world.Pool.Hosts.Skip(1)], Limits = new LimitSpec { Tries = 1, StepTimeout = TimeSpan.FromSeconds(60) } };
+        var mover = new Mover(pool, new Deaf(world), world, world, world.State, TimeProvider.System);
+        await File.WriteAllTextAsync(host.FenceScript!, "#!/bin/sh\necho secret; echo secret >&2; readlink /proc/$$/fd/1 >>out; readlink /proc/$$/fd/2 >>out; exit 3\n");
+        File.SetUnixFileMode(host.FenceScript!, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        var proof = await mover.ProveHostDeadAsync(host, [], true, default);
+        Assert.Contains("ended with 3", proof.How);
+        Assert.DoesNotContain("secret", proof.How);
+
+        // It writes to us, and not where this process writes.
+        string[] ours = [new FileInfo("/proc/self/fd/1").LinkTarget!, new FileInfo("/proc/self/fd/2").LinkTarget!];
+        var streams = await File.ReadAllLinesAsync(Path.Combine(world.StatePath, "out"));
+        Assert.Equal(2, streams.Length);
+        Assert.All(streams, stream => Assert.DoesNotContain(stream, ours));
+    }
+
+    [SkippableFact]
+    public async Task AFenceScriptMayBeOneOfPowerShell()
+    {
+        if (!OperatingSystem.IsLinux() || VMatrix.Scripts.ChildEnvironment.Find("pwsh") is null)
+            throw new SkipException("need Linux with pwsh on PATH");
+        using var world = new World();
+        var host = world.Pool.Hosts[0] with { FenceScript = Path.Combine(world.StatePath, "fence.ps1") };
+        var pool = world.Pool with { Hosts = [host, .. world.Pool.Hosts.Skip(1)], Limits = new LimitSpec { Tries = 1, StepTimeout = TimeSpan.FromMinutes(3) } };
+        var mover = new Mover(pool, new Deaf(world), world, world, world.State, TimeProvider.System);
+        await File.WriteAllTextAsync(host.FenceScript!, "if ($env:VMATRIX_HOST -eq 'm1') { exit 0 }; exit 1\n");
+        File.SetUnixFileMode(host.FenceScript!, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+        var proof = await mover.ProveHostDeadAsync(host, [], true, default);
+        Assert.True(proof.Proven, proof.How);
+        await File.WriteAllTextAsync(host.FenceScript!, "exit 5\n");
+        world.State.Overrides.ClearHost(host.Name);
+        Assert.Contains("ended with 5", (await mover.ProveHostDeadAsync(host, [], true, default)).How);
+    }
+
     /// <summary>A hypervisor none of whose hosts answer.</summary>
     private sealed class Deaf(World world) : IHypervisor
     {
