@@ -4,6 +4,7 @@ using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
 using VMatrix.Drivers;
+using VMatrix.Moves;
 using VMatrix.Planning;
 
 namespace VMatrix;
@@ -16,6 +17,7 @@ internal sealed class Observation
     private readonly Dictionary<string, HostReport?> _hosts = new(StringComparer.OrdinalIgnoreCase);
     private readonly Dictionary<string, string> _hostProblems = new(StringComparer.OrdinalIgnoreCase);
     private readonly List<string> _problems = [];
+    private readonly List<SilentPlace> _silent = [];
     private readonly List<ForeignMachine> _foreign = [];
     private readonly List<ServerInfo> _coming = [];
     private readonly Dictionary<(string MachineId, string? Host), Guid> _others = [];
@@ -29,6 +31,17 @@ internal sealed class Observation
 
     /// <summary>What is wrong in the pool, as sentences.</summary>
     public IReadOnlyList<string> Problems => _problems;
+
+    /// <summary>The hosts that did not answer, and the nest when it did not: what is there is not in here, and may be there all the same.</summary>
+    public IReadOnlyList<SilentPlace> Silent => _silent;
+
+    /// <summary>Refuses to go on without the nest.</summary>
+    /// <exception cref="VMatrixException"><c>NestUnreachable</c>.</exception>
+    public void RequireNest()
+    {
+        if (_silent.Find(place => place.Host is null) is { } nest)
+            throw nest.Error;
+    }
 
     /// <summary>Every machine that is not a server of this pool.</summary>
     public IReadOnlyList<ForeignMachine> Foreign => _foreign;
@@ -49,27 +62,48 @@ internal sealed class Observation
         }
     }
 
-    /// <summary>Asks every host and the nest.</summary>
+    /// <summary>Asks every host and the nest. One that is ill counts as not answering (<see cref="Silent"/>); the others are read all the same.</summary>
     /// <param name="pool">The pool.</param>
     /// <param name="hypervisor">Its driver.</param>
     /// <param name="stateId">The id of the pool's state; null when it has none yet: then nothing is another controller's.</param>
     /// <param name="found">Called with the servers of each answer as it comes, never at the same time from two threads; may be null.</param>
     /// <param name="cancellation">Ends the call.</param>
+    /// <param name="reads">Who did not answer before; null where this is the only look.</param>
     public static async Task<Observation> ReadAsync(
-        PoolSpec pool, IHypervisor hypervisor, Guid? stateId, Action<IReadOnlyList<ServerInfo>>? found, CancellationToken cancellation)
+        PoolSpec pool, IHypervisor hypervisor, Guid? stateId, Action<IReadOnlyList<ServerInfo>>? found, CancellationToken cancellation, PoolReads? reads = null)
     {
+        reads ??= new PoolReads(pool, TimeProvider.System);
         var seen = new Observation(stateId);
         using var gate = new SemaphoreSlim(hypervisor.Traits.HostsAtOnce);
         var asks = new List<Task>(pool.Hosts.Count + 1) { ReadNest() };
         asks.AddRange(pool.Hosts.Select(ReadHost));
         await Task.WhenAll(asks);
+        seen._silent.Sort((a, b) => Order(a).CompareTo(Order(b)));
         return seen;
+
+        int Order(SilentPlace place) => pool.Hosts.TakeWhile(h => h.Name != place.Host).Count();
 
         async Task ReadNest()
         {
-            var nest = await hypervisor.ReadNestAsync(cancellation);
+            NestReport? nest = null;
+            Exception? silence = null;
+            try
+            {
+                nest = await reads.NestAsync(hypervisor, cancellation);
+            }
+            catch (Exception e) when (!IsEnd(e))
+            {
+                silence = e;
+            }
+
             lock (seen._servers)
             {
+                if (nest is null)
+                {
+                    seen.AddSilent(null, silence!);
+                    return;
+                }
+
                 seen._images = nest.Images;
                 seen._problems.AddRange(nest.Problems);
                 var batch = new List<ServerInfo>(nest.Dormant.Count + nest.Disposed.Count);
@@ -84,15 +118,14 @@ internal sealed class Observation
         {
             await gate.WaitAsync(cancellation);
             HostReport? report = null;
-            string? problem = null;
+            Exception? silence = null;
             try
             {
-                report = await hypervisor.ReadHostAsync(host, cancellation);
-                problem = report.Problem;
+                report = await reads.HostAsync(hypervisor, host, cancellation);
             }
-            catch (VMatrixException error)
+            catch (Exception e) when (!IsEnd(e))
             {
-                problem = error.Message;
+                silence = e;
             }
             finally
             {
@@ -102,23 +135,41 @@ internal sealed class Observation
             lock (seen._servers)
             {
                 seen._hosts[host.Name] = report;
-                if (problem is not null)
+                if (report is null)
                 {
-                    seen._hostProblems[host.Name] = problem;
-
-                    // Hosts of one group or cluster may have one problem.
-                    if (!seen._problems.Contains(problem))
-                        seen._problems.Add(problem);
+                    seen.AddSilent(host.Name, silence!);
+                    return;
                 }
 
-                if (report is null)
-                    return;
+                if (report.Problem is not null)
+                    seen.AddProblem(host.Name, report.Problem);
                 var batch = new List<ServerInfo>(report.Machines.Count);
                 seen.Add(report.Machines, host.Name, null, batch);
                 if (batch.Count > 0)
                     found?.Invoke(batch);
             }
         }
+
+        bool IsEnd(Exception e) => e is AbandonException || (e is OperationCanceledException && cancellation.IsCancellationRequested);
+    }
+
+    private void AddSilent(string? host, Exception e)
+    {
+        var told = e is VMatrixException ? e.Message : $"{host ?? "The nest"} could not be read ({e.GetType().Name}): {e.Message}";
+        AddProblem(host, told);
+        _silent.Add(new SilentPlace(host, host is null
+            ? new VMatrixException("NestUnreachable", VMatrixErrorKind.Unreachable, $"The nest does not answer; what sleeps there is not listed, and is not gone for that. {told}", e) { IsTransient = true }
+            : new VMatrixException("HostUnreachable", VMatrixErrorKind.Unreachable, $"Host '{host}' does not answer; servers on it are not listed, and may well be running. {told}", e) { IsTransient = true }));
+    }
+
+    private void AddProblem(string? host, string problem)
+    {
+        if (host is not null)
+            _hostProblems[host] = problem;
+
+        // Hosts of one group or cluster may have one problem.
+        if (!_problems.Contains(problem))
+            _problems.Add(problem);
     }
 
     /// <summary>True when the host answered.</summary>
@@ -129,6 +180,9 @@ internal sealed class Observation
 
     /// <summary>The image versions whose blocks a host holds, as its driver says.</summary>
     public IReadOnlyList<string> ImagesOn(string host) => _hosts.TryGetValue(host, out var report) && report is not null ? report.Images : [];
+
+    /// <summary>What was told instead of a host's answer; null when it answered.</summary>
+    public VMatrixException? SilenceOf(string host) => _silent.Find(place => string.Equals(place.Host, host, StringComparison.OrdinalIgnoreCase))?.Error;
 
     /// <summary>What is wrong with a host; null when nothing is.</summary>
     public string? ProblemOf(string host) => _hostProblems.TryGetValue(host, out var problem) ? problem : null;

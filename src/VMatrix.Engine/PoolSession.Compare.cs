@@ -21,7 +21,7 @@ public sealed partial class PoolSession
     {
         var named = destination is null ? null : FindHost(destination);
         var seen = await ObserveAsync(null, cancellation);
-        var (info, _) = seen.Find(server) ?? throw NoServer(server);
+        var (info, _) = seen.Find(server) ?? throw NoServer(server, seen);
         var to = stage ?? (named is not null ? named.Role is HostRole.Chamber ? Stage.Chamber : Stage.Matrix : info.Stage is Stage.Chamber ? Stage.Chamber : Stage.Matrix);
         HostSpec?[] hosts = to is Stage.Nest or Stage.Disposed || named is not null ? [named]
             : [.. Spec.Hosts.Where(h => h.Role == RoleFor(to) && !string.Equals(h.Name, info.Host, StringComparison.OrdinalIgnoreCase))];

@@ -92,7 +92,7 @@ public sealed partial class PoolSession
 
     private async Task<Move> MakeMoveAsync(Observation seen, Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation)
     {
-        var (info, mark) = seen.Find(server) ?? throw NoServer(server);
+        var (info, mark) = seen.Find(server) ?? throw NoServer(server, seen);
         var host = destination is null ? null : FindHost(destination);
         var to = stage ?? (host is null ? throw new VMatrixException("NothingToMove", VMatrixErrorKind.InvalidInput, "Say a stage, a destination or both.")
             : info.Stage is Stage.Matrix or Stage.Chamber ? info.Stage
@@ -144,7 +144,7 @@ public sealed partial class PoolSession
     public async Task<Move> PlanPurgeAsync(Guid server, CancellationToken cancellation)
     {
         var seen = await ObserveAsync(null, cancellation);
-        var (info, mark) = seen.Find(server) ?? throw NoServer(server);
+        var (info, mark) = seen.Find(server) ?? throw NoServer(server, seen);
         if (info.Stage is not Stage.Disposed)
         {
             throw new VMatrixException("NotDisposed", VMatrixErrorKind.InvalidState,
@@ -162,14 +162,16 @@ public sealed partial class PoolSession
     public async Task<IReadOnlyList<MoveRecord>> CarryOutAsync(IReadOnlyList<Move> moves, TimeSpan? holdFor, IProgress<MoveRecord>? progress, CancellationToken cancellation)
     {
         var mover = RequireMover();
-        await _drivers.Balancer.EnsureAsync(cancellation);
+        await EnsureBalancerAsync(cancellation);
         return await mover.CarryOutAsync(moves, ByHand(holdFor), progress, cancellation);
     }
 
     private MoveContext ByHand(TimeSpan? holdFor) => new() { By = StateFolder.Describe("by hand"), HoldFor = holdFor ?? Spec.Oracle.HoldFor };
 
-    private VMatrixException NoServer(Guid id) =>
-        new("ServerNotFound", VMatrixErrorKind.NotFound, $"There is no server with the id {id} in pool '{Spec.Name}'; Get-VMatrixServer lists them.");
+    private VMatrixException NoServer(Guid id, Observation seen) => seen.Silent.Count == 0
+        ? new("ServerNotFound", VMatrixErrorKind.NotFound, $"There is no server with the id {id} in pool '{Spec.Name}'; Get-VMatrixServer lists them.")
+        : new("ServerNotFound", VMatrixErrorKind.NotFound,
+            $"No server with the id {id} was found in pool '{Spec.Name}'. It may be where nobody answered: {string.Join(", ", seen.Silent.Take(8).Select(p => p.Name))}{(seen.Silent.Count > 8 ? $" and {seen.Silent.Count - 8} more" : "")}. {seen.Silent[0].Error.Message}");
 
     private HostSpec ChooseHost(Observation seen, ServerInfo server, Stage to, HostAdvice advice)
     {

@@ -114,7 +114,7 @@ public sealed partial class PoolSession
     {
         var mover = RequireMover();
         var spec = FindService(service);
-        await _drivers.Balancer.EnsureAsync(cancellation);
+        await EnsureBalancerAsync(cancellation);
         return await mover.UpdateServiceAsync(spec, new UpdateOptions { BatchSize = batchSize, Watch = watch }, ByHand(null), progress, cancellation);
     }
 
@@ -122,7 +122,7 @@ public sealed partial class PoolSession
     public async Task<IReadOnlyList<MoveRecord>> ResumeMovesAsync(IProgress<MoveRecord>? progress, CancellationToken cancellation)
     {
         var mover = RequireMover();
-        await _drivers.Balancer.EnsureAsync(cancellation);
+        await EnsureBalancerAsync(cancellation);
         var recovered = await mover.RecoverAsync(ByHand(null), progress, cancellation);
         return [.. recovered, .. await mover.MendAsync(ByHand(null), progress, cancellation)];
     }
@@ -147,7 +147,7 @@ public sealed partial class PoolSession
     public async Task<Move> PlanPublishAsync(Guid server, CancellationToken cancellation)
     {
         var seen = await ObserveAsync(null, cancellation);
-        var (info, mark) = seen.Find(server) ?? throw NoServer(server);
+        var (info, mark) = seen.Find(server) ?? throw NoServer(server, seen);
         if (info.Stage is not Stage.Chamber)
         {
             throw new VMatrixException("NotInChamber", VMatrixErrorKind.InvalidState,

@@ -67,7 +67,7 @@ public sealed partial class PoolSession
     public async Task<Move> PlanUnregisterAsync(Guid server, CancellationToken cancellation)
     {
         var seen = await ObserveAsync(null, cancellation);
-        var (info, mark) = seen.Find(server) ?? throw NoServer(server);
+        var (info, mark) = seen.Find(server) ?? throw NoServer(server, seen);
         if (info.Stage is Stage.Disposed)
         {
             throw new VMatrixException("ServerDisposed", VMatrixErrorKind.InvalidState,

@@ -46,6 +46,9 @@ public sealed partial class PoolSession
         var seen = await ObserveAsync(null, cancellation);
         var health = await _sensor.CheckHealthAsync([.. seen.Servers.Where(s => s.Stage is Stage.Matrix)], cancellation);
         LastLook = Look(seen, await measuring, health);
+
+        // What sleeps is not known without it: servers would be made anew that are there.
+        seen.RequireNest();
         var advice = await AdviseAsync(seen, cancellation);
         var now = _clock.GetLocalNow();
         var suspended = SuspendedHosts(now);
@@ -61,6 +64,7 @@ public sealed partial class PoolSession
                 {
                     Name = h.Name,
                     Reachable = seen.IsReachable(h.Name),
+                    Silence = seen.IsReachable(h.Name) ? null : seen.ProblemOf(h.Name),
                     Suspended = suspended.ContainsKey(h.Name),
                     ProvenDead = dead.Contains(h.Name),
                     PoweredDown = seen.IsPoweredDown(h.Name) || powered.Any(c => c.Kind is HostActionKind.PowerDown && c.Host == h.Name),
@@ -93,8 +97,22 @@ public sealed partial class PoolSession
         return (output.Plan, input);
     }
 
-    private async Task<HostAdvice> AdviseAsync(Observation seen, CancellationToken cancellation) =>
-        _drivers.Hypervisor is IHostAdviser adviser ? await adviser.AdviseAsync([.. Spec.Hosts.Where(h => seen.IsReachable(h.Name))], cancellation) : new HostAdvice();
+    private async Task<HostAdvice> AdviseAsync(Observation seen, CancellationToken cancellation)
+    {
+        if (_drivers.Hypervisor is not IHostAdviser adviser)
+            return new HostAdvice();
+        using var deadline = _clock.Deadline(Spec.Limits.ReadTimeout);
+        using var both = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
+        try
+        {
+            return await adviser.AdviseAsync([.. Spec.Hosts.Where(h => seen.IsReachable(h.Name))], both.Token);
+        }
+        catch (Exception e) when (e is VMatrixException || (e is OperationCanceledException && !cancellation.IsCancellationRequested))
+        {
+            // Advice refines a plan. Without it the rules of the pool file hold, and the driver refuses what it cannot do.
+            return new HostAdvice { Problems = [e is VMatrixException ? e.Message : $"What the platform says of hosts was not told within {Spec.Limits.ReadTimeout.TotalSeconds:0.#} s (limits.readTimeout)."] };
+        }
+    }
 
     /// <summary>Carries out a stored plan by its id, as the pool's decider. Moves that wait for an approval are left out unless the plan was approved.</summary>
     /// <param name="plan">The plan's id.</param>
@@ -147,38 +165,56 @@ public sealed partial class PoolSession
         var open = new List<Task>();
         try
         {
-            await PrepareAsync(mover, context, progress, cancellation);
             string? incarnation = null;
+            var prepared = false;
             Task recovery = Task.CompletedTask, hostRecovery = Task.CompletedTask;
             while (true)
             {
                 decider.Check();
                 var tick = _clock.WaitAsync(interval ?? Spec.Oracle.Interval, cancellation);
-                incarnation = await KeepBalancerAsync(mover, context, incarnation, cancellation);
-                foreach (var approved in Approved(name, decider))
+                try
                 {
-                    open.Add(CarryOutPlanAsync(mover, approved.Plan, approved.Moves, approved.Context, progress, cancellation));
-                    open.Add(CarryOutHostsAsync(mover, approved.Plan, approved.Hosts, approved.Context, cancellation));
+                    if (!prepared)
+                        await PrepareAsync(mover, context, progress, cancellation);
+                    prepared = true;
+                    incarnation = await KeepBalancerAsync(mover, context, incarnation, cancellation);
+                    foreach (var approved in Approved(name, decider))
+                    {
+                        open.Add(CarryOutPlanAsync(mover, approved.Plan, approved.Moves, approved.Context, progress, cancellation));
+                        open.Add(CarryOutHostsAsync(mover, approved.Plan, approved.Hosts, approved.Context, cancellation));
+                    }
+
+                    var (plan, moves, hosts) = Keep(name, await PlanAsync(fence: true, cancellation));
+                    KeepLoads();
+                    switched?.Invoke(plan);
+
+                    // What a hand left when it was killed, and what waits for a host, is taken up beside the plan.
+                    if (recovery.IsCompleted && _state.ReadOpenMoves().Any(m => m.Status is MoveStatus.Interrupted or MoveStatus.Failed))
+                        open.Add(recovery = mover.RecoverAsync(context, progress, cancellation));
+                    if (hostRecovery.IsCompleted && _state.ReadHostClaims().Any(_state.IsFree))
+                        open.Add(hostRecovery = mover.RecoverHostsAsync(context, _trial?.Hosts, cancellation));
+                    if (moves.Count > 0)
+                        open.Add(CarryOutPlanAsync(mover, plan, moves, context, progress, cancellation));
+                    if (hosts.Count > 0)
+                        open.Add(CarryOutHostsAsync(mover, plan, hosts, context, cancellation));
+                }
+                catch (VMatrixException e) when (prepared ? !EndsRun(e) : e.IsTransient || e.Kind is VMatrixErrorKind.Unreachable or VMatrixErrorKind.Timeout or VMatrixErrorKind.Busy)
+                {
+                    switched?.Invoke(NoPlan(e));
                 }
 
-                var (plan, moves, hosts) = Keep(name, await PlanAsync(fence: true, cancellation));
-                KeepLoads();
-                switched?.Invoke(plan);
-
-                // What a hand left when it was killed, and what waits for a host, is taken up beside the plan.
-                if (recovery.IsCompleted && _state.ReadOpenMoves().Any(m => m.Status is MoveStatus.Interrupted or MoveStatus.Failed))
-                    open.Add(recovery = mover.RecoverAsync(context, progress, cancellation));
-                if (hostRecovery.IsCompleted && _state.ReadHostClaims().Any(_state.IsFree))
-                    open.Add(hostRecovery = mover.RecoverHostsAsync(context, _trial?.Hosts, cancellation));
-                if (moves.Count > 0)
-                    open.Add(CarryOutPlanAsync(mover, plan, moves, context, progress, cancellation));
-                if (hosts.Count > 0)
-                    open.Add(CarryOutHostsAsync(mover, plan, hosts, context, cancellation));
                 await tick;
                 foreach (var ended in open.Where(t => t.IsCompleted).ToArray())
                 {
-                    await ended;
                     open.Remove(ended);
+                    try
+                    {
+                        await ended;
+                    }
+                    catch (VMatrixException e) when (!EndsRun(e))
+                    {
+                        switched?.Invoke(NoPlan(e));
+                    }
                 }
             }
         }
@@ -192,6 +228,16 @@ public sealed partial class PoolSession
         }
     }
 
+    /// <summary>True for what says that this decider is none any more. Everything else ends with the tick in which it was told.</summary>
+    private static bool EndsRun(VMatrixException e) => e.Id is "DeciderLost" or "DeciderBusy" or "StaleEpoch";
+
+    /// <summary>Says instead of a plan why there is none.</summary>
+    private Plan NoPlan(VMatrixException e)
+    {
+        var now = _clock.GetLocalNow();
+        return new Plan { Id = Guid.NewGuid(), Pool = Spec.Name, CreatedAt = now, ExpiresAt = now, Moves = [], Summary = $"Nothing was decided, and it is tried again: {e.Message}" };
+    }
+
     /// <summary>
     /// Adds what was last seen on hosts that do not answer: it counts as running there until the host is proven dead. What a dead host
     /// held is left out where no other host reaches its disks, so that new servers take its place.
@@ -203,27 +249,26 @@ public sealed partial class PoolSession
         var byHost = servers.Where(s => s.Host is not null).ToLookup(s => s.Host!, StringComparer.OrdinalIgnoreCase);
         var known = new HashSet<Guid>(servers.Select(s => s.Mark.ServerId));
         List<ServerState> all = [.. servers];
-        foreach (var host in Spec.Hosts)
-        {
-            if (seen.IsReachable(host.Name))
-            {
-                _lastSeen[host.Name] = [.. byHost[host.Name]];
-                continue;
-            }
+        foreach (var host in Spec.Hosts.Where(h => seen.IsReachable(h.Name)))
+            _lastSeen[host.Name] = [.. byHost[host.Name]];
 
+        // Side by side: one that is slow to prove keeps nobody waiting for the others.
+        var now = _clock.GetUtcNow();
+        var proofs = await Task.WhenAll(Spec.Hosts.Where(h => !seen.IsReachable(h.Name)).Select(async host =>
+        {
             var last = _lastSeen.TryGetValue(host.Name, out var states) ? [.. states.Where(s => !known.Contains(s.Mark.ServerId))] : Array.Empty<ServerState>();
-            var now = _clock.GetUtcNow();
             bool due = fence && (!_fenced.TryGetValue(host.Name, out var before) || now - before >= s_fenceEvery);
             if (due)
                 _fenced[host.Name] = now;
-            if (_mover is not null && (await _mover.ProveHostDeadAsync(host, [.. last.Select(s => s.Mark.ServerId)], due, cancellation)).Proven)
-            {
-                _ = dead.Add(host.Name);
-                if (!_drivers.Hypervisor.Traits.SharedDisks)
-                    continue;
-            }
-
-            all.AddRange(last);
+            var proven = _mover is not null && (await _mover.ProveHostDeadAsync(host, [.. last.Select(s => s.Mark.ServerId)], due, cancellation, seen.SilenceOf(host.Name))).Proven;
+            return (host.Name, last, proven);
+        }));
+        foreach (var (name, last, proven) in proofs)
+        {
+            if (proven)
+                _ = dead.Add(name);
+            if (!proven || _drivers.Hypervisor.Traits.SharedDisks)
+                all.AddRange(last);
         }
 
         return (all, dead);
@@ -231,7 +276,7 @@ public sealed partial class PoolSession
 
     private async Task PrepareAsync(Mover mover, MoveContext context, IProgress<MoveRecord>? progress, CancellationToken cancellation)
     {
-        await _drivers.Balancer.EnsureAsync(cancellation);
+        await EnsureBalancerAsync(cancellation);
         _ = await mover.RecoverAsync(context, progress, cancellation);
         _ = await mover.MendAsync(context, progress, cancellation);
     }
@@ -304,21 +349,39 @@ public sealed partial class PoolSession
     /// <summary>What was measured longer ago counts no more: images and machines change.</summary>
     private static readonly TimeSpan s_wakesCount = TimeSpan.FromDays(30);
 
+    /// <summary>Makes sure of the balancer, within a step's time.</summary>
+    /// <exception cref="VMatrixException"><c>BalancerUnreachable</c>, and what the driver tells.</exception>
+    private async Task EnsureBalancerAsync(CancellationToken cancellation)
+    {
+        using var deadline = _clock.Deadline(Spec.Limits.StepTimeout);
+        using var both = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
+        try
+        {
+            var work = _drivers.Balancer.EnsureAsync(both.Token);
+            await work.UntilAsync(both.Token);
+        }
+        catch (OperationCanceledException e) when (!cancellation.IsCancellationRequested)
+        {
+            throw new VMatrixException("BalancerUnreachable", VMatrixErrorKind.Unreachable, $"The balancer was not ready within {Spec.Limits.StepTimeout.TotalSeconds:0.#} s (limits.stepTimeout). Look at its process and its log.", e) { IsTransient = true };
+        }
+    }
+
     /// <summary>Gives a balancer that went away and came back its servers again.</summary>
     private async Task<string?> KeepBalancerAsync(Mover mover, MoveContext context, string? incarnation, CancellationToken cancellation)
     {
         try
         {
-            var report = await _drivers.Balancer.ReadAsync(cancellation);
+            var report = await _reads.BalancerAsync(_drivers.Balancer, cancellation);
             if (report.Incarnation != incarnation)
                 _ = await mover.ReconcileAsync(context, null, cancellation);
             return report.Incarnation;
         }
-        catch (VMatrixException error) when (error.Kind is VMatrixErrorKind.Unreachable)
+        catch (Exception error) when (error is not AbandonException && !(error is OperationCanceledException && cancellation.IsCancellationRequested) && !(error is VMatrixException told && EndsRun(told)))
         {
             try
             {
-                await _drivers.Balancer.EnsureAsync(cancellation);
+                if (error is VMatrixException { Kind: VMatrixErrorKind.Unreachable })
+                    await EnsureBalancerAsync(cancellation);
             }
             catch (VMatrixException)
             {

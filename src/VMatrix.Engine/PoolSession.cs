@@ -20,6 +20,7 @@ public sealed partial class PoolSession : IAsyncDisposable
     private readonly StateFolder? _state;
     private readonly Mover? _mover;
     private readonly Trial? _trial;
+    private readonly PoolReads _reads;
 
     internal PoolSession(PoolSpec spec, PoolDrivers drivers, StateFolder? state, TimeProvider clock, Trial? trial = null)
     {
@@ -29,7 +30,8 @@ public sealed partial class PoolSession : IAsyncDisposable
         _clock = clock;
         _trial = trial;
         _mover = state is null ? null : new Mover(spec, drivers.Hypervisor, drivers.Balancer, drivers.Health, state, clock, trial?.Seed);
-        _sensor = new Sensor(spec, drivers, clock);
+        _reads = new PoolReads(spec, clock);
+        _sensor = new Sensor(spec, drivers, _reads, clock);
         _wakes = new Lazy<WakeMeasures>(ReadWakes);
         _hostWakes = new Lazy<WakeMeasures>(ReadHostWakes);
     }
@@ -71,6 +73,12 @@ public sealed partial class PoolSession : IAsyncDisposable
         return pool ?? throw new VMatrixException("PoolInvalid", VMatrixErrorKind.InvalidInput,
             $"The pool file has {findings.Count} mistake{(findings.Count == 1 ? "" : "s")}:{Environment.NewLine}{string.Join(Environment.NewLine, findings)}");
     }
+
+    /// <summary>
+    /// The hosts that did not answer the last time that this session looked at its pool, and the nest when it did not, each with the error to
+    /// tell. Listings are made without them: what is on such a host is not listed, and is not gone for that. Empty when all answered.
+    /// </summary>
+    public IReadOnlyList<SilentPlace> SilentPlaces { get; private set; } = [];
 
     /// <summary>The pool as it is now.</summary>
     public async Task<PoolInfo> GetPoolAsync(CancellationToken cancellation)
@@ -194,8 +202,12 @@ public sealed partial class PoolSession : IAsyncDisposable
         await _drivers.DisposeAsync();
     }
 
-    private Task<Observation> ObserveAsync(Action<IReadOnlyList<ServerInfo>>? found, CancellationToken cancellation) =>
-        Observation.ReadAsync(Spec, _drivers.Hypervisor, _state?.Id, found, cancellation);
+    private async Task<Observation> ObserveAsync(Action<IReadOnlyList<ServerInfo>>? found, CancellationToken cancellation)
+    {
+        var seen = await Observation.ReadAsync(Spec, _drivers.Hypervisor, _state?.Id, found, cancellation, _reads);
+        SilentPlaces = seen.Silent;
+        return seen;
+    }
 
     private Dictionary<string, HostOverride> SuspendedHosts(DateTimeOffset now) =>
         (_trial is null ? _state?.Overrides.ReadHosts(now) : null)?.ToDictionary(o => o.Host, StringComparer.OrdinalIgnoreCase) ?? [];

@@ -10,7 +10,7 @@ using VMatrix.Planning;
 namespace VMatrix;
 
 /// <summary>Asks a pool's balancer for its load and its servers for their health, and keeps the samples that planning looks back on.</summary>
-internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, TimeProvider clock) : IDisposable
+internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, PoolReads reads, TimeProvider clock) : IDisposable
 {
     /// <summary>Samples kept for each service: the planner keeps its own longer memory.</summary>
     private const int SamplesKept = 256;
@@ -20,6 +20,9 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, TimeProvider cl
 
     /// <summary>Rates over less than this are noise; who asks sooner gets the sample before, or waits for the next one when that is near.</summary>
     private static readonly TimeSpan s_shortest = TimeSpan.FromSeconds(0.5);
+
+    /// <summary>What a health check may take to notice that its own deadline has passed.</summary>
+    private static readonly TimeSpan s_grace = TimeSpan.FromSeconds(2);
 
     private readonly Dictionary<string, List<ServiceLoad>> _samples = pool.Services.ToDictionary(s => s.Name, _ => new List<ServiceLoad>(), StringComparer.OrdinalIgnoreCase);
     private readonly Dictionary<string, ServiceSpec> _services = pool.Services.ToDictionary(s => s.Name, StringComparer.OrdinalIgnoreCase);
@@ -49,7 +52,7 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, TimeProvider cl
             {
                 if (_before is not { } earlier || clock.GetUtcNow() - earlier.At > pool.Oracle.StaleAfter)
                 {
-                    _before = await drivers.Balancer.ReadAsync(cancellation);
+                    _before = await reads.BalancerAsync(drivers.Balancer, cancellation);
                     await clock.WaitAsync(s_shortest, cancellation);
                 }
                 else if (clock.GetUtcNow() - earlier.At is var since && since < s_shortest)
@@ -59,12 +62,12 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, TimeProvider cl
                     await clock.WaitAsync(s_shortest - since, cancellation);
                 }
 
-                now = await drivers.Balancer.ReadAsync(cancellation);
+                now = await reads.BalancerAsync(drivers.Balancer, cancellation);
             }
-            catch (VMatrixException error)
+            catch (Exception error) when (error is not AbandonException && !(error is OperationCanceledException && cancellation.IsCancellationRequested))
             {
-                // A balancer that does not answer makes bad samples, which say so.
-                silence = error.Message;
+                // A balancer that does not answer, or answers nonsense, makes bad samples, which say so.
+                silence = error is VMatrixException ? error.Message : $"{error.GetType().Name}: {error.Message}";
             }
 
             var loads = Sensing.Measure(pool, _before, now, clock.GetUtcNow(), silence);
@@ -96,7 +99,21 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, TimeProvider cl
             await gate.WaitAsync(cancellation);
             try
             {
-                return (server.Id, await drivers.Health.CheckAsync(_services[server.Service], server.Address!, cancellation));
+                var service = _services[server.Service];
+
+                // A check keeps its own deadline; one that does not is given up.
+                using var deadline = clock.Deadline(service.Health.Timeout + s_grace);
+                using var both = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
+                try
+                {
+                    var check = drivers.Health.CheckAsync(service, server.Address!, both.Token);
+                    await check.UntilAsync(both.Token);
+                    return (server.Id, await check);
+                }
+                catch (Exception error) when (error is not AbandonException && !cancellation.IsCancellationRequested)
+                {
+                    return (server.Id, deadline.IsCancellationRequested ? $"The health check of {server.Name} has not ended within {(service.Health.Timeout + s_grace).TotalSeconds:0.###} s." : $"{server.Name} cannot be asked: {error.Message.TrimEnd('.')}.");
+                }
             }
             finally
             {

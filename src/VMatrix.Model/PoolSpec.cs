@@ -426,6 +426,9 @@ public sealed record LimitSpec
     /// <summary>How long one step of a move may take.</summary>
     public TimeSpan StepTimeout { get; init; } = TimeSpan.FromMinutes(2);
 
+    /// <summary>How long a host, the nest, the balancer or VMM may take to answer when it is only asked; longer counts as not answering.</summary>
+    public TimeSpan ReadTimeout { get; init; } = TimeSpan.FromSeconds(30);
+
     /// <summary>Tries of a step that fails for a passing reason, the first one included.</summary>
     public int Tries { get; init; } = 3;
 }

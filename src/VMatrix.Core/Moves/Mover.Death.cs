@@ -26,41 +26,52 @@ public sealed partial class Mover
     /// <param name="servers">The servers that were last seen on it.</param>
     /// <param name="fence">True to allow the fence script.</param>
     /// <param name="cancellation">Ends the call.</param>
-    public async Task<HostProof> ProveHostDeadAsync(HostSpec host, IReadOnlyList<Guid> servers, bool fence, CancellationToken cancellation)
+    /// <param name="silence">What the host told just now instead of an answer; null to ask it. Before its fence script is run it is asked once more.</param>
+    public async Task<HostProof> ProveHostDeadAsync(HostSpec host, IReadOnlyList<Guid> servers, bool fence, CancellationToken cancellation, VMatrixException? silence = null)
     {
-        string silence;
-        try
-        {
-            _ = await TryAsync($"Reading {host.Name}", Pool.Limits.StepTimeout, c => Hypervisor.ReadHostAsync(host, c), cancellation);
-            EndWord(host.Name);
+        silence ??= await FindSilenceAsync(host, cancellation);
+        if (silence is null)
             return new HostProof(host.Name, false, $"{host.Name} answers.");
-        }
-        catch (VMatrixException e) when (e.Kind is VMatrixErrorKind.Unreachable or VMatrixErrorKind.Timeout)
-        {
-            silence = e.Message;
-        }
-
         if (FindWord(host) is { } word)
             return new HostProof(host.Name, true, word);
-        var proven = servers.Count > 0;
-        foreach (var server in servers)
-            proven = proven && await ProveByDiskAsync(server, host, cancellation);
-        if (proven)
+        if (servers.Count > 0 && (await Task.WhenAll(servers.Select(server => ProveByDiskAsync(server, host, cancellation)))).All(proven => proven))
             return new HostProof(host.Name, true, $"The disks of all {servers.Count} servers of {host.Name} are free.");
         if (host.FenceScript is null)
-            return new HostProof(host.Name, false, $"{silence} That proves nothing, and the pool file names no fence script for {host.Name}. If you know that it is dead: Suspend-VMatrixHost {host.Name} -ConfirmDead.");
+            return new HostProof(host.Name, false, $"{silence.Message} That proves nothing, and the pool file names no fence script for {host.Name}. If you know that it is dead: Suspend-VMatrixHost {host.Name} -ConfirmDead.");
         if (!fence)
-            return new HostProof(host.Name, false, $"{silence} That proves nothing; its fence script was not run.");
+            return new HostProof(host.Name, false, $"{silence.Message} That proves nothing; its fence script was not run.");
+
+        // One that answers anything at all is up, whatever it refuses: what runs on it is not taken from its users.
+        silence = await FindSilenceAsync(host, cancellation);
+        if (silence is null)
+            return new HostProof(host.Name, false, $"{host.Name} answers.");
+        if (silence.Kind is not (VMatrixErrorKind.Unreachable or VMatrixErrorKind.Timeout))
+            return new HostProof(host.Name, false, $"{silence.Message} It is no dead host that answers so; its fence script was not run.");
         try
         {
             await RunFenceAsync(host, cancellation);
         }
         catch (VMatrixException e)
         {
-            return new HostProof(host.Name, false, $"{silence} {e.Message}");
+            return new HostProof(host.Name, false, $"{silence.Message} {e.Message}");
         }
         State.Overrides.SetHost(new HostOverride { Host = host.Name, ConfirmedDead = true, By = $"fence script {host.FenceScript}", At = Clock.GetUtcNow() });
         return new HostProof(host.Name, true, $"The fence script {host.FenceScript} made sure of it.");
+    }
+
+    /// <summary>Asks a host. Null when it answers; else what it told, whatever that is: a host that is ill has proven nothing.</summary>
+    private async Task<VMatrixException?> FindSilenceAsync(HostSpec host, CancellationToken cancellation)
+    {
+        try
+        {
+            _ = await TryAsync($"Reading {host.Name}", Pool.Limits.StepTimeout, c => Hypervisor.ReadHostAsync(host, c), cancellation);
+            EndWord(host.Name);
+            return null;
+        }
+        catch (VMatrixException e)
+        {
+            return e;
+        }
     }
 
     /// <summary>How it is known that a server does not run on a host that cannot be asked; null when it is not.</summary>

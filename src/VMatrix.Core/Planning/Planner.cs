@@ -314,12 +314,25 @@ public static partial class Planner
 
         private bool IsShadow(Service service) => (service.Spec.Mode ?? Oracle.Mode) == OracleMode.Shadow;
 
+        /// <summary>Hosts of which a plan tells one by one that they do not answer; of more it tells how many.</summary>
+        private const int MostSilencesTold = 8;
+
+        private void TellSilences()
+        {
+            var silent = _input.Hosts.Where(h => h is { Reachable: false, PoweredDown: false, ProvenDead: false, Silence: not null }).ToArray();
+            _refused.AddRange(silent.Take(MostSilencesTold).Select(h => new RefusedMove($"use {h.Name}", $"it does not answer, which proves nothing: {h.Silence!.TrimEnd('.')}")));
+            if (silent.Length > MostSilencesTold)
+                _refused.Add(new RefusedMove($"use {silent.Length - MostSilencesTold} more hosts", "they do not answer either, which proves nothing; Get-VMatrixHost tells of each"));
+        }
+
         /// <summary>Sorts hosts and servers.</summary>
         private void Look()
         {
             // Told by the plan itself, not by what it looks ahead to.
             if (_before is null)
                 _refused.AddRange(_input.Advice.Problems.Select(problem => new RefusedMove("go by what the platform says of hosts", problem)));
+            if (_before is null)
+                TellSilences();
             for (int s = 0; s < _input.Pool.Services.Count; s++)
             {
                 var spec = _input.Pool.Services[s];

@@ -65,6 +65,9 @@ public sealed record HostState
     /// <summary>True when it answers; nothing is placed on one that does not, and nothing on it is believed dead for it.</summary>
     public bool Reachable { get; init; } = true;
 
+    /// <summary>What it told instead of an answer, as a sentence; null when it answers, and when nothing was told.</summary>
+    public string? Silence { get; init; }
+
     /// <summary>True when it is proven dead: its servers may be started elsewhere.</summary>
     public bool ProvenDead { get; init; }
 

@@ -166,6 +166,7 @@ internal static class PoolTable
         new("movesPerHost", nameof(LimitSpec.MovesPerHost), new Whole(1, 10_000), "Most moves at once that touch one host."),
         new("movesPerPool", nameof(LimitSpec.MovesPerPool), new Whole(1, 100_000), "Most moves at once in the pool."),
         new("stepTimeout", nameof(LimitSpec.StepTimeout), new Duration("1s", "1d"), "How long one step of a move may take."),
+        new("readTimeout", nameof(LimitSpec.ReadTimeout), new Duration("1s", "1h"), "How long a host, the nest, the balancer or VMM may take to answer when it is only asked; one that takes longer counts as not answering, and the others go on."),
         new("tries", nameof(LimitSpec.Tries), new Whole(1, 100), "Tries of a step that fails for a passing reason, the first one included.") { Also = ["retries"] },
     ]);
 

@@ -98,6 +98,9 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     private readonly SemaphoreSlim _moves = new(pool.Limits.MovesPerHost);
 
     private readonly AskedTogether<IReadOnlyList<HyperVMachine>> _listing = new(clock);
+    private readonly PatientRead<IReadOnlyList<HyperVMachine>> _machines = new("HostUnreachable", host.Name, pool.Limits.ReadTimeout, clock);
+    private readonly PatientRead<ILookup<Guid, string>> _adapters = new("HostUnreachable", $"{host.Name}, asked for the addresses of its machines,", pool.Limits.ReadTimeout, clock);
+    private readonly PatientRead<ResumeFacts> _asked = new("HostUnreachable", $"{host.Name}, asked for its processor and system,", pool.Limits.ReadTimeout, clock);
     private readonly System.Collections.Concurrent.ConcurrentDictionary<Guid, (string Notes, HyperVMark? Mark, string? Problem)> _read = new();
     private ResumeFacts? _facts;
     private DateTimeOffset _factsAt;
@@ -115,7 +118,7 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     private string? Credential => host.Credential ?? pool.HyperV.Credential;
 
     /// <summary>Every machine on it, in one pass. Who asks at the same moment shares the answer, which is of no earlier one.</summary>
-    public Task<IReadOnlyList<HyperVMachine>> ListAsync(CancellationToken cancellation) => _listing.AskAsync(ListNowAsync, cancellation);
+    public Task<IReadOnlyList<HyperVMachine>> ListAsync(CancellationToken cancellation) => _listing.AskAsync(c => _machines.AskAsync(ListNowAsync, c), cancellation);
 
     // An empty list is believed only when the host answers for itself: missing rights look like one.
     private async Task<IReadOnlyList<HyperVMachine>> ListNowAsync(CancellationToken cancellation)
@@ -131,11 +134,11 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     }
 
     /// <summary>The addresses of every machine's adapters, in one pass.</summary>
-    public async Task<ILookup<Guid, string>> ListAddressesAsync(CancellationToken cancellation)
+    public Task<ILookup<Guid, string>> ListAddressesAsync(CancellationToken cancellation) => _adapters.AskAsync(async c =>
     {
-        var rows = await RunAsync("Listing network adapters", ["VMId", "IPAddresses"], null, cancellation, Command("Hyper-V\\Get-VMNetworkAdapter", ("All", true)));
+        var rows = await RunAsync("Listing network adapters", ["VMId", "IPAddresses"], null, c, Command("Hyper-V\\Get-VMNetworkAdapter", ("All", true)));
         return rows.SelectMany(row => Texts(row, "IPAddresses").Select(address => (Id: ToGuid(row, "VMId"), address))).ToLookup(each => each.Id, each => each.address);
-    }
+    }, cancellation);
 
     /// <summary>A machine by its id; null when the host knows none, which is believed only when the host answers for itself.</summary>
     public async Task<HyperVMachine?> FindAsync(Guid id, CancellationToken cancellation)
@@ -183,8 +186,11 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     /// <summary>What decides which saved states resume here; what may not be asked is not known.</summary>
     public async Task<ResumeFacts> FactsAsync(CancellationToken cancellation)
     {
-        if (_facts is { } known && clock.GetUtcNow() - _factsAt < s_factsAge)
-            return known;
+        return _facts is { } known && clock.GetUtcNow() - _factsAt < s_factsAge ? known : await _asked.AskAsync(FactsNowAsync, cancellation);
+    }
+
+    private async Task<ResumeFacts> FactsNowAsync(CancellationToken cancellation)
+    {
         var (cpu, system, own) = (TryAsync(() => AskClassAsync("Win32_Processor", null, ["Manufacturer", "Family", "Name"], cancellation)),
             TryAsync(() => AskClassAsync("Win32_OperatingSystem", null, ["BuildNumber"], cancellation)),
             TryAsync(() => RunAsync("Asking for versions", ["SupportedVmVersions"], null, cancellation, Command("Hyper-V\\Get-VMHost"))));
@@ -374,6 +380,10 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     public Task<IReadOnlyList<PropertyBag>> DoAsync(string what, string[] properties, string command, CancellationToken cancellation, params (string, object?)[] parameters) =>
         RunAsync(what, properties, s_long, cancellation, Command(command, parameters));
 
+    /// <summary>Asks a command of its own on this host, which changes nothing.</summary>
+    public Task<IReadOnlyList<PropertyBag>> ReadAsync(string what, string[] properties, string command, CancellationToken cancellation, params (string, object?)[] parameters) =>
+        RunAsync(what, properties, null, cancellation, Command(command, parameters));
+
     /// <summary>Asks a command of a machine for properties; without a command, the machine itself.</summary>
     public Task<IReadOnlyList<PropertyBag>> AskOfAsync(Guid machine, string what, string[] properties, string? command, CancellationToken cancellation, params (string, object?)[] parameters) =>
         command is null ? RunAsync(what, properties, null, cancellation, Get(machine)) : RunAsync(what, properties, null, cancellation, Of(command, [.. parameters, ("VM", new ShellCall { Commands = [Get(machine)] })]));
@@ -487,10 +497,9 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
 
     private async Task<IReadOnlyList<PropertyBag>> RunRawAsync(string what, string[] properties, TimeSpan? timeout, CancellationToken cancellation, params ShellCommand[] commands)
     {
-        var call = new ShellCall { Commands = commands, Properties = properties };
         try
         {
-            return await shell.InvokeAsync(timeout is { } time ? call with { Timeout = time } : call, cancellation);
+            return await shell.InvokeAsync(new ShellCall { Commands = commands, Properties = properties, Timeout = timeout ?? pool.Limits.ReadTimeout }, cancellation);
         }
         catch (VMatrixException e) when (e.Id == "ShellTimeout")
         {

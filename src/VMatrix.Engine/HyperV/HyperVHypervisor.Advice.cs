@@ -63,7 +63,7 @@ public sealed partial class HyperVHypervisor
             {
                 return (host, await HostOf(host).FactsAsync(cancellation));
             }
-            catch (VMatrixException e) when (e.Kind is VMatrixErrorKind.Unreachable or VMatrixErrorKind.Denied or VMatrixErrorKind.Timeout)
+            catch (VMatrixException)
             {
                 // It is told of by who lists it.
                 return (host, (ResumeFacts?)null);

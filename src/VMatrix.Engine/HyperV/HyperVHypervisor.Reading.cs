@@ -14,7 +14,8 @@ public sealed partial class HyperVHypervisor
     public async Task<HostReport> ReadHostAsync(HostSpec host, CancellationToken cancellation)
     {
         var on = HostOf(host);
-        var adapters = _pool.HyperV.Address == AddressSource.Adapter ? on.ListAddressesAsync(cancellation) : null;
+        using var needless = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        var adapters = _pool.HyperV.Address == AddressSource.Adapter ? on.ListAddressesAsync(needless.Token) : null;
         IReadOnlyList<HyperVMachine> machines;
         try
         {
@@ -22,17 +23,29 @@ public sealed partial class HyperVHypervisor
         }
         catch (Exception) when (adapters is not null)
         {
+            needless.Cancel();
             await Task.WhenAny(adapters);
             _ = adapters.Exception;
             throw;
         }
 
-        var addresses = adapters is null ? null : await adapters;
+        // What the host did answer is kept: its machines run, wherever their addresses are.
+        ILookup<Guid, string>? addresses = null;
+        string? problem = null;
+        try
+        {
+            addresses = adapters is null ? null : await adapters;
+        }
+        catch (VMatrixException e)
+        {
+            problem = e.Message;
+        }
+
         return new HostReport
         {
             Host = host.Name,
             Machines = [.. machines.Where(m => m.Ours is null ? !m.LiesInNest : m.Place == HyperVPlace.Host).Select(m => Show(on, m, addresses))],
-            Problem = machines.Any(m => m.IsClustered) ? await OwnBalancingAsync(on, cancellation) : null,
+            Problem = problem ?? (machines.Any(m => m.IsClustered) ? await OwnBalancingAsync(on, cancellation) : null),
         };
     }
 

@@ -249,8 +249,9 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
             {
                 return await ListAsync(host, cancellation);
             }
-            catch (VMatrixException e) when (e.Kind is VMatrixErrorKind.Unreachable or VMatrixErrorKind.Denied or VMatrixErrorKind.Timeout)
+            catch (VMatrixException e)
             {
+                // Whatever it told is its own trouble.
                 lost.Enqueue(e);
                 return [];
             }

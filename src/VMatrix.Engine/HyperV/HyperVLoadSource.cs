@@ -23,6 +23,8 @@ internal sealed class HyperVLoadSource(PoolSpec pool, IShell shell, TimeProvider
     private const double Full = 0.95;
 
     private readonly HyperVHost[] _hosts = [.. pool.Hosts.Where(h => h.Role is HostRole.Matrix).Select(h => new HyperVHost(h, pool, shell, clock))];
+    /// <summary>Half of what the whole may take: one host's silence is not the balancer's.</summary>
+    private readonly Dictionary<string, PatientRead<IReadOnlyList<ServerUse>>> _reads = pool.Hosts.ToDictionary(h => h.Name, h => new PatientRead<IReadOnlyList<ServerUse>>("HostUnreachable", $"{h.Name}, asked how busy its servers are,", TimeSpan.FromTicks(pool.Limits.ReadTimeout.Ticks / 2), clock));
     private readonly Dictionary<string, double> _megahertz = new(StringComparer.OrdinalIgnoreCase);
     private readonly Dictionary<Guid, (double Average, TimeSpan Duration)> _before = [];
 
@@ -40,7 +42,7 @@ internal sealed class HyperVLoadSource(PoolSpec pool, IShell shell, TimeProvider
     {
         try
         {
-            return (await ReadAsync(host, cancellation), null);
+            return (await _reads[host.Spec.Name].AskAsync(c => ReadAsync(host, c), cancellation), null);
         }
         catch (VMatrixException e)
         {
@@ -50,7 +52,7 @@ internal sealed class HyperVLoadSource(PoolSpec pool, IShell shell, TimeProvider
 
     private async Task<IReadOnlyList<ServerUse>> ReadAsync(HyperVHost host, CancellationToken cancellation)
     {
-        var rows = await host.DoAsync("Listing machines", ["Id", "Name", "State", "Notes", "ProcessorCount", "ResourceMeteringEnabled"], "Hyper-V\\Get-VM", cancellation);
+        var rows = await host.ReadAsync("Listing machines", ["Id", "Name", "State", "Notes", "ProcessorCount", "ResourceMeteringEnabled"], "Hyper-V\\Get-VM", cancellation);
         var servers = new List<(Guid Id, string Name, ServerMark Mark, double Cores, bool Metered)>();
         foreach (var row in rows)
         {
@@ -108,7 +110,7 @@ internal sealed class HyperVLoadSource(PoolSpec pool, IShell shell, TimeProvider
         var named = machines.Where(m => names.Contains(m.Name, StringComparer.OrdinalIgnoreCase) && m.Name.IndexOfAny(['*', '?', '[', '`']) < 0).ToArray();
         var rows = new List<PropertyBag>();
         if (named.Length > 0)
-            rows.AddRange(await host.DoAsync("Measuring servers", properties, "Hyper-V\\Measure-VM", cancellation, ("Name", named.Select(m => m.Name).ToArray())));
+            rows.AddRange(await host.ReadAsync("Measuring servers", properties, "Hyper-V\\Measure-VM", cancellation, ("Name", named.Select(m => m.Name).ToArray())));
         foreach (var machine in machines.Except(named))
             rows.AddRange(await host.AskOfAsync(machine.Id, $"Measuring {machine.Name}", properties, "Hyper-V\\Measure-VM", cancellation));
         var reports = new Dictionary<Guid, (double, TimeSpan)>();

@@ -40,8 +40,9 @@ internal sealed class NlbBalancer(PoolSpec pool, IShell shell, TimeProvider cloc
                     _ => (entry.Value.Draining ? MemberState.Draining : MemberState.Maintenance, 0),
                 };
             }
-            catch (VMatrixException e) when (e.Id is "NlbNodeUnreachable" or "NlbNodeMissing")
+            catch (VMatrixException e) when (e.Id is not ("ModuleMissing" or "ShellNotFound" or "ShellClosed"))
             {
+                // One node's trouble, whatever it is, is no other's.
                 state = MemberState.Down;
             }
 
@@ -128,7 +129,7 @@ internal sealed class NlbBalancer(PoolSpec pool, IShell shell, TimeProvider cloc
         const int NoServer = unchecked((int)0x800706BA);
         try
         {
-            return await shell.InvokeAsync(new ShellCall { Commands = [command], Properties = properties }, cancellation);
+            return await shell.InvokeAsync(new ShellCall { Commands = [command], Properties = properties, Timeout = properties.Length > 0 ? pool.Limits.ReadTimeout : pool.Limits.StepTimeout }, cancellation);
         }
         catch (ShellException e) when (e.Category is "ConnectionError" or "OpenError" || e.Code == NoServer)
         {

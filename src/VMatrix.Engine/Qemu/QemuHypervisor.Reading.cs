@@ -12,7 +12,10 @@ namespace VMatrix.Qemu;
 public sealed partial class QemuHypervisor
 {
     /// <inheritdoc/>
-    public async Task<HostReport> ReadHostAsync(HostSpec host, CancellationToken cancellation)
+    public Task<HostReport> ReadHostAsync(HostSpec host, CancellationToken cancellation) => Task.Run(() => ReadHostHereAsync(host, cancellation), cancellation);
+
+    // On a thread of its own: a folder on a share that hangs stops the thread that looks into it, and nobody else.
+    private async Task<HostReport> ReadHostHereAsync(HostSpec host, CancellationToken cancellation)
     {
         var place = Places.Host(host);
         try
@@ -32,7 +35,9 @@ public sealed partial class QemuHypervisor
     }
 
     /// <inheritdoc/>
-    public async Task<NestReport> ReadNestAsync(CancellationToken cancellation)
+    public Task<NestReport> ReadNestAsync(CancellationToken cancellation) => Task.Run(() => ReadNestHereAsync(cancellation), cancellation);
+
+    private async Task<NestReport> ReadNestHereAsync(CancellationToken cancellation)
     {
         try
         {

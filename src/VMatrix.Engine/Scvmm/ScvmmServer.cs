@@ -99,10 +99,11 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
 {
     private const string ImageLine = "VMatrix-image:";
     private static readonly TimeSpan s_pause = TimeSpan.FromMilliseconds(200);
-    private static readonly TimeSpan s_long = TimeSpan.FromDays(1);
     private static readonly string[] s_listed = ["ID", "Name", "Status", "Description", "VMHost.Name", "Memory", "CPUCount", "VirtualNetworkAdapters.IPv4Addresses", "BlockDynamicOptimization"];
     private readonly AskedTogether<IReadOnlyList<ScvmmMachine>> _machines = new(clock);
     private readonly AskedTogether<IReadOnlyList<ScvmmHost>> _hosts = new(clock);
+    private readonly PatientRead<IReadOnlyList<ScvmmMachine>> _listing = new("ServerUnreachable", "VMM", pool.Limits.ReadTimeout, clock);
+    private readonly PatientRead<IReadOnlyList<ScvmmHost>> _hostListing = new("ServerUnreachable", "VMM", pool.Limits.ReadTimeout, clock);
 
     private ScvmmSpec Spec => pool.Scvmm;
 
@@ -111,7 +112,7 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
     public string Share => Spec.Share ?? throw Unset("share", "the folder on a library share that dormant servers are stored in");
 
     /// <summary>Every machine that VMM knows, in one pass for all who ask at the same time.</summary>
-    public Task<IReadOnlyList<ScvmmMachine>> ListAsync(CancellationToken cancellation) => _machines.AskAsync(ReadMachinesAsync, cancellation);
+    public Task<IReadOnlyList<ScvmmMachine>> ListAsync(CancellationToken cancellation) => _machines.AskAsync(c => _listing.AskAsync(ReadMachinesAsync, c), cancellation);
 
     private async Task<IReadOnlyList<ScvmmMachine>> ReadMachinesAsync(CancellationToken cancellation)
     {
@@ -170,7 +171,7 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
     /// <summary>Makes sure that a host answers VMM. What VMM remembers of one that does not proves nothing.</summary>
     public async Task<ScvmmHost> CheckHostAsync(HostSpec host, CancellationToken cancellation)
     {
-        var found = (await _hosts.AskAsync(ReadHostsAsync, cancellation)).Where(each => IsNamed(each.Name, host)).ToArray();
+        var found = (await _hosts.AskAsync(c => _hostListing.AskAsync(ReadHostsAsync, c), cancellation)).Where(each => IsNamed(each.Name, host)).ToArray();
         if (found.Length != 1)
         {
             throw new VMatrixException("HostNotManaged", VMatrixErrorKind.NotFound, found.Length == 0
@@ -398,7 +399,7 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
     }
 
     private Task<IReadOnlyList<PropertyBag>> RunRawAsync(string[] properties, CancellationToken cancellation, params ShellCommand[] commands) =>
-        shell.InvokeAsync(new ShellCall { Commands = commands, Properties = properties, Timeout = s_long }, cancellation);
+        shell.InvokeAsync(new ShellCall { Commands = commands, Properties = properties, Timeout = commands[commands.Length - 1].Name.StartsWith("VirtualMachineManager\\Get-", StringComparison.Ordinal) ? pool.Limits.ReadTimeout : pool.Limits.StepTimeout }, cancellation);
 
     private static string? Text(PropertyBag row, string name) => row.TryGetValue(name, out var value) ? value?.ToString() : null;
 
