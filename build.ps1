@@ -41,10 +41,47 @@ function Invoke-Prepare {
     }
 }
 
-function Get-Shell {
-    if ([Environment]::Version.Major -ge 10) { return [Environment]::ProcessPath }
-    $shell = Get-Command pwsh -CommandType Application -ErrorAction Ignore | Select-Object -First 1
-    if ($shell -and (& $shell -NoProfile -Command '[Environment]::Version.Major') -ge 10) { return $shell.Path }
+# Puts PowerShell 7.6 or newer on PATH as pwsh: this one, the one that is there, or the one that the tool manifest names. A .NET tool's command is a shim
+# that starts PowerShell as its child; what stands on PATH afterwards is PowerShell itself.
+function Find-PowerShell {
+    $ask = '-NoProfile', '-NonInteractive', '-Command', 'if ([Environment]::Version.Major -ge 10) { $PSHOME }'
+    $shellHome = if ([Environment]::Version.Major -ge 10) { $PSHOME }
+    if (-not $shellHome -and (Get-Command pwsh -CommandType Application -ErrorAction Ignore)) { $shellHome = pwsh @ask }
+    if (-not $shellHome) {
+        $null = dotnet tool restore 2>&1
+        if ($LASTEXITCODE -eq 0) { $shellHome = dotnet tool run pwsh '--' @ask }
+    }
+    if (-not $shellHome) { return $false }
+    $folder = $shellHome
+    $runs = try { & (Join-Path $shellHome 'pwsh') -NoProfile -NonInteractive -Command exit *> $null; $LASTEXITCODE -eq 0 } catch { $false }
+    if (-not $runs) {
+        # The tool's package brings a program for linux-x64 alone.
+        $folder = Join-Path $out 'pwsh'
+        $null = New-Item -ItemType Directory -Force $folder
+        $library = Join-Path $shellHome 'pwsh.dll'
+        if ($env:OS -eq 'Windows_NT') { Set-Content (Join-Path $folder 'pwsh.cmd') "@dotnet `"$library`" %*" }
+        else {
+            Set-Content (Join-Path $folder 'pwsh') "#!/bin/sh`nexec dotnet `"$library`" `"`$@`""
+            chmod +x (Join-Path $folder 'pwsh')
+        }
+    }
+    $env:PATH = $folder + [IO.Path]::PathSeparator + $env:PATH
+    $true
+}
+
+# Puts Pester, as its package has it, into out/modules and on the module path.
+function Find-Pester {
+    $version = ([xml](Get-Content -Raw Directory.Packages.props)).SelectSingleNode('//PesterVersion').InnerText
+    $target = Join-Path $out "modules/Pester/$version"
+    if (-not (Test-Path (Join-Path $target 'Pester.psd1'))) {
+        $null = dotnet restore tests/pester/Pester.csproj -v q "-p:RestorePackagesPath=$(Join-Path $out 'packages')" 2>&1
+        if ($LASTEXITCODE -ne 0) { return $false }
+        Remove-Item -Recurse -Force $target -ErrorAction Ignore
+        $null = New-Item -ItemType Directory -Force (Split-Path $target)
+        Copy-Item -Recurse (Join-Path $out "packages/pester/$version/tools") $target
+    }
+    $env:PSModulePath = (Join-Path $out 'modules') + [IO.Path]::PathSeparator + $env:PSModulePath
+    $true
 }
 
 $sum = @{ Passed = 0; Failed = 0; Skipped = 0; Long = 0 }
@@ -93,18 +130,17 @@ function Skip-Pester([int] $Count, [string] $Why) {
 function Invoke-PesterSuite([bool] $Full) {
     # Counted from the files where they cannot run: one for each It, however many cases it has.
     $blocks = @(Get-ChildItem tests/pester/*.Tests.ps1 | Select-String '^\s*It\s+[''"]').Count
-    $shell = Get-Shell
-    if (-not $shell) {
-        Skip-Pester $blocks 'need PowerShell 7.6 on PATH'
+    if (-not $hasPowerShell) {
+        Skip-Pester $blocks 'need PowerShell 7.6, which is neither on PATH nor to be had as a .NET tool'
         return
     }
-    if (-not (& $shell -NoProfile -Command 'Get-Module -ListAvailable Pester | Where-Object Version -GE 5.5')) {
-        Skip-Pester $blocks 'need Pester 5.5 or newer (Install-PSResource Pester)'
+    if (-not (Find-Pester) -and -not (pwsh -NoProfile -Command 'Get-Module -ListAvailable Pester | Where-Object Version -GE 5.5')) {
+        Skip-Pester $blocks 'need Pester 5.5 or newer, which is neither installed nor to be had as a package'
         return
     }
     $said = Join-Path $results 'pester.txt'
     $arguments = @('-NoProfile', '-NonInteractive', '-File', 'tests/pester/run.ps1', '-Result', $said) + $(if ($Full) { '-Full' })
-    & $shell @arguments | Out-Host
+    pwsh @arguments | Out-Host
     $code = $LASTEXITCODE
     $counts = if (Test-Path $said) { -split (Get-Content -Raw $said) } else { 0, 0, 0, 0 }
     $passed, $failed, $skipped, $left = [int[]]$counts
@@ -119,6 +155,7 @@ function Invoke-Test([bool] $Full) {
     $null = New-Item -ItemType Directory -Force $results
     Invoke-Dotnet build VMatrix.sln @quiet
     Invoke-Stage
+    $hasPowerShell = Find-PowerShell
     $known = Get-Content -Raw VMatrix.sln
     foreach ($project in Get-ChildItem tests/*/*.Tests.csproj) {
         if ($known.Contains($project.Name)) { Invoke-Xunit $project $Full }
@@ -148,6 +185,7 @@ try {
         bench {
             Invoke-Prepare
             Invoke-Stage
+            $null = Find-PowerShell
             Invoke-Dotnet build bench/VMatrix.Bench @quiet
             dotnet bench/VMatrix.Bench/bin/Release/net10.0/VMatrix.Bench.dll @Rest
             exit $LASTEXITCODE

@@ -46,6 +46,8 @@ prepare() {
 
 need_sdk() {
     command -v dotnet >/dev/null || die "the .NET SDK 10 is missing; see https://dotnet.microsoft.com/download"
+    # Programs of .NET look for it by this where it is not in its usual place.
+    export DOTNET_ROOT=${DOTNET_ROOT:-$(dirname "$(readlink -f "$(command -v dotnet)")")}
 }
 
 stage() {
@@ -64,20 +66,43 @@ stage_if_stale() {
     fi
 }
 
-# Prints the command that runs PowerShell 7.6 or newer: the one on PATH, else the one that the tool manifest names.
+# Puts PowerShell 7.6 or newer on PATH as pwsh: the one that is there, else the one that the tool manifest names. A .NET tool's command is a shim that
+# starts PowerShell as its child; what stands on PATH afterwards is PowerShell itself.
 find_pwsh() {
-    local candidate
+    local candidate home
     for candidate in pwsh "dotnet tool run pwsh --"; do
         if [ "$candidate" != pwsh ]; then
             dotnet tool restore >/dev/null 2>&1 </dev/null || continue
         fi
-        # shellcheck disable=SC2086
-        if $candidate -NoProfile -NonInteractive -Command 'exit [int]([Environment]::Version.Major -lt 10)' >/dev/null 2>&1 </dev/null; then
-            echo "$candidate"
-            return 0
+        # shellcheck disable=SC2016,SC2086
+        home=$($candidate -NoProfile -NonInteractive -Command 'if ([Environment]::Version.Major -ge 10) { $PSHOME }' 2>/dev/null </dev/null) || continue
+        [ -n "$home" ] || continue
+        if "$home/pwsh" -NoProfile -NonInteractive -Command exit >/dev/null 2>&1 </dev/null; then
+            PATH=$home:$PATH
+        else
+            # The tool's package brings a program for linux-x64 alone.
+            mkdir -p out/pwsh
+            printf '#!/bin/sh\nexec dotnet "%s/pwsh.dll" "$@"\n' "$home" >out/pwsh/pwsh
+            chmod +x out/pwsh/pwsh
+            PATH=$PWD/out/pwsh:$PATH
         fi
+        return 0
     done
     return 1
+}
+
+# Puts Pester, as its package has it, into out/modules and on the module path.
+find_pester() {
+    local version target
+    version=$(sed -n 's/.*<PesterVersion>\(.*\)<\/PesterVersion>.*/\1/p' Directory.Packages.props)
+    target=out/modules/Pester/$version
+    if [ ! -f "$target/Pester.psd1" ]; then
+        dotnet restore tests/pester/Pester.csproj -v q -p:RestorePackagesPath="$PWD/out/packages" >/dev/null 2>&1 </dev/null || return 1
+        mkdir -p "$(dirname "$target")"
+        rm -rf "$target"
+        cp -R "out/packages/pester/$version/tools" "$target"
+    fi
+    export PSModulePath=$PWD/out/modules${PSModulePath:+:$PSModulePath}
 }
 
 # Adds what a suite said to the sums. A suite that ran nothing, or that died without saying which test failed, has failed.
@@ -119,20 +144,18 @@ run_xunit() { # project
 }
 
 run_pester() {
-    local pwsh code=0 p f s l blocks
+    local code=0 p f s l blocks
     # Counted from the files where they cannot run: one for each It, however many cases it has.
     blocks=$(grep -hcE "^[[:space:]]*It[[:space:]]+['\"]" tests/pester/*.Tests.ps1 2>/dev/null | awk '{n += $1} END {print n + 0}')
-    if ! pwsh=$(find_pwsh); then
+    if [ -z "$has_pwsh" ]; then
         skip_pester "need PowerShell 7.6, which is neither on PATH nor to be had as a .NET tool"
         return
     fi
-    # shellcheck disable=SC2086
-    if ! $pwsh -NoProfile -NonInteractive -Command 'exit [int](-not (Get-Module -ListAvailable Pester | Where-Object Version -GE 5.5))' </dev/null; then
-        skip_pester "need Pester 5.5 or newer (Install-PSResource Pester)"
+    if ! find_pester && ! pwsh -NoProfile -NonInteractive -Command 'exit [int](-not (Get-Module -ListAvailable Pester | Where-Object Version -GE 5.5))' </dev/null; then
+        skip_pester "need Pester 5.5 or newer, which is neither installed nor to be had as a package"
         return
     fi
-    # shellcheck disable=SC2086
-    $pwsh -NoProfile -NonInteractive -File tests/pester/run.ps1 -Result "$results/pester.txt" ${full:+-Full} </dev/null || code=$?
+    pwsh -NoProfile -NonInteractive -File tests/pester/run.ps1 -Result "$results/pester.txt" ${full:+-Full} </dev/null || code=$?
     { read -r p f s l <"$results/pester.txt"; } 2>/dev/null || true
     count Pester "$code" "${p:-0}" "${f:-0}" "${s:-0}"
     long=$((long + ${l:-0}))
@@ -169,7 +192,8 @@ test_all() {
     : >"$reasons"
     dotnet build VMatrix.sln -c Release -v q -nologo -clp:NoSummary
     stage
-    local project
+    local project has_pwsh=''
+    find_pwsh && has_pwsh=1
     for project in tests/*/*.Tests.csproj; do
         if grep -q "$(basename "$project")" VMatrix.sln; then
             run_xunit "$project"
@@ -195,17 +219,15 @@ bench() {
     need_sdk
     prepare
     stage_if_stale
-    [ -f bench/VMatrix.Bench/VMatrix.Bench.csproj ] || die "there is no bench/VMatrix.Bench yet"
+    find_pwsh || true
     dotnet build bench/VMatrix.Bench -c Release -v q -nologo -clp:NoSummary
     exec dotnet bench/VMatrix.Bench/bin/Release/net10.0/VMatrix.Bench.dll "$@"
 }
 
 scripts() { # script: runs it in PowerShell
-    local pwsh
     need_sdk
-    pwsh=$(find_pwsh) || die "this needs PowerShell 7.6 on PATH"
-    # shellcheck disable=SC2086
-    $pwsh -NoProfile -NonInteractive -File "$@" </dev/null
+    find_pwsh || die "this needs PowerShell 7.6, which is neither on PATH nor to be had as a .NET tool"
+    pwsh -NoProfile -NonInteractive -File "$@" </dev/null
 }
 
 analyze() {

@@ -4,7 +4,7 @@ BeforeAll {
 
     function Invoke-Shell([string] $Script) {
         $text = "`$ErrorActionPreference = 'Stop'; `$PSStyle.OutputRendering = 'PlainText'; `$module = '$Module'; `$pool = '$Pool'; $Script"
-        $out = & ([Environment]::ProcessPath) -NoProfile -NonInteractive -OutputFormat Text -Command $text 2>&1
+        $out = & pwsh -NoProfile -NonInteractive -OutputFormat Text -Command $text 2>&1
         if ($LASTEXITCODE -ne 0) { throw "The shell ended with $LASTEXITCODE`: $out" }
         $out
     }

@@ -61,7 +61,7 @@ Describe 'A move that was cut short' {
         $mover = $null
         try {
             $server = New-VMatrixServer FINANCE
-            $mover = [System.Diagnostics.Process]::Start([Environment]::ProcessPath, @('-NoProfile', '-NonInteractive', '-Command', "Import-Module '$Module'; Move-VMatrixServer $($server.Id) -Stage Matrix"))
+            $mover = [System.Diagnostics.Process]::Start('pwsh', @('-NoProfile', '-NonInteractive', '-Command', "Import-Module '$Module'; Move-VMatrixServer $($server.Id) -Stage Matrix"))
             $patience = [System.Diagnostics.Stopwatch]::StartNew()
             while (-not (Get-VMatrixMove -Status Running | Where-Object Step -EQ 'check') -and $patience.Elapsed.TotalSeconds -lt 120) { Start-Sleep -Milliseconds 20 }
             $mover.Kill()

@@ -10,7 +10,7 @@ if (-not $File) {
     $sum = 0, 0, 0, 0
     foreach ($one in Get-ChildItem $PSScriptRoot -Filter *.Tests.ps1) {
         Remove-Item -LiteralPath $Result -ErrorAction Ignore
-        & ([Environment]::ProcessPath) -NoProfile -NonInteractive -File $PSCommandPath -Result $Result -File $one.FullName -Full:$Full
+        & pwsh -NoProfile -NonInteractive -File $PSCommandPath -Result $Result -File $one.FullName -Full:$Full
         # A process that died without a word has failed.
         $counts = if (Test-Path -LiteralPath $Result) { [int[]]((Get-Content -LiteralPath $Result) -split ' ') } else { 0, 1, 0, 0 }
         $sum = 0..3 | ForEach-Object { $sum[$_] + $counts[$_] }

@@ -95,8 +95,8 @@ internal static class ScriptRun
 #if NET
     private static ProcessStartInfo StartOf(OwnedFile file, IReadOnlyList<(string Name, string Value)> parameters)
     {
-        var isPowerShell = file.RealPath.EndsWith(".ps1", StringComparison.OrdinalIgnoreCase);
-        var start = new ProcessStartInfo(isPowerShell ? PowerShell() : file.RunPath)
+        var shell = file.RealPath.EndsWith(".ps1", StringComparison.OrdinalIgnoreCase) ? PowerShellProgram.ForScripts() : null;
+        var start = new ProcessStartInfo(shell?.Path ?? file.RunPath)
         {
             UseShellExecute = false,
             CreateNoWindow = true,
@@ -106,10 +106,12 @@ internal static class ScriptRun
             StandardOutputEncoding = Encoding.UTF8,
             WorkingDirectory = file.RunFolder,
         }.Minimal();
-        if (isPowerShell)
+        if (shell is not null)
         {
-            foreach (var argument in new[] { "-NoProfile", "-NonInteractive", "-File", file.RunPath })
+            foreach (var argument in (string[])[.. shell.Arguments, "-NoProfile", "-NonInteractive", "-File", file.RunPath])
                 start.ArgumentList.Add(argument);
+            if (PowerShellProgram.DotnetRoot() is { } root)
+                start.Environment["DOTNET_ROOT"] = root;
         }
 
         foreach (var (name, value) in parameters)
@@ -148,11 +150,6 @@ internal static class ScriptRun
             // It has ended by itself.
         }
     }
-
-    // The PowerShell that this runs in, where it is one.
-    private static string PowerShell() =>
-        Environment.ProcessPath is { } here && Path.GetFileNameWithoutExtension(here).Equals("pwsh", StringComparison.OrdinalIgnoreCase) ? here
-        : ChildEnvironment.Find(OperatingSystem.IsWindows() ? "pwsh.exe" : "pwsh") ?? "pwsh";
 
     private sealed class TooMuchException : Exception;
 #endif

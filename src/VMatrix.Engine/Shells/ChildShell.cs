@@ -4,20 +4,20 @@ using System.Collections.Generic;
 using System.Diagnostics;
 using System.IO;
 using System.Linq;
-using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Threading;
 using System.Threading.Tasks;
 using VMatrix.Moves;
+using VMatrix.Scripts;
 
 namespace VMatrix.Shells;
 
 /// <summary>How a child is started.</summary>
-/// <param name="Program">The PowerShell to start: <c>pwsh</c>, <c>powershell.exe</c> or a full path.</param>
+/// <param name="Program">The PowerShell to start.</param>
 /// <param name="Script">Full path of <c>serve.ps1</c> in the module's folder.</param>
-public sealed record ChildShellStart(string Program, string Script)
+public sealed record ChildShellStart(PowerShellProgram Program, string Script)
 {
     /// <summary>Environment variables that it gets beside those of this process.</summary>
     public IReadOnlyDictionary<string, string> Environment { get; init; } = new Dictionary<string, string>();
@@ -40,7 +40,7 @@ public sealed class ChildShells(ChildShellStart? start = null) : IShellProvider
     /// <exception cref="VMatrixException"><c>ShellNotFound</c>.</exception>
     public static ChildShellStart Find()
     {
-        var program = Environment.GetEnvironmentVariable("VMATRIX_POWERSHELL") is { Length: > 0 } named ? named : RuntimeInformation.IsOSPlatform(OSPlatform.Windows) ? "powershell.exe" : "pwsh";
+        var program = PowerShellProgram.ForModules();
         var here = Path.GetDirectoryName(typeof(ChildShells).Assembly.Location) ?? AppContext.BaseDirectory;
 
         // Staged, the engine is in bin/net10.0/engine of the module; built, somewhere below the repository.
@@ -69,8 +69,8 @@ public sealed class ChildShell(ChildShellStart start, int callsAtOnce, TimeProvi
     private long _last;
     private bool _disposed;
 
-    /// <summary>The child's process id; null while none runs.</summary>
-    public int? ProcessId => _child is { IsLost: false } child ? child.Process.Id : null;
+    /// <summary>The process id that the child told of itself; null while none runs, and before its first answer.</summary>
+    public int? ProcessId => _child is { IsLost: false } child ? child.OwnId : null;
 
     /// <inheritdoc/>
     public async Task<IReadOnlyList<PropertyBag>> InvokeAsync(ShellCall call, CancellationToken cancellation)
@@ -99,12 +99,8 @@ public sealed class ChildShell(ChildShellStart start, int callsAtOnce, TimeProvi
             }
 
             var answer = await answered.Task;
-            if (answer["rows"] is JsonArray rows)
-                return ShellWire.ReadRows(rows);
-            if (answer["error"] is { } error)
-                throw ShellWire.ReadError(error);
-            if (answer["fault"] is { } fault)
-                throw ShellWire.ReadFault(fault);
+            if (Read(answer, call) is { } rows)
+                return rows;
             cancellation.ThrowIfCancellationRequested();
             throw Timeout(call);
         }
@@ -130,8 +126,28 @@ public sealed class ChildShell(ChildShellStart start, int callsAtOnce, TimeProvi
             await child.EndAsync(clock);
     }
 
+    // The rows of an answer; null for one that was cancelled. What the call failed with is thrown.
+    private static IReadOnlyList<PropertyBag>? Read(JsonObject answer, ShellCall call)
+    {
+        Exception? failed;
+        try
+        {
+            if (answer["rows"] is JsonArray rows)
+                return ShellWire.ReadRows(rows);
+            failed = answer["error"] is { } error ? ShellWire.ReadError(error) : answer["fault"] is { } fault ? ShellWire.ReadFault(fault) : null;
+        }
+        catch (Exception e) when (e is InvalidOperationException or FormatException or OverflowException or InvalidDataException or NullReferenceException or ArgumentException)
+        {
+            throw new VMatrixException("ShellAnswerUnreadable", VMatrixErrorKind.Corrupt, $"PowerShell's answer to {Names(call)} cannot be read: {e.Message}", e);
+        }
+
+        return failed is null ? null : throw failed;
+    }
+
+    private static string Names(ShellCall call) => string.Join(" | ", call.Commands.Select(c => c.Name));
+
     private static VMatrixException Timeout(ShellCall call) =>
-        new("ShellTimeout", VMatrixErrorKind.Timeout, $"{string.Join(" | ", call.Commands.Select(c => c.Name))} took longer than {call.Timeout.TotalSeconds:0.#} s.") { IsTransient = true };
+        new("ShellTimeout", VMatrixErrorKind.Timeout, $"{Names(call)} took longer than {call.Timeout.TotalSeconds:0.#} s.") { IsTransient = true };
 
     private async Task<Child> GetChildAsync(CancellationToken cancellation)
     {
@@ -163,17 +179,17 @@ public sealed class ChildShell(ChildShellStart start, int callsAtOnce, TimeProvi
             Process = process;
             process.ErrorDataReceived += (sender, told) =>
             {
-                if (told.Data is not { Length: > 0 } line)
-                    return;
-                _complaints.Enqueue(line);
-                while (_complaints.Count > 8)
-                    _ = _complaints.TryDequeue(out _);
+                if (told.Data is { Length: > 0 } line)
+                    Complain(line);
             };
             process.BeginErrorReadLine();
             _reading = ReadAsync();
         }
 
         public Process Process { get; }
+
+        /// <summary>What the child told of itself: another process than <see cref="Process"/> where a program in between started it.</summary>
+        public int? OwnId { get; private set; }
 
         public bool IsLost { get; private set; }
 
@@ -183,7 +199,8 @@ public sealed class ChildShell(ChildShellStart start, int callsAtOnce, TimeProvi
         {
             try
             {
-                var info = new ProcessStartInfo(start.Program, $"-NoLogo -NoProfile -NonInteractive -ExecutionPolicy Bypass -File \"{start.Script}\" -CallsAtOnce {callsAtOnce}")
+                var before = string.Concat(start.Program.Arguments.Select(argument => $"\"{argument}\" "));
+                var info = new ProcessStartInfo(start.Program.Path, $"{before}-NoLogo -NoProfile -NonInteractive -ExecutionPolicy Bypass -File \"{start.Script}\" -CallsAtOnce {callsAtOnce}")
                 {
                     RedirectStandardInput = true,
                     RedirectStandardOutput = true,
@@ -192,13 +209,15 @@ public sealed class ChildShell(ChildShellStart start, int callsAtOnce, TimeProvi
                     UseShellExecute = false,
                     CreateNoWindow = true,
                 };
+                if (PowerShellProgram.DotnetRoot() is { } root)
+                    info.Environment["DOTNET_ROOT"] = root;
                 foreach (var variable in start.Environment)
                     info.Environment[variable.Key] = variable.Value;
                 return new Child(Process.Start(info)!);
             }
             catch (Exception e) when (e is System.ComponentModel.Win32Exception or InvalidOperationException)
             {
-                throw new VMatrixException("ShellNotFound", VMatrixErrorKind.NotFound, $"PowerShell could not be started as '{start.Program}': {e.Message} Install it, or name it in VMATRIX_POWERSHELL.", e);
+                throw new VMatrixException("ShellNotFound", VMatrixErrorKind.NotFound, $"PowerShell could not be started as '{start.Program.Path}': {e.Message} Install it, or name it in VMATRIX_POWERSHELL.", e);
             }
         }
 
@@ -228,8 +247,8 @@ public sealed class ChildShell(ChildShellStart start, int callsAtOnce, TimeProvi
             {
                 // The end of its input is its end. One that is stuck in a command is ended by force.
                 Process.StandardInput.BaseStream.Dispose();
-                if (await Task.WhenAny(_reading, clock.WaitAsync(TimeSpan.FromSeconds(3), CancellationToken.None)) != _reading && !Process.HasExited)
-                    Process.Kill();
+                if (await Task.WhenAny(_reading, clock.WaitAsync(TimeSpan.FromSeconds(3), CancellationToken.None)) != _reading)
+                    Kill();
                 await _reading;
             }
             catch (Exception e) when (e is IOException or InvalidOperationException or System.ComponentModel.Win32Exception)
@@ -246,6 +265,42 @@ public sealed class ChildShell(ChildShellStart start, int callsAtOnce, TimeProvi
             _turn.Dispose();
         }
 
+        private void Complain(string line)
+        {
+            _complaints.Enqueue(line);
+            while (_complaints.Count > 8)
+                _ = _complaints.TryDequeue(out _);
+        }
+
+        // The child itself first: the end of a program between it and this process is not the child's.
+        private void Kill()
+        {
+            if (OwnId is { } own && own != Process.Id)
+            {
+                try
+                {
+                    using var child = Process.GetProcessById(own);
+                    End(child);
+                }
+                catch (ArgumentException)
+                {
+                    // It has ended.
+                }
+            }
+
+            if (!Process.HasExited)
+                End(Process);
+
+            static void End(Process process)
+            {
+#if NET
+                process.Kill(entireProcessTree: true);
+#else
+                process.Kill();
+#endif
+            }
+        }
+
         private async Task ReadAsync()
         {
             var why = "its output ended";
@@ -260,13 +315,15 @@ public sealed class ChildShell(ChildShellStart start, int callsAtOnce, TimeProvi
                     }
                     catch (JsonException)
                     {
-                        // A module that writes to the console is no answer.
-                        _complaints.Enqueue(line);
-                        continue;
+                        message = null;
                     }
 
-                    if (message?["id"] is { } id && Open.TryGetValue(id.GetValue<long>(), out var waits))
-                        waits.TrySetResult(message);
+                    if (message?["processId"] is JsonValue told && told.TryGetValue(out int own))
+                        OwnId = own;
+                    else if (message?["id"] is JsonValue number && number.TryGetValue(out long id))
+                        _ = Open.TryGetValue(id, out var waits) && waits.TrySetResult(message);
+                    else
+                        Complain(line); // A module that writes to the console is no answer.
                 }
             }
             catch (Exception e) when (e is IOException or ObjectDisposedException or InvalidOperationException)

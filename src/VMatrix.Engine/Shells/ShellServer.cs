@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using System.IO;
 using System.Text;
 using System.Text.Json;
@@ -12,7 +13,7 @@ namespace VMatrix.Shells;
 /// <summary>The child's end of a <see cref="ChildShell"/>: reads calls, has them carried out, writes their answers, until its input ends.</summary>
 public static class ShellServer
 {
-    /// <summary>Serves until <paramref name="input"/> ends.</summary>
+    /// <summary>Tells this process's id, then serves until <paramref name="input"/> ends.</summary>
     /// <param name="shell">Carries the calls out.</param>
     /// <param name="input">Where calls come from, a line each.</param>
     /// <param name="output">Where answers go, a line each.</param>
@@ -21,6 +22,8 @@ public static class ShellServer
         using var reader = new StreamReader(input, new UTF8Encoding(false));
         using var turn = new SemaphoreSlim(1);
         var running = new ConcurrentDictionary<long, CancellationTokenSource>();
+        using (var own = Process.GetCurrentProcess())
+            await ShellWire.SendAsync(output, ShellWire.Line(new JsonObject { ["processId"] = own.Id }));
         while (await reader.ReadLineAsync() is { } line)
         {
             if (line.Length == 0 || ShellWire.Parse(line) is not { } message)

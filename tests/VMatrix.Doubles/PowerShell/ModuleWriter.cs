@@ -11,6 +11,7 @@ using System.Reflection;
 using System.Reflection.Emit;
 using System.Security;
 using System.Threading.Tasks;
+using VMatrix.Scripts;
 
 namespace VMatrix.Doubles;
 
@@ -47,7 +48,8 @@ public static class ModuleWriter
             return folder;
         }
 
-        var start = new ProcessStartInfo("pwsh")
+        var shell = PowerShellProgram.ForModules();
+        var start = new ProcessStartInfo(shell.Path, shell.Arguments)
         {
             ArgumentList = { "-NoProfile", "-NonInteractive", "-Command", $"$ErrorActionPreference = 'Stop'; Add-Type -LiteralPath '{typeof(ModuleWriter).Assembly.Location}'; [VMatrix.Doubles.ModuleWriter]::Write('{folder}')" },
             RedirectStandardError = true,

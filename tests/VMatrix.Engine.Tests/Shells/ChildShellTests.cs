@@ -6,6 +6,7 @@ using System.Linq;
 using System.Threading.Tasks;
 using VMatrix.Contract;
 using VMatrix.Doubles;
+using VMatrix.Scripts;
 using VMatrix.Shells;
 using Xunit;
 
@@ -83,10 +84,107 @@ public sealed class ChildShellTests(ChildShellTests.Fixture child) : IClassFixtu
         process.Dispose();
     }
 
+    // PowerShell as a .NET tool: what is on PATH starts `dotnet pwsh.dll` and waits for it (PowerShell/PowerShell, src/GlobalTool.Shim/GlobalToolShim.cs).
+    [PowerShellFact]
+    public async Task Behind_a_program_in_between_the_child_tells_its_own_id_and_ends_with_the_shell()
+    {
+        var behind = child.Start with { Program = InBetween() };
+        Process process;
+        await using (var shell = new ChildShell(behind, 2, TimeProvider.System))
+        {
+            await shell.InvokeAsync(new ShellCall { Commands = [new ShellCommand(@"Microsoft.PowerShell.Utility\Get-Date", new Dictionary<string, object?>())] }, default);
+            process = Process.GetProcessById(shell.ProcessId!.Value);
+            Assert.StartsWith(behind.Program.Arguments[1], await File.ReadAllTextAsync($"/proc/{process.Id}/cmdline"), StringComparison.Ordinal);
+
+            // Stuck in a command that does not hear of its end.
+            var stuck = shell.InvokeAsync(new ShellCall { Commands = [new ShellCommand(@"Microsoft.PowerShell.Utility\Start-Sleep", new Dictionary<string, object?> { ["Seconds"] = 600 })] }, default);
+            using (var stop = Process.Start("kill", ["-STOP", $"{process.Id}"]))
+                await stop.WaitForExitAsync();
+            await shell.DisposeAsync();
+            await Assert.ThrowsAsync<VMatrixException>(() => stuck);
+        }
+
+        await process.WaitForExitAsync(new System.Threading.CancellationTokenSource(TimeSpan.FromMinutes(1)).Token);
+        process.Dispose();
+    }
+
+    [PowerShellFact]
+    public async Task Killed_behind_a_program_in_between_it_fails_what_was_open()
+    {
+        await using var shell = new ChildShell(child.Start with { Program = InBetween() }, 2, TimeProvider.System);
+        var sleep = new ShellCall { Commands = [new ShellCommand(@"Microsoft.PowerShell.Utility\Start-Sleep", new Dictionary<string, object?> { ["Seconds"] = 600 })] };
+        await shell.InvokeAsync(new ShellCall { Commands = [new ShellCommand(@"Microsoft.PowerShell.Utility\Get-Date", new Dictionary<string, object?>())] }, default);
+        var open = shell.InvokeAsync(sleep, default);
+        using (var process = Process.GetProcessById(shell.ProcessId!.Value))
+            process.Kill();
+        Assert.Equal("ShellLost", (await Assert.ThrowsAsync<VMatrixException>(() => open)).Id);
+    }
+
+    [Theory]
+    [InlineData("[1,2,3]")]
+    [InlineData("{\"id\":\"x\",\"rows\":[]}")]
+    [InlineData("{\"id\":1e300}")]
+    [InlineData("{\"processId\":[]}")]
+    [InlineData("not JSON")]
+    [InlineData("{\"id\":1,\"rows\":[7]}", "ShellAnswerUnreadable")]
+    [InlineData("{\"id\":1,\"rows\":[{\"a\":1e300}]}", "ShellAnswerUnreadable")]
+    [InlineData("{\"id\":1,\"error\":[]}", "ShellAnswerUnreadable")]
+    [InlineData("{\"id\":1,\"fault\":{\"id\":5}}", "ShellAnswerUnreadable")]
+    public async Task An_answer_of_another_kind_is_an_error_of_that_call(string line, string expected = "ShellLost")
+    {
+        using var folder = new TemporaryFolder();
+        var script = Path.Combine(folder.Path, "child");
+        await File.WriteAllTextAsync(script, $"read line\nprintf '%s\\n' '{line}'\n");
+        await using var shell = new ChildShell(new ChildShellStart(new PowerShellProgram("/bin/sh", [script]), "serve.ps1"), 1, TimeProvider.System);
+        var error = await Assert.ThrowsAsync<VMatrixException>(() => shell.InvokeAsync(new ShellCall { Commands = [] }, default));
+        Assert.Equal(expected, error.Id);
+    }
+
+    [Fact]
+    public void A_tools_command_stands_for_the_PowerShell_that_it_starts()
+    {
+        using var folder = new TemporaryFolder();
+        var home = Directory.CreateDirectory(Path.Combine(folder.Path, ".store/powershell/7.6.9/powershell/7.6.9/tools/net10.0/any/unix")).FullName;
+        foreach (var other in new[] { Path.Combine(home, "../win/pwsh.dll"), Path.Combine(home, "pwsh.dll"), Path.Combine(home, "pwsh"), Path.Combine(home, "Microsoft.PowerShell.GlobalTool.Shim.dll"), Path.Combine(folder.Path, "pwsh") })
+        {
+            Directory.CreateDirectory(Path.GetDirectoryName(other)!);
+            File.WriteAllText(other, "");
+        }
+
+        var found = PowerShellProgram.Resolve(Path.Combine(folder.Path, "pwsh"));
+        Assert.True(found is { Arguments.Count: 0 } ? found.Path == Path.Combine(home, "pwsh") : found.Arguments[0] == Path.Combine(home, "pwsh.dll"), found.ToString());
+
+        // Its program for this system may be missing, the library is not.
+        File.Delete(Path.Combine(home, "pwsh"));
+        found = PowerShellProgram.Resolve(Path.Combine(folder.Path, "pwsh"));
+        Assert.Equal("dotnet", Path.GetFileNameWithoutExtension(found.Path));
+        Assert.Equal([Path.Combine(home, "pwsh.dll")], found.Arguments);
+    }
+
+    [Fact]
+    public void An_ordinary_installation_is_started_as_it_is()
+    {
+        using var folder = new TemporaryFolder();
+        foreach (var name in new[] { "pwsh", "pwsh.dll" })
+            File.WriteAllText(Path.Combine(folder.Path, name), "");
+        Assert.Equal(Path.Combine(folder.Path, "pwsh"), PowerShellProgram.Resolve(Path.Combine(folder.Path, "pwsh")).Path);
+        Assert.Equal(Path.Combine(folder.Path, "pwsh"), PowerShellProgram.InHome(folder.Path)!.Path);
+        Assert.Equal([Path.Combine(folder.Path, "pwsh.dll")], PowerShellProgram.Resolve(Path.Combine(folder.Path, "pwsh.dll")).Arguments);
+        Assert.Null(PowerShellProgram.InHome(Path.GetTempPath()));
+    }
+
+    // Starts PowerShell as its own child and waits for it, as the tool's shim does.
+    private PowerShellProgram InBetween()
+    {
+        var script = Path.Combine(child.World.Folder, "..", "in-between");
+        File.WriteAllText(script, "\"$@\"\nexit $?\n");
+        return new("/bin/sh", [script, child.Start.Program.Path, .. child.Start.Program.Arguments]);
+    }
+
     [Fact]
     public async Task A_PowerShell_that_is_not_there_is_told_with_the_mend()
     {
-        await using var shell = new ChildShell(new ChildShellStart("/no/such/pwsh", "serve.ps1"), 1, TimeProvider.System);
+        await using var shell = new ChildShell(new ChildShellStart(new PowerShellProgram("/no/such/pwsh", []), "serve.ps1"), 1, TimeProvider.System);
         var error = await Assert.ThrowsAsync<VMatrixException>(() => shell.InvokeAsync(new ShellCall { Commands = [] }, default));
         Assert.Equal("ShellNotFound", error.Id);
         Assert.Contains("VMATRIX_POWERSHELL", error.Message, StringComparison.Ordinal);
@@ -128,7 +226,8 @@ internal static class PowerShellHere
 {
     public const string NotOnPath = "need PowerShell 7.6 on PATH";
 
-    public static bool IsOnPath { get; } = Environment.GetEnvironmentVariable("PATH")!.Split(Path.PathSeparator).Any(folder => File.Exists(Path.Combine(folder, "pwsh")));
+    public static bool IsOnPath { get; } = Path.IsPathFullyQualified(PowerShellProgram.ForModules().Path)
+        || Environment.GetEnvironmentVariable("PATH")!.Split(Path.PathSeparator).Any(folder => File.Exists(Path.Combine(folder, "pwsh")));
 
     public static string? Why { get; } = !IsOnPath ? NotOnPath : TryFind() is null ? "need the staged module (./build.sh build)" : null;
 
