@@ -47,7 +47,7 @@ prepare() {
 need_sdk() {
     command -v dotnet >/dev/null || die "the .NET SDK 10 is missing; see https://dotnet.microsoft.com/download"
     # Programs of .NET look for it by this where it is not in its usual place.
-    export DOTNET_ROOT=${DOTNET_ROOT:-$(dirname "$(readlink -f "$(command -v dotnet)")")}
+    export DOTNET_ROOT=${DOTNET_ROOT:-$(dotnet --list-runtimes | sed -n 's/^Microsoft\.NETCore\.App .*\[\(.*\)\/shared\/.*/\1/p' | head -1)}
 }
 
 stage() {
