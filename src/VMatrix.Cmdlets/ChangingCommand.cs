@@ -9,6 +9,7 @@ namespace VMatrix.Commands;
 public abstract class ChangingCommand : VMatrixCommand
 {
     private readonly Dictionary<Guid, object?> _inputs = [];
+    private bool _outputEnded;
     private IReadOnlyList<ServerInfo>? _listed;
 
     /// <summary>The pool: the path of its file or folder, or an object of <c>Get-VMatrixPool</c>.</summary>
@@ -45,6 +46,24 @@ public abstract class ChangingCommand : VMatrixCommand
             [var one] => one.Id,
             var several => throw Errors.Ambiguous(server.Name!, several),
         };
+    }
+
+    /// <summary>Writes an object while there is more to be done. A reader downstream that has had enough (<c>Select-Object -First</c>) ends the output and nothing else.</summary>
+    /// <param name="value">What to write.</param>
+    /// <param name="enumerate">True to write each item of a collection.</param>
+    private protected void Emit(object? value, bool enumerate = false)
+    {
+        if (_outputEnded)
+            return;
+        try
+        {
+            WriteObject(value, enumerate);
+        }
+        catch (Exception enough) when (enough is HaltCommandException || enough.GetType().FullName == "System.Management.Automation.StopUpstreamCommandsException")
+        {
+            // PowerShell's type for it is internal.
+            _outputEnded = true;
+        }
     }
 
     /// <summary>Asks whether to make a move, as -WhatIf and -Confirm want it.</summary>

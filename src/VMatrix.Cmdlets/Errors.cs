@@ -27,12 +27,20 @@ internal static class Errors
         var (id, category, sentence) = record.Status switch
         {
             MoveStatus.Refused => ("MoveRefused", ErrorCategory.InvalidOperation, "was refused"),
+            MoveStatus.Cancelled => ("MoveCancelled", ErrorCategory.OperationStopped, "was cancelled"),
             MoveStatus.Undone => ("MoveUndone", ErrorCategory.OperationStopped, "was taken back"),
             MoveStatus.Failed => ("MoveFailed", ErrorCategory.InvalidResult, "failed"),
             _ => ("MoveInterrupted", ErrorCategory.OperationStopped, "was cut short"),
         };
         string message = $"{record.Move.Kind} of server '{record.Move.ServerName}' {sentence}{(record.Step is null ? "" : $" at step '{record.Step}'")}: {record.Error ?? "no reason was given."}";
         return new ErrorRecord(new VMatrixException(id, VMatrixErrorKind.Failed, message), id, category, target ?? record);
+    }
+
+    public static ErrorRecord HostActionNotDone(HostActionRecord record, string what)
+    {
+        const string Id = "HostActionNotDone";
+        string message = $"{what} {(record.Status is MoveStatus.Refused ? "was refused" : record.Status is MoveStatus.Cancelled ? "was cancelled" : record.Status is MoveStatus.Interrupted ? "was cut short" : "failed")}: {record.Error ?? "no reason was given."}";
+        return new ErrorRecord(new VMatrixException(Id, VMatrixErrorKind.Failed, message), Id, record.Status is MoveStatus.Refused ? ErrorCategory.InvalidOperation : ErrorCategory.OperationStopped, record);
     }
 
     private static ErrorCategory Category(VMatrixErrorKind kind) => kind switch

@@ -29,7 +29,7 @@ public abstract class OpenMoveCommand : ChangingCommand
                 using var progress = new MoveProgress(this, 1);
                 var record = InPool(Action, (pool, cancellation) => EndAsync(pool, move.Id, progress, cancellation));
                 if (PassThru)
-                    WriteObject(record);
+                    Emit(record);
                 if (record.Status != Wanted)
                     _ = Report(record);
             });

@@ -30,11 +30,11 @@ public sealed partial class PoolSession
     private DateTimeOffset _historyTrimmed;
     private int _seed;
 
-    /// <summary>Senses and makes a plan, stored under its id, with what it was made from, where the pool has a state folder; changes nothing else.</summary>
+    /// <summary>Senses and makes a plan. A session opened for change stores it under its id, with what it was made from; one opened for reading stores nothing.</summary>
     public async Task<Plan> PlanSwitchAsync(CancellationToken cancellation)
     {
         var (plan, input) = await PlanAsync(fence: false, cancellation);
-        return _state is null ? plan : Store(plan, input, "New-VMatrixPlan");
+        return _forChange ? Store(plan, input, "New-VMatrixPlan") : plan;
     }
 
     private async Task<(Plan Plan, PlannerInput Input)> PlanAsync(bool fence, CancellationToken cancellation)
@@ -80,6 +80,7 @@ public sealed partial class PoolSession
             WakeBytes = _wakes.Value.Bytes,
             Images = seen.Images,
             Advice = advice,
+            Failures = Failures(),
             Pinned = (_trial is null ? _state?.Overrides.ReadServices(now) : null)?.ToDictionary(o => o.Service, o => o.Servers, StringComparer.OrdinalIgnoreCase) ?? [],
             LiveMigration = _drivers.Hypervisor.Traits.LiveMigration,
             HostPower = _drivers.Hypervisor is IHostPower && _drivers.Hypervisor.Traits.HostPower,
@@ -88,9 +89,9 @@ public sealed partial class PoolSession
         };
         var output = Planner.Plan(_trial?.Rule?.Invoke(input) ?? input);
         _memory = output.Memory;
-        if (_state is not null && _trial is null && now - _memoryWritten >= s_memoryEvery)
+        if (_forChange && _trial is null && now - _memoryWritten >= s_memoryEvery)
         {
-            _state.WriteMemory(output.Memory);
+            _state!.WriteMemory(output.Memory);
             _memoryWritten = now;
         }
 
@@ -120,7 +121,14 @@ public sealed partial class PoolSession
     /// <param name="cancellation">Ends it at the nearest whole state.</param>
     /// <returns>What became of each move, in the plan's order.</returns>
     /// <exception cref="VMatrixException"><c>PlanNotFound</c>, <c>PlanCorrupt</c>, <c>PlanExpired</c>, <c>PlanNotApproved</c> when it has no other moves than those that wait, <c>DeciderBusy</c>.</exception>
-    public async Task<IReadOnlyList<MoveRecord>> SwitchAsync(Guid plan, IProgress<MoveRecord>? progress, CancellationToken cancellation)
+    public Task<IReadOnlyList<MoveRecord>> SwitchAsync(Guid plan, IProgress<MoveRecord>? progress, CancellationToken cancellation) => SwitchAsync(plan, progress, null, cancellation);
+
+    /// <inheritdoc cref="SwitchAsync(Guid, IProgress{MoveRecord}, CancellationToken)"/>
+    /// <param name="plan">The plan's id.</param>
+    /// <param name="progress">Told at each change of a move; may be null.</param>
+    /// <param name="hostProgress">Told at each begin and end of an action with a host; may be null.</param>
+    /// <param name="cancellation">Ends it at the nearest whole state.</param>
+    public async Task<IReadOnlyList<MoveRecord>> SwitchAsync(Guid plan, IProgress<MoveRecord>? progress, IProgress<HostActionRecord>? hostProgress, CancellationToken cancellation)
     {
         var mover = RequireMover();
         var stored = _state!.LoadPlan(plan);
@@ -144,7 +152,7 @@ public sealed partial class PoolSession
         using var decider = _state.Decide("Invoke-VMatrixSwitch");
         var context = Context("Invoke-VMatrixSwitch", decider, approved ? record.ApprovedBy : null);
         await PrepareAsync(mover, context, progress, cancellation);
-        var powering = CarryOutHostsAsync(mover, stored, hosts, context, cancellation);
+        var powering = CarryOutHostsAsync(mover, stored, hosts, context, hostProgress, cancellation);
         var records = await CarryOutPlanAsync(mover, stored, moves, context, progress, cancellation);
         await powering;
         return records;
@@ -156,10 +164,12 @@ public sealed partial class PoolSession
     /// <param name="switched">Told of each switch: the plan and the loads it saw; may be null.</param>
     /// <param name="progress">Told at each change of a move; may be null.</param>
     /// <param name="cancellation">Ends it, with nothing half done.</param>
+    /// <param name="hostProgress">Told at each begin and end of an action with a host; may be null.</param>
     /// <exception cref="VMatrixException"><c>DeciderBusy</c>, <c>DeciderLost</c>.</exception>
-    public async Task RunAsync(string name, TimeSpan? interval, Action<Plan>? switched, IProgress<MoveRecord>? progress, CancellationToken cancellation)
+    public async Task RunAsync(string name, TimeSpan? interval, Action<Plan>? switched, IProgress<MoveRecord>? progress, CancellationToken cancellation, IProgress<HostActionRecord>? hostProgress = null)
     {
         var mover = RequireMover();
+        hostProgress ??= _trial?.Hosts;
         using var decider = _state!.Decide(name);
         var context = Context(name, decider, null);
         var open = new List<Task>();
@@ -181,7 +191,7 @@ public sealed partial class PoolSession
                     foreach (var approved in Approved(name, decider))
                     {
                         open.Add(CarryOutPlanAsync(mover, approved.Plan, approved.Moves, approved.Context, progress, cancellation));
-                        open.Add(CarryOutHostsAsync(mover, approved.Plan, approved.Hosts, approved.Context, cancellation));
+                        open.Add(CarryOutHostsAsync(mover, approved.Plan, approved.Hosts, approved.Context, hostProgress, cancellation));
                     }
 
                     var (plan, moves, hosts) = Keep(name, await PlanAsync(fence: true, cancellation));
@@ -189,14 +199,14 @@ public sealed partial class PoolSession
                     switched?.Invoke(plan);
 
                     // What a hand left when it was killed, and what waits for a host, is taken up beside the plan.
-                    if (recovery.IsCompleted && _state.ReadOpenMoves().Any(m => m.Status is MoveStatus.Interrupted or MoveStatus.Failed))
-                        open.Add(recovery = mover.RecoverAsync(context, progress, cancellation));
-                    if (hostRecovery.IsCompleted && _state.ReadHostClaims().Any(_state.IsFree))
-                        open.Add(hostRecovery = mover.RecoverHostsAsync(context, _trial?.Hosts, cancellation));
+                    if (recovery.IsCompleted && DueForRecovery() is { Count: > 0 } due)
+                        open.Add(recovery = mover.RecoverAsync(context, progress, cancellation, due));
+                    if (hostRecovery.IsCompleted && HostsDueForRecovery() is { Count: > 0 } dueHosts)
+                        open.Add(hostRecovery = mover.RecoverHostsAsync(context, hostProgress, cancellation, dueHosts));
                     if (moves.Count > 0)
                         open.Add(CarryOutPlanAsync(mover, plan, moves, context, progress, cancellation));
                     if (hosts.Count > 0)
-                        open.Add(CarryOutHostsAsync(mover, plan, hosts, context, cancellation));
+                        open.Add(CarryOutHostsAsync(mover, plan, hosts, context, hostProgress, cancellation));
                 }
                 catch (VMatrixException e) when (prepared ? !EndsRun(e) : e.IsTransient || e.Kind is VMatrixErrorKind.Unreachable or VMatrixErrorKind.Timeout or VMatrixErrorKind.Busy)
                 {
@@ -282,12 +292,14 @@ public sealed partial class PoolSession
     }
 
     /// <summary>Powers hosts down and wakes them: those of a stored plan's actions that may go now.</summary>
-    private async Task CarryOutHostsAsync(Mover mover, Plan plan, IReadOnlyList<HostAction> hosts, MoveContext context, CancellationToken cancellation)
+    private async Task CarryOutHostsAsync(Mover mover, Plan plan, IReadOnlyList<HostAction> hosts, MoveContext context, IProgress<HostActionRecord>? progress, CancellationToken cancellation)
     {
         if (hosts.Count == 0)
             return;
         Begin(plan, context.By);
-        foreach (var record in await mover.CarryOutAsync(hosts, context with { PlanId = plan.Id }, _trial?.Hosts, cancellation))
+        var records = await mover.CarryOutAsync(hosts, context with { PlanId = plan.Id }, progress, cancellation);
+        Remember([], records);
+        foreach (var record in records)
         {
             if (Measured(record) is { } wake)
                 _hostWakes.Value.Add(wake);
@@ -415,6 +427,7 @@ public sealed partial class PoolSession
             By = context.By,
             StartedAt = now,
             EndedAt = now,
+            ErrorId = "WindowBegan",
             Error = $"A window in which {m.Service}, or a service that the move depends on, may not be moved has begun since the plan was made.",
         })];
         foreach (var record in refused)
@@ -434,6 +447,7 @@ public sealed partial class PoolSession
                 _ = _underWay.RemoveAll(go.Contains);
         }
 
+        Remember(records, []);
         foreach (var record in records)
         {
             if (WakeMeasures.Of(record) is { } wake)

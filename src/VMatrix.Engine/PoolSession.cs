@@ -19,17 +19,25 @@ public sealed partial class PoolSession : IAsyncDisposable
     private readonly TimeProvider _clock;
     private readonly StateFolder? _state;
     private readonly Mover? _mover;
+    private readonly bool _forChange;
     private readonly Trial? _trial;
     private readonly PoolReads _reads;
 
-    internal PoolSession(PoolSpec spec, PoolDrivers drivers, StateFolder? state, TimeProvider clock, Trial? trial = null)
+    /// <param name="spec">The owner's settings.</param>
+    /// <param name="drivers">The pool's drivers.</param>
+    /// <param name="state">The pool's state folder; null where there is none.</param>
+    /// <param name="clock">All waiting is done on it.</param>
+    /// <param name="trial">For a simulated pool that goes away with its session.</param>
+    /// <param name="forChange">False for a session that only reads: it writes nothing, plans and what is learned included.</param>
+    internal PoolSession(PoolSpec spec, PoolDrivers drivers, StateFolder? state, TimeProvider clock, Trial? trial = null, bool forChange = true)
     {
         Spec = spec;
         _drivers = drivers;
         _state = state;
         _clock = clock;
         _trial = trial;
-        _mover = state is null ? null : new Mover(spec, drivers.Hypervisor, drivers.Balancer, drivers.Health, state, clock, trial?.Seed);
+        _forChange = forChange && state is not null;
+        _mover = state is null ? null : new Mover(spec, drivers.Hypervisor, drivers.Balancer, drivers.Health, state, clock, trial?.Seed) { ReadsOnly = !_forChange };
         _reads = new PoolReads(spec, clock);
         _sensor = new Sensor(spec, drivers, _reads, clock);
         _wakes = new Lazy<WakeMeasures>(ReadWakes);
@@ -56,7 +64,7 @@ public sealed partial class PoolSession : IAsyncDisposable
         try
         {
             var state = forChange || Directory.Exists(pool.StateFolder) ? StateFolder.Open(pool.StateFolder, create: forChange, pool.Nest.Folder) : null;
-            return new PoolSession(pool, drivers, state, TimeProvider.System);
+            return new PoolSession(pool, drivers, state, TimeProvider.System, forChange: forChange);
         }
         catch
         {
@@ -157,8 +165,10 @@ public sealed partial class PoolSession : IAsyncDisposable
     /// <param name="cancellation">Ends the call.</param>
     public async Task<IReadOnlyList<ServerInfo>> GetServersAsync(bool health, Action<IReadOnlyList<ServerInfo>>? found, CancellationToken cancellation)
     {
+        var plain = found;
+        found = plain is null ? null : batch => plain(WithFailures(batch));
         if (!health)
-            return [.. (await ObserveAsync(found, cancellation)).Servers];
+            return WithFailures([.. (await ObserveAsync(found, cancellation)).Servers]);
 
         // Most servers of a large pool sleep, or their hypervisor knows how they fare: those are told of at once.
         var told = new HashSet<Guid>();
@@ -174,7 +184,7 @@ public sealed partial class PoolSession : IAsyncDisposable
         ServerInfo[] rest = [.. servers.Where(s => !told.Contains(s.Id))];
         if (rest.Length > 0)
             found?.Invoke(rest);
-        return servers;
+        return WithFailures(servers);
     }
 
     /// <summary>What the last switch of this session saw of the pool, so that who watches a resident Oracle need not ask every host once more; null before the first.</summary>
@@ -189,7 +199,7 @@ public sealed partial class PoolSession : IAsyncDisposable
     }
 
     private PoolLook Look(Observation seen, IReadOnlyDictionary<string, ServiceLoad> loads, IReadOnlyDictionary<Guid, (ServerHealth Health, string? Problem)> health) =>
-        new(_clock.GetUtcNow(), Hosts(seen), Services(seen, loads), WithHealth(seen, health));
+        new(_clock.GetUtcNow(), Hosts(seen), Services(seen, loads), WithFailures(WithHealth(seen, health)));
 
     private static ServerInfo[] WithHealth(Observation seen, IReadOnlyDictionary<Guid, (ServerHealth Health, string? Problem)> health) =>
         [.. seen.Servers.Select(s => health.TryGetValue(s.Id, out var answer) ? s with { Health = answer.Health, Problem = s.Problem ?? answer.Problem } : s)];
@@ -225,7 +235,7 @@ public sealed partial class PoolSession : IAsyncDisposable
             $"There is no host '{name}' in pool '{Spec.Name}'; it has: {string.Join(", ", Spec.Hosts.Select(h => h.Name))}.");
 
     private Mover RequireMover() =>
-        _mover ?? throw new InvalidOperationException("This session was opened for reading.");
+        _forChange ? _mover! : throw new InvalidOperationException("This session was opened for reading.");
 
     /// <summary>A session whose pool is a simulated one that goes away with it: nothing of it need be found again.</summary>
     /// <param name="Seed">Seeds what is left to chance.</param>

@@ -60,6 +60,9 @@ public enum MoveStatus
 
     /// <summary>It failed and could not be taken back by itself; the error says what to do.</summary>
     Failed,
+
+    /// <summary>Stopped before it began; nothing was changed.</summary>
+    Cancelled,
 }
 
 /// <summary>One change of one server, wished for: what a plan holds and a mover carries out.</summary>
@@ -264,6 +267,9 @@ public sealed record MoveRecord
 
     /// <summary>Time from begin to end; null while it is open.</summary>
     public TimeSpan? Duration => EndedAt - StartedAt;
+
+    /// <summary>Stable PascalCase id of the error that ended it, such as <c>HealthCheckFailed</c>; null when nothing went wrong, and where it is not known any more.</summary>
+    public string? ErrorId { get; init; }
 
     /// <summary>Bytes that a wake read or copied: kept memory, and a disk that was brought to the host. Null for other moves, and where the driver cannot tell.</summary>
     public long? Bytes { get; init; }

@@ -194,6 +194,9 @@ public sealed record ServerInfo
     /// <summary>The Oracle leaves it alone until then; null when it was not moved by hand lately.</summary>
     public DateTimeOffset? HeldUntil { get; init; }
 
+    /// <summary>The Oracle leaves it alone until then, because moves of it failed; null when none did, and when it may be tried again.</summary>
+    public DateTimeOffset? RetryAt { get; init; }
+
     /// <summary>What is wrong with it, as a sentence; null when nothing is.</summary>
     public string? Problem { get; init; }
 }

@@ -5,7 +5,7 @@ namespace VMatrix;
 /// <summary>How far a rolling replacement has come.</summary>
 public enum UpdateStatus
 {
-    /// <summary>Every server in the Matrix is of the newest image.</summary>
+    /// <summary>Every server in the Matrix is of the newest image, and the old ones are disposed of.</summary>
     Done,
 
     /// <summary>New servers failed; the old ones serve again.</summary>
@@ -14,7 +14,7 @@ public enum UpdateStatus
     /// <summary>Cancelled between two batches; some servers are new, some old, all whole. Run again to go on.</summary>
     Cancelled,
 
-    /// <summary>It could be neither finished nor returned; the error says what to do.</summary>
+    /// <summary>It could be neither finished nor returned, or old servers are left: in the nest, or on hosts that do not answer. The error says which and what to do.</summary>
     Failed,
 }
 

@@ -6,6 +6,7 @@ using System.Threading;
 using System.Threading.Tasks;
 using VMatrix.Drivers;
 using VMatrix.Moves;
+using VMatrix.Planning;
 using Xunit;
 
 namespace VMatrix.Contract;
@@ -347,7 +348,7 @@ public abstract class MoverContract
             }
 
             Assert.True(passed, $"{point} was never passed.");
-            Assert.True(record.Status is MoveStatus.Done or MoveStatus.Undone or MoveStatus.Refused, $"{point}: {record.Status} in {record.Step}: {record.Error}");
+            Assert.True(record.Status is MoveStatus.Done or MoveStatus.Undone or MoveStatus.Cancelled, $"{point}: {record.Status} in {record.Step}: {record.Error}");
             await way.ExpectAsync(scene, move, record.Status);
             await scene.CheckAsync();
             await scene.ClearAsync();
@@ -391,6 +392,34 @@ public abstract class MoverContract
             await next.ClearAsync();
         }
     }, itself: false, disks: Way.Of(wayName).Route == "publish");
+
+    [SkippableFact]
+    public Task A_disposed_server_is_deleted_once_its_time_is_up() => RunAsync(async (world, scene) =>
+    {
+        var server = await scene.MakeAsync(Stage.Nest);
+        await scene.MoveAsync(server, Stage.Disposed);
+
+        async Task<Move[]> Purges(TimeSpan after)
+        {
+            var disposed = (await scene.Hypervisor.ReadNestAsync(default)).Disposed;
+            var input = new PlannerInput
+            {
+                Pool = scene.Pool with { Nest = scene.Pool.Nest with { PurgeAfter = after } },
+                Now = world.Clock.GetUtcNow(),
+                Hosts = [.. scene.Pool.Hosts.Select(host => new HostState { Name = host.Name })],
+                Servers = [.. disposed.Where(machine => machine.Mark?.ServerId == server).Select(machine => new ServerState { Mark = machine.Mark! with { Stage = Stage.Disposed }, Power = machine.Power, MemoryBytes = machine.MemoryBytes })],
+                Loads = new Dictionary<string, IReadOnlyList<ServiceLoad>>(),
+            };
+            return [.. Planner.Plan(input).Plan.Moves.Where(move => move.Kind is MoveKind.Purge)];
+        }
+
+        Assert.Empty(await Purges(TimeSpan.FromDays(1)));
+        var record = await scene.CarryOutAsync(Assert.Single(await Purges(TimeSpan.Zero)));
+        Assert.True(record.Status == MoveStatus.Done, $"{record.Status} in {record.Step}: {record.Error}");
+        Assert.Empty(await scene.SightAsync(server));
+        scene.Made.Remove(server);
+        await scene.CheckAsync();
+    });
 
     [SkippableFact]
     public Task Many_moves_at_once_keep_to_the_limits() => RunAsync(async (world, scene) =>

@@ -58,6 +58,35 @@ public sealed class PlanTests : IDisposable
     }
 
     [Fact]
+    public async Task A_session_for_reading_plans_and_stores_nothing()
+    {
+        Write(oracle: ", mode: confirm");
+        await using (var session = await Open())
+        {
+            _ = await session.PlanSwitchAsync(CancellationToken.None);
+            foreach (var file in Directory.GetFiles(Path.Combine(session.Spec.StateFolder, "plans")))
+                File.SetLastWriteTimeUtc(file, DateTime.UtcNow.AddDays(-30));
+            using var state = StateFolder.Open(session.Spec.StateFolder, create: false);
+            state.Overrides.SetHost(new HostOverride { Host = "host1", ConfirmedDead = true, By = "Anna", At = DateTimeOffset.UtcNow });
+        }
+
+        File.Delete(Path.Combine(_folder, ".vmatrix", "memory.json"));
+        var before = Written();
+        await using (var reading = await PoolSession.OpenAsync(Pool, forChange: false, CancellationToken.None))
+        {
+            var plan = await reading.PlanSwitchAsync(CancellationToken.None);
+            Assert.NotEmpty(plan.Moves);
+            Assert.Equal("PlanNotFound", (await Assert.ThrowsAsync<VMatrixException>(() => reading.GetPlanAsync(plan.Id, CancellationToken.None))).Id);
+        }
+
+        Assert.Equal(before, Written());
+
+        // What SQLite keeps beside an open database is no content of ours.
+        string[] Written() => [.. Directory.GetFiles(_folder, "*", SearchOption.AllDirectories).Where(f => !Path.GetFileName(f).StartsWith("history.db", StringComparison.Ordinal)).Order()
+            .Select(f => $"{f} {Convert.ToHexString(System.Security.Cryptography.SHA256.HashData(File.ReadAllBytes(f)))}")];
+    }
+
+    [Fact]
     public async Task What_wakes_took_and_copied_is_known_to_the_next_process_too()
     {
         Write();

@@ -28,7 +28,7 @@ public sealed class ApproveVMatrixPlanCommand : ChangingCommand
                     return;
                 var record = InPool("Approving", (pool, cancellation) => pool.ApprovePlanAsync(plan.Id, cancellation));
                 if (PassThru)
-                    WriteObject(record);
+                    Emit(record);
             });
         }
     }

@@ -55,16 +55,16 @@ public sealed class InvokeVMatrixSwitchCommand : ChangingCommand
     private void CarryOutPlan(Guid id, string description, Plan? plan)
     {
         WriteVerbose(plan?.Summary ?? description);
-        if (plan is { Moves.Count: 0 } && !IsWhatIf)
+        if (plan is { Moves.Count: 0, Hosts.Count: 0 } && !IsWhatIf)
             return;
         if (!ShouldProcess(description, $"{description}{Environment.NewLine}Carry it out?", "Switch"))
             return;
         using var progress = new SwitchProgress(this, plan?.Moves.Count ?? 0);
-        foreach (var record in InPool("Switching", (pool, cancellation) => pool.SwitchAsync(id, progress, cancellation)))
+        foreach (var record in InPool("Switching", (pool, cancellation) => pool.SwitchAsync(id, progress, progress, cancellation)))
             Tell(record);
         var after = InPool("Reading the plan", (pool, cancellation) => pool.GetPlanAsync(id, cancellation));
         if (after.Status is PlanStatus.Waiting)
-            WriteWarning($"{after.Waiting.Count} of the plan's {after.Moves.Count} moves wait for an approval: Approve-VMatrixPlan -Id {id}");
+            WriteWarning($"{after.Waiting.Count} of the plan's {after.Moves.Count + after.Plan.Hosts.Count} moves and actions with hosts wait for an approval: Approve-VMatrixPlan -Id {id}");
     }
 
     private void RunOn()
@@ -74,7 +74,7 @@ public sealed class InvokeVMatrixSwitchCommand : ChangingCommand
         using var progress = new SwitchProgress(this, 0);
         _ = InPool("Switching", async (pool, cancellation) =>
         {
-            await pool.RunAsync(MyInvocation.MyCommand.Name, Interval, plan => Post(() => WriteVerbose(plan.Summary)), progress, cancellation);
+            await pool.RunAsync(MyInvocation.MyCommand.Name, Interval, plan => Post(() => WriteVerbose(plan.Summary)), progress, cancellation, progress);
             return true;
         });
     }
@@ -85,8 +85,17 @@ public sealed class InvokeVMatrixSwitchCommand : ChangingCommand
         if (record.Status is MoveStatus.Pending or MoveStatus.Running || !_reported.Add(record.Id))
             return;
         if (PassThru)
-            WriteObject(record);
+            Emit(record);
         _ = Report(record);
+    }
+
+    /// <summary>Tells of what was done with the power of a host: an error where it was not done.</summary>
+    private void Tell(HostActionRecord record)
+    {
+        string what = $"{(record.Action.Kind is HostActionKind.Wake ? "Waking" : "Powering down")} host '{record.Action.Host}'";
+        WriteVerbose($"{what}: {record.Status}");
+        if (record.Status is not (MoveStatus.Pending or MoveStatus.Running or MoveStatus.Done))
+            WriteError(Errors.HostActionNotDone(record, what));
     }
 
     /// <summary>A plan in words, as -WhatIf prints it.</summary>
@@ -99,12 +108,13 @@ public sealed class InvokeVMatrixSwitchCommand : ChangingCommand
             lines.Add($"  {i + 1}. {(move.IsDrop ? "Drop" : move.Kind.ToString())} {move.ServerName}, {Place(move.FromStage, move.FromHost)} -> {Place(move.ToStage, move.ToHost)}: {move.Reason}");
         }
 
+        lines.AddRange(plan.Hosts.Select(h => $"  {(h.Kind is HostActionKind.Wake ? "Wake" : "Power down")} host {h.Host}: {h.Reason}"));
         lines.AddRange(plan.Refused.Select(r => $"  Not: {r.What}: {r.Reason}"));
         return string.Join(Environment.NewLine, lines);
     }
 
     /// <summary>Progress that also tells of each move as it ends.</summary>
-    private sealed class SwitchProgress(InvokeVMatrixSwitchCommand command, int total) : IProgress<MoveRecord>, IDisposable
+    private sealed class SwitchProgress(InvokeVMatrixSwitchCommand command, int total) : IProgress<MoveRecord>, IProgress<HostActionRecord>, IDisposable
     {
         private readonly MoveProgress _shown = new(command, total);
 
@@ -113,6 +123,8 @@ public sealed class InvokeVMatrixSwitchCommand : ChangingCommand
             _shown.Show(value);
             command.Tell(value);
         });
+
+        public void Report(HostActionRecord value) => command.Post(() => command.Tell(value));
 
         public void Dispose() => _shown.Dispose();
     }

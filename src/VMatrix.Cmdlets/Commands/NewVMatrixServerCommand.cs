@@ -27,6 +27,6 @@ public sealed class NewVMatrixServerCommand : ChangingCommand
     protected override void ProcessRecord() => ForItem(Service, () =>
     {
         var planned = InPool("Planning", (pool, cancellation) => pool.PlanCreateAsync(Service.Name, Count, Name, cancellation));
-        WriteObject(ReadAgain(CarryOut([.. planned.Where(m => Agreed(m)).Select(m => (m, (object?)Service.Name))], null)), true);
+        Emit(ReadAgain(CarryOut([.. planned.Where(m => Agreed(m)).Select(m => (m, (object?)Service.Name))], null)), true);
     });
 }

@@ -43,7 +43,7 @@ public sealed class PublishVMatrixImageCommand : ChangingCommand
         if (!Agreed(move))
             return;
         using var progress = new MoveProgress(this, 1);
-        WriteObject(InPool($"Making an image from {move.ServerName}", (pool, cancellation) => pool.PublishImageAsync(id, progress, cancellation)));
+        Emit(InPool($"Making an image from {move.ServerName}", (pool, cancellation) => pool.PublishImageAsync(id, progress, cancellation)));
     }
 
     private void Select()

@@ -45,7 +45,7 @@ public sealed class RegisterVMatrixServerCommand : ChangingCommand
                 if (!Agreed(move))
                     return;
                 // The next one's name depends on this one's.
-                WriteObject(ReadAgain(CarryOut([(move, machine.Input)], null)), true);
+                Emit(ReadAgain(CarryOut([(move, machine.Input)], null)), true);
             });
         }
     }

@@ -34,7 +34,7 @@ public sealed class UpdateVMatrixServiceCommand : ChangingCommand
                     return;
                 using var progress = new MoveProgress(this, 0);
                 var result = InPool($"Replacing the servers of {service}", (pool, cancellation) => pool.UpdateServiceAsync(service.Name, BatchSize, Watch, progress, cancellation));
-                WriteObject(result);
+                Emit(result);
                 if (result.Error is not null)
                     ForItem(service.Name, () => throw new VMatrixException("UpdateFailed", VMatrixErrorKind.Failed, $"Service '{service}' was not brought to image {result.Image}: {result.Error}"));
             });

@@ -67,6 +67,46 @@ public sealed class History : IDisposable
     /// <param name="most">At most so many.</param>
     public IReadOnlyList<MoveRecord> ReadMoves(DateTimeOffset? since, int most) => Read<MoveRecord>("moves", since, most);
 
+    /// <summary>True when it is kept and can be read.</summary>
+    public bool IsOn
+    {
+        get
+        {
+            lock (_gate)
+                return _connection is not null;
+        }
+    }
+
+    /// <summary>Moves and actions with hosts that ended since the last look, whoever carried them out, oldest first.</summary>
+    /// <param name="last">Where the last look ended; empty for the first. Set to where this one ends.</param>
+    /// <param name="since">Only what ended then or later.</param>
+    public (IReadOnlyList<MoveRecord> Moves, IReadOnlyList<HostActionRecord> Hosts) ReadSince(ref (long Move, long Host) last, DateTimeOffset since)
+    {
+        var (moves, move) = ReadAfter<MoveRecord>("moves", last.Move, since);
+        var (hosts, host) = ReadAfter<HostActionRecord>("hosts", last.Host, since);
+        last = (move, host);
+        return (moves, hosts);
+    }
+
+    private (List<T> Records, long Last) ReadAfter<T>(string table, long last, DateTimeOffset since) => Use<(List<T>, long)?>(c =>
+    {
+        using var command = c.CreateCommand();
+        command.CommandText = $"SELECT rowid, record FROM {table} WHERE rowid > (CASE WHEN $last > (SELECT ifnull(max(rowid), 0) FROM {table}) THEN 0 ELSE $last END) AND ended >= $since ORDER BY rowid";
+        command.Parameters.AddWithValue("$last", last);
+        command.Parameters.AddWithValue("$since", since.UtcTicks);
+        var records = new List<T>();
+        var end = last;
+        using var reader = command.ExecuteReader();
+        while (reader.Read())
+        {
+            end = reader.GetInt64(0);
+            if (JsonSerializer.Deserialize<T>(reader.GetString(1), StateFiles.Json) is { } record)
+                records.Add(record);
+        }
+
+        return (records, end);
+    }) ?? ([], last);
+
     /// <summary>The last wakes into the Matrix that were carried out, at most so many of each service, oldest first.</summary>
     public IReadOnlyList<WakeMeasure> ReadWakes(DateTimeOffset since, int most) => Use(c =>
     {

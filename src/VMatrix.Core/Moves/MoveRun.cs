@@ -224,7 +224,7 @@ internal sealed class MoveRun
                         i--;
                         continue;
                     }
-                    return await BackAsync(steps, cancelled ? "Cancelled." : Mover.Sentence(e));
+                    return await BackAsync(steps, cancelled ? "Cancelled." : Mover.Sentence(e), Mover.IdOf(e));
                 }
             }
             return Close(MoveStatus.Done, null);
@@ -427,7 +427,7 @@ internal sealed class MoveRun
     // ---------------------------------------------------------------- back
 
     /// <summary>Takes back what was reached, each step as far as the truth says that there is something to take back.</summary>
-    private async Task<MoveRecord> BackAsync(IReadOnlyList<MoveStep> steps, string error)
+    private async Task<MoveRecord> BackAsync(IReadOnlyList<MoveStep> steps, string error, string errorId)
     {
         var notes = new List<string>();
         using var grace = _mover.Clock.Deadline(Grace);
@@ -464,13 +464,13 @@ internal sealed class MoveRun
                 return Leave(e);
             return Stay($"{error} It could not be taken back: {Mover.Sentence(e)}");
         }
-        return Close(MoveStatus.Undone, string.Join(" ", new[] { error }.Concat(notes)));
+        return Close(MoveStatus.Undone, string.Join(" ", new[] { error }.Concat(notes)), errorId);
 
         MoveRecord Stay(string why)
         {
             var stuck = $"{why} Mend that, then run Resume-VMatrixMove or Undo-VMatrixMove {_move.Id}.";
             Mover.Try(() => _open.Release(_mover.Clock.GetUtcNow(), stuck, stuck: true));
-            return _mover.End(_batch, _open.ToRecord(MoveStatus.Failed) with { Error = stuck, EndedAt = _mover.Clock.GetUtcNow() });
+            return _mover.End(_batch, _open.ToRecord(MoveStatus.Failed) with { Error = stuck, ErrorId = errorId, EndedAt = _mover.Clock.GetUtcNow() });
         }
     }
 
@@ -633,7 +633,7 @@ internal sealed class MoveRun
     public async Task<MoveRecord> RecoverAsync(bool? finish)
     {
         if (_open.Step is null)
-            return Close(MoveStatus.Undone, "It was cut short before its first step; nothing was changed.");
+            return Close(MoveStatus.Undone, "It was cut short before its first step; nothing was changed.", "Interrupted");
         try
         {
             var steps = _route.For(_move.FromStage, _move.ToStage);
@@ -645,7 +645,7 @@ internal sealed class MoveRun
             var forward = finish ?? (!_open.Back && steps[reached].WhenCut is WhenCut.Finish);
             var gone = steps.Take(reached + 1).Any(s => s.Act is Act.Stop or Act.Discard or Act.Erase);
             if (!forward && !gone)
-                return await BackAsync(steps, _open.Error ?? "It was cut short.");
+                return await BackAsync(steps, _open.Error ?? "It was cut short.", _open.Error is null ? "Interrupted" : Mover.IdOf(_open.Error));
 
             var seen = await SeeAsync(_batch.Cancellation);
             if (_move.Kind is MoveKind.Purge && seen.Count == 0)
@@ -714,10 +714,10 @@ internal sealed class MoveRun
 
     // ---------------------------------------------------------------- ends
 
-    private MoveRecord Close(MoveStatus status, string? error)
+    private MoveRecord Close(MoveStatus status, string? error, string? errorId = null)
     {
         _mover.Point($"{_route.Name}.ending");
-        var record = _open.ToRecord(status) with { Error = error, EndedAt = _mover.Clock.GetUtcNow(), Bytes = _bytes };
+        var record = _open.ToRecord(status) with { Error = error, ErrorId = errorId, EndedAt = _mover.Clock.GetUtcNow(), Bytes = _bytes };
         Mover.Try(() => _mover.State.History.AddMove(record));
         try
         {
@@ -735,7 +735,7 @@ internal sealed class MoveRun
     {
         if (e is not VMatrixException { Id: "MoveTakenOver" })
             Mover.Try(() => _open.Release(_mover.Clock.GetUtcNow(), null, stuck: false));
-        return _batch.Tell(_open.ToRecord(MoveStatus.Interrupted) with { Error = Mover.Sentence(e) });
+        return _batch.Tell(_open.ToRecord(MoveStatus.Interrupted) with { Error = Mover.Sentence(e), ErrorId = Mover.IdOf(e) });
     }
 
     // Whoever has taken over decides what becomes of it; anything done here would be in their way.

@@ -84,7 +84,7 @@ public sealed partial class Mover
     /// <summary>A host that has answered is not dead: what was said of it no longer counts when it falls silent again. It stays suspended.</summary>
     internal void EndWord(string host) => Try(() =>
     {
-        if (State.Overrides.ReadHosts(Clock.GetUtcNow()).FirstOrDefault(o => o.Host == host && o.ConfirmedDead) is { } word)
+        if (!ReadsOnly && State.Overrides.ReadHosts(Clock.GetUtcNow()).FirstOrDefault(o => o.Host == host && o.ConfirmedDead) is { } word)
             State.Overrides.SetHost(word with { ConfirmedDead = false });
     });
 

@@ -23,8 +23,12 @@ public sealed partial class Mover
         await AllAsync(actions.Select(a => CarryOutAsync(a, context, progress, cancellation)).ToArray());
 
     /// <summary>Takes up what was cut short with hosts: it is carried out again, which is safe, or given up where it no longer holds.</summary>
-    public async Task<IReadOnlyList<HostActionRecord>> RecoverHostsAsync(MoveContext context, IProgress<HostActionRecord>? progress, CancellationToken cancellation) =>
-        await AllAsync(State.ReadHostClaims().Where(State.IsFree).Select(c => CarryOutAsync(c.Action, context, progress, cancellation)).ToArray());
+    /// <param name="context">Who carries them out.</param>
+    /// <param name="progress">Told at each begin and end; may be null.</param>
+    /// <param name="cancellation">Ends it.</param>
+    /// <param name="only">The ids of the actions to take up; null for all.</param>
+    public async Task<IReadOnlyList<HostActionRecord>> RecoverHostsAsync(MoveContext context, IProgress<HostActionRecord>? progress, CancellationToken cancellation, IReadOnlyCollection<Guid>? only = null) =>
+        await AllAsync(State.ReadHostClaims().Where(c => State.IsFree(c) && (only is null || only.Contains(c.Action.Id))).Select(c => CarryOutAsync(c.Action, context, progress, cancellation)).ToArray());
 
     private async Task<HostActionRecord> CarryOutAsync(HostAction action, MoveContext context, IProgress<HostActionRecord>? progress, CancellationToken cancellation)
     {
@@ -92,7 +96,7 @@ public sealed partial class Mover
         }
         catch (OperationCanceledException) when (_abandoned is null)
         {
-            return End(began ? MoveStatus.Interrupted : MoveStatus.Refused, began ? "It was cut short; who decides next takes it up." : "Cancelled before it began.");
+            return End(began ? MoveStatus.Interrupted : MoveStatus.Cancelled, began ? "It was cut short; who decides next takes it up." : "Cancelled before it began.");
         }
         catch (Exception e) when (!IsDead(e))
         {

@@ -36,6 +36,9 @@ public sealed partial class Mover
         _retries = MakeRetries(pool.Limits, clock, new Random(seed ?? Guid.NewGuid().GetHashCode()));
     }
 
+    /// <summary>True for one that only looks: it proves and explains, and writes nothing.</summary>
+    public bool ReadsOnly { get; init; }
+
     internal PoolSpec Pool { get; }
 
     internal IHypervisor Hypervisor { get; }
@@ -80,10 +83,14 @@ public sealed partial class Mover
     }
 
     /// <summary>Finishes or undoes every move that was cut short, as its step allows. Called before anything else by whoever carries out moves. Moves that somebody is working on are left alone.</summary>
-    public async Task<IReadOnlyList<MoveRecord>> RecoverAsync(MoveContext context, IProgress<MoveRecord>? progress, CancellationToken cancellation)
+    /// <param name="context">Who carries them out.</param>
+    /// <param name="progress">Told at each change of a move's status or step; may be null.</param>
+    /// <param name="cancellation">Ends it at the nearest whole state.</param>
+    /// <param name="only">The moves to take up; null for all.</param>
+    public async Task<IReadOnlyList<MoveRecord>> RecoverAsync(MoveContext context, IProgress<MoveRecord>? progress, CancellationToken cancellation, IReadOnlyCollection<Guid>? only = null)
     {
         var batch = new Batch(context, progress, MakeTruth(), cancellation);
-        var tasks = State.Guard(() => State.ReadOpen(out _)).Where(State.IsFree).Select(m => RecoverAsync(m, batch, finish: null)).ToArray();
+        var tasks = State.Guard(() => State.ReadOpen(out _)).Where(m => State.IsFree(m) && (only is null || only.Contains(m.Move.Id))).Select(m => RecoverAsync(m, batch, finish: null)).ToArray();
         var records = await AllAsync(tasks);
         State.Guard(() =>
         {
@@ -138,7 +145,18 @@ public sealed partial class Mover
     private async Task<MoveRecord> RunAsync(Move move, IReadOnlyList<Task<MoveRecord>?> before, Batch batch)
     {
         var started = Clock.GetUtcNow();
-        MoveRecord Refuse(string why) => End(batch, new MoveRecord { Move = move, PlanId = batch.Context.PlanId, Status = MoveStatus.Refused, By = batch.Context.By, StartedAt = started, EndedAt = Clock.GetUtcNow(), Error = why });
+        MoveRecord Refuse(string why, string? id = null, MoveStatus status = MoveStatus.Refused) => End(batch, new MoveRecord
+        {
+            Move = move,
+            PlanId = batch.Context.PlanId,
+            Status = status,
+            By = batch.Context.By,
+            StartedAt = started,
+            EndedAt = Clock.GetUtcNow(),
+            Error = why,
+            ErrorId = id ?? IdOf(why),
+        });
+        MoveRecord Cancel() => Refuse("Cancelled before it began.", CancelledId, MoveStatus.Cancelled);
         OpenMove? open = null;
         var began = false;
         try
@@ -146,10 +164,12 @@ public sealed partial class Mover
             foreach (var task in before)
             {
                 if (task is null)
-                    return Refuse("It depends on a move that is not carried out with it, or on itself.");
+                    return Refuse("It depends on a move that is not carried out with it, or on itself.", DependencyId);
                 var record = await task;
+                if (record.Status is MoveStatus.Cancelled)
+                    return Cancel();
                 if (record.Status is not MoveStatus.Done)
-                    return Refuse($"It depends on the {record.Move.Kind} of {record.Move.ServerName}, which is {record.Status}: {record.Error}");
+                    return Refuse($"It depends on the {record.Move.Kind} of {record.Move.ServerName}, which is {record.Status}: {record.Error}", DependencyId);
             }
             using var pass = await _gate.EnterAsync(HostsOf(move), batch.Cancellation);
             State.CheckEpoch(batch.Context.Epoch);
@@ -165,11 +185,11 @@ public sealed partial class Mover
         }
         catch (OperationCanceledException) when (!began && _abandoned is null)
         {
-            return Refuse("Cancelled before it began.");
+            return Cancel();
         }
         catch (Exception e) when (!began && !IsDead(e))
         {
-            return Refuse(Sentence(e));
+            return Refuse(Sentence(e), IdOf(e));
         }
         finally
         {
@@ -413,6 +433,30 @@ public sealed partial class Mover
         _ when StateFiles.IsFileError(e) => $"StateUnreachable: {e.Message}",
         _ => $"{e.GetType().Name}: {e.Message}",
     };
+
+    /// <summary>The error id of a move that was stopped.</summary>
+    internal const string CancelledId = "Cancelled";
+
+    /// <summary>The error id of a move that another one, which it depends on, has held up.</summary>
+    internal const string DependencyId = "DependencyNotDone";
+
+    /// <summary>The error id of a move whose preconditions no longer held, where no other id says more.</summary>
+    internal const string PreconditionId = "PreconditionFailed";
+
+    internal static string IdOf(Exception e) => e switch
+    {
+        VMatrixException v => v.Id,
+        OperationCanceledException => CancelledId,
+        _ when StateFiles.IsFileError(e) => "StateUnreachable",
+        _ => e.GetType().Name,
+    };
+
+    /// <summary>The id that a sentence of ours begins with, as <see cref="Sentence"/> writes it.</summary>
+    internal static string IdOf(string why)
+    {
+        int colon = why.IndexOf(": ", StringComparison.Ordinal);
+        return colon > 0 && char.IsUpper(why[0]) && why.Take(colon).All(char.IsLetterOrDigit) ? why.Substring(0, colon) : PreconditionId;
+    }
 
     private static ResiliencePipeline MakeRetries(LimitSpec limits, TimeProvider clock, Random random)
     {

@@ -45,6 +45,7 @@ public sealed partial class Mover
     {
         private readonly List<MoveRecord> _records = [];
         private readonly List<Pair> _pairs = [];
+        private readonly Dictionary<string, VMatrixException> _silent = [];
         private Dictionary<Guid, Sighting> _seen = [];
 
         public async Task<UpdateResult> RunAsync(CancellationToken cancellation)
@@ -86,9 +87,35 @@ public sealed partial class Mover
                     return Result(UpdateStatus.Failed, kept, $"{error} Not all old servers serve again: {Sentence(e)}");
                 }
             }
-            await LookAsync(cancellation);
-            await CarryAsync([.. _seen.Values.Where(s => s.Place is Place.Nest && s.Mark.Image != image).Select(s => Make(s, MoveKind.Dispose, Stage.Disposed, null, $"Made from image {s.Mark.Image}; {image} is in its place."))], cancellation);
-            return Result(UpdateStatus.Done, _pairs.Count, null);
+
+            return await ClearAwayAsync(cancellation) is { } left
+                ? Result(cancellation.IsCancellationRequested ? UpdateStatus.Cancelled : UpdateStatus.Failed, _pairs.Count, left)
+                : Result(UpdateStatus.Done, _pairs.Count, null);
+        }
+
+        /// <summary>Disposes of the old servers; says what is left of them, and where nobody could look.</summary>
+        private async Task<string?> ClearAwayAsync(CancellationToken cancellation)
+        {
+            string? left;
+            try
+            {
+                await LookAsync(cancellation);
+                left = await CarryAsync([.. _seen.Values.Where(s => s.Place is Place.Nest && s.Mark.Image != image).Select(s => Make(s, MoveKind.Dispose, Stage.Disposed, null, $"Made from image {s.Mark.Image}; {image} is in its place."))], cancellation);
+            }
+            catch (OperationCanceledException)
+            {
+                left = "Cancelled.";
+            }
+            catch (VMatrixException e)
+            {
+                left = Sentence(e);
+            }
+
+            var dead = new HashSet<string>(mover.State.Overrides.ReadHosts(mover.Clock.GetUtcNow()).Where(o => o.ConfirmedDead).Select(o => o.Host));
+            var silent = _silent.Where(s => !dead.Contains(s.Key)).ToArray();
+            if (silent.Length > 0)
+                return $"Servers of {service.Name} on {string.Join(", ", silent.Select(s => s.Key))} were not replaced, if there are any: {silent[0].Value.Message} Run Update-VMatrixService {service.Name} again when all hosts answer.{(left is null ? "" : " " + left)}";
+            return left is null ? null : $"New servers serve, and old ones are left in the nest: {left} Run Update-VMatrixService {service.Name} again to dispose of them.";
         }
 
         private UpdateResult Result(UpdateStatus status, int replaced, string? error) =>
@@ -199,8 +226,11 @@ public sealed partial class Mover
                 return null;
             var records = await mover.CarryOutAsync(moves, context, progress, cancellation);
             _records.AddRange(records);
-            var failed = records.FirstOrDefault(r => r.Status is not MoveStatus.Done and not MoveStatus.Refused) ?? records.FirstOrDefault(r => r.Status is not MoveStatus.Done);
-            return failed is null ? null : $"The {failed.Move.Kind} of {failed.Move.ServerName} is {failed.Status}: {failed.Error}";
+
+            // The cause first: others were held up by it.
+            var failed = records.Where(r => r.Status is not MoveStatus.Done).OrderBy(r => r.Status is MoveStatus.Refused or MoveStatus.Cancelled ? 1 : 0).ToArray();
+            return failed.Length == 0 ? null
+                : $"The {failed[0].Move.Kind} of {failed[0].Move.ServerName} is {failed[0].Status}: {failed[0].Error}{(failed.Length == 1 ? "" : $" Neither done: {string.Join(", ", failed.Skip(1).Take(8).Select(r => $"the {r.Move.Kind} of {r.Move.ServerName}"))}{(failed.Length > 9 ? $" and {failed.Length - 9} more" : "")}.")}";
         }
 
         private async Task LookAsync(CancellationToken cancellation)
@@ -209,6 +239,7 @@ public sealed partial class Mover
             var since = truth.Now();
             var nest = truth.NestAsync(since, cancellation);
             var hosts = mover.Pool.Hosts.Select(h => (h.Name, View: truth.HostAsync(h, since, cancellation))).ToArray();
+            _silent.Clear();
             var seen = (await nest).Report.Dormant.Select(m => new Sighting(m, Place.Nest, null)).ToList();
             foreach (var (name, view) in hosts)
             {
@@ -216,9 +247,10 @@ public sealed partial class Mover
                 {
                     seen.AddRange((await view).Report.Machines.Select(m => new Sighting(m, Place.Host, name)));
                 }
-                catch (VMatrixException)
+                catch (VMatrixException e)
                 {
-                    // Its servers stay as they are.
+                    // Its servers stay as they are, and the result tells so.
+                    _silent[name] = e;
                 }
             }
             _seen = seen.Where(s => s.Machine.Mark is { } mark && mark.StateId == mover.State.Id && mark.Service == service.Name).GroupBy(s => s.Mark.ServerId).ToDictionary(g => g.Key, g => g.First());

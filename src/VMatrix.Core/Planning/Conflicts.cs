@@ -161,7 +161,7 @@ public static partial class Planner
                 Add("memory that machines which are not ours hold", true, i => i with { Hosts = [.. i.Hosts.Select(h => h with { ForeignMemoryBytes = 0 })] });
 
             if (input.Advice.Verdicts.Any(v => v.Refusal is not null))
-                Add("hosts that the platform rules out", true, i => i with { Advice = i.Advice with { Verdicts = [.. i.Advice.Verdicts.Where(v => v.Refusal is null)] } });
+                Add("hosts that are ruled out", true, i => i with { Advice = i.Advice with { Verdicts = [.. i.Advice.Verdicts.Where(v => v.Refusal is null)] } });
 
             // By service, the others first: they are the first to be found needless.
             if (input.Servers.Count > FineServers)

@@ -270,7 +270,7 @@ internal sealed class Ordering
             return known;
         string service = _state.Service[s].Name;
         // Those that no host may take were left out of the dormant ones.
-        int woken = _state.Dormant[s].Count, held = 0, claimed = 0, ruledOut = -woken;
+        int woken = _state.Dormant[s].Count, held = 0, claimed = 0, failed = 0, ruledOut = -woken;
         for (var (i, to) = _state.Input.ServersOf(s); i < to; i++)
         {
             var server = _state.Input[i];
@@ -279,14 +279,18 @@ internal sealed class Ordering
             claimed += server.Claimed ? 1 : 0;
             bool isHeld = !server.Claimed && server.Mark.HeldUntil is DateTimeOffset until && until > _input.Now;
             held += isHeld ? 1 : 0;
-            ruledOut += server.Claimed || isHeld ? 0 : 1;
+            bool waits = !server.Claimed && !isHeld && server.Waits is not null;
+            failed += waits ? 1 : 0;
+            ruledOut += server.Claimed || isHeld || waits ? 0 : 1;
         }
 
-        if (held + claimed + ruledOut == 0)
+        if (held + claimed + failed + ruledOut == 0)
             return _noSleeper[s] = $"no other server of {service} sleeps in the nest";
         var rest = new List<string>();
         if (held > 0)
             rest.Add(Words.Text($"{held} moved by hand and held"));
+        if (failed > 0)
+            rest.Add(Words.Text($"{failed} that could not be woken and {(failed == 1 ? "waits" : "wait")} to be tried again"));
         if (claimed > 0)
             rest.Add(Words.Text($"{claimed} on the way"));
         if (ruledOut > 0)

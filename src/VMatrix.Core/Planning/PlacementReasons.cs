@@ -14,7 +14,7 @@ internal sealed class PlacementReasons
         (Rules.Suspended, "suspended", "suspended hosts"),
         (Rules.PoweredDown, "powered down", "hosts powered down"),
         (Rules.Hosts, "not allowed", "allowed and forbidden hosts"),
-        (Rules.RuledOut, "ruled out", "hosts that the platform rules out"),
+        (Rules.RuledOut, "ruled out", "hosts that are ruled out"),
         (Rules.Licence, "without a licence", "licences"),
         (Rules.LicenceInstances, "with the licence's most instances", "the licence's instances a host"),
         (Rules.Dedicated, "taken by a server that shares with no other", "isolation"),
@@ -314,9 +314,9 @@ internal sealed class PlacementReasons
                 continue;
             for (int i = _state.First[h]; i >= 0; i = _state.Next[i])
             {
-                if (_state.Of[i] < 0 || _state.StillOf[i] is not (Still.Service or Still.Held) || !told.Add((_state.Of[i], h)))
+                if (_state.Of[i] < 0 || _state.StillOf[i] is not (Still.Service or Still.Held or Still.Failed) || !told.Add((_state.Of[i], h)))
                     continue;
-                string? why = _state.StillOf[i] == Still.Held ? $"it was moved by hand and is held until {_input.Servers[i].Mark.HeldUntil:u}" : _placement.Grants[_state.Of[i]].Still;
+                string? why = _state.StillOf[i] == Still.Held ? $"it was moved by hand and is held until {_input.Servers[i].Mark.HeldUntil:u}" : _state.StillOf[i] == Still.Failed ? _input.Servers[i].Waits : _placement.Grants[_state.Of[i]].Still;
                 if (why is not null)
                     _refused.Add(new RefusedMove($"move {_state.Name(i)} away from {_state.Host[h].Name}", $"{_state.Host[h].Name} {((_state.Closed[h] & Rules.Dead) != 0 ? "is proven dead" : "is suspended")}, but {why}"));
             }

@@ -32,6 +32,7 @@ internal enum Still : byte
     Free,
     Claimed,
     Held,
+    Failed,
     HostSilent,
     Service,
     Unknown,
@@ -519,7 +520,7 @@ internal sealed class PlacementState
         string? hostName = server.Claimed ? server.ClaimedHost ?? server.Host : server.Host;
         int h = !server.Claimed ? Input.HostOf(i) : hostName is not null && HostIndex.TryGetValue(hostName, out int at) ? at : Nowhere;
         bool held = mark.HeldUntil is DateTimeOffset until && until > _now;
-        StillOf[i] = server.Claimed ? Still.Claimed : held ? Still.Held : s < 0 ? Still.Unknown : Still.Free;
+        StillOf[i] = server.Claimed ? Still.Claimed : held ? Still.Held : server.Waits is not null ? Still.Failed : s < 0 ? Still.Unknown : Still.Free;
 
         // A server on its way still takes room where it comes from: as a shadow of itself that nobody counts on.
         if (server.Claimed && server.Host is not null && mark.Stage is Stage.Matrix or Stage.Chamber
@@ -533,7 +534,7 @@ internal sealed class PlacementState
             Add(shadow, from);
         }
 
-        if (stage == Stage.Nest && !server.Claimed && !held && s >= 0 && _passedOver?.Contains(mark.ServerId) != true)
+        if (stage == Stage.Nest && !server.Claimed && !held && server.Waits is null && s >= 0 && _passedOver?.Contains(mark.ServerId) != true)
             Dormant[s].Add(i);
         if (stage == Stage.Matrix && h < 0 && s >= 0)
             Outside[s]++;

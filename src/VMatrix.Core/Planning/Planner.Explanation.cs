@@ -131,6 +131,8 @@ public static partial class Planner
                 return $"{where}: a move is under way{(now.ClaimedTo is null ? "" : $" that takes it to the {now.ClaimedTo}{(now.ClaimedHost is null ? "" : $" on {now.ClaimedHost}")}")}";
             if (now.Mark.HeldUntil is DateTimeOffset until && until > Now)
                 return $"{where}: it was moved by hand and is held until {until:u}";
+            if (now.Waits is not null)
+                return $"{where}: {now.Waits}";
             if (story.Mode == OracleMode.Shadow)
                 return $"{where}: {IsShadowed}; {counts}";
             if (_byName[server.Service].Frozen is string frozen)

@@ -79,11 +79,14 @@ public static partial class Planner
                 }
             }
 
+            var refused = new List<RefusedMove>();
+            idle.RemoveAll(h => Later(h, HostActionKind.PowerDown));
+            down.RemoveAll(h => Later(h, HostActionKind.Wake));
+
             // What could not be had on the hosts that are up, those on their way included.
             int[] wanted = [.. _services.Select(Wanted)];
             var (short_, unused) = waking.Count == 0 ? (Short(wanted, last), []) : Try(last, wanted, waking, []);
             var actions = new List<HostAction>();
-            var refused = new List<RefusedMove>();
             int missing = short_.Sum();
             if (missing > 0 && down.Count > 0)
             {
@@ -130,6 +133,14 @@ public static partial class Planner
             }
 
             return new HostDecision(actions, refused, idleSince);
+
+            bool Later(int h, HostActionKind kind)
+            {
+                if (PowerWaits(h, kind) is not { } why)
+                    return false;
+                refused.Add(new RefusedMove($"{(kind is HostActionKind.Wake ? "wake" : "power down")} {_state.Host[h].Name}", why));
+                return true;
+            }
         }
 
         /// <summary>Plans with some hosts up that are not: what is short then, and which of <paramref name="watched"/>'s (or, with none, of the opened) hosts are not used.</summary>

@@ -56,7 +56,11 @@ public static partial class Planner
 
     private const int MostLooks = 5;
 
-    private static PlannerInput InOrder(PlannerInput input) => input with { Servers = ServerOrder.Of(input.Pool, input.Servers) };
+    private static PlannerInput InOrder(PlannerInput input)
+    {
+        var known = WithFailures(input);
+        return known with { Servers = ServerOrder.Of(known.Pool, known.Servers) };
+    }
 
     /// <summary>True when <paramref name="now"/> lies in a window in which the service's servers may not be moved. Windows are read in the offset that <paramref name="now"/> carries.</summary>
     public static bool IsFrozen(ServiceSpec service, DateTimeOffset now)
@@ -110,6 +114,12 @@ public static partial class Planner
 
         /// <summary>Live ones whose host is to be emptied, or dead.</summary>
         public int Leaving { get; set; }
+
+        /// <summary>Why nothing of it is woken for now; null when it may be.</summary>
+        public string? WakeWaits { get; set; }
+
+        /// <summary>Why no new servers of it are made for now; null when they may be.</summary>
+        public string? CreationWaits { get; set; }
 
         public int Disposed { get; set; }
 
@@ -195,6 +205,7 @@ public static partial class Planner
             if (!ReferenceEquals(last, this))
                 _refused.AddRange(_placement.Reasons.NotInOrder);
             var refreshes = PlanRefreshes();
+            PlanPurges();
             var plan = new Plan
             {
                 Id = NewId("plan", string.Join("\n", _moves.Select(m => m.Id.ToString()))),
@@ -368,7 +379,7 @@ public static partial class Planner
                 bool held = server.Mark.HeldUntil is DateTimeOffset until && until > Now;
                 switch (stage)
                 {
-                    case Stage.Nest when !server.Claimed && !held:
+                    case Stage.Nest when !server.Claimed && !held && server.Waits is null:
                         service.Dormant.Add(index);
                         break;
                     case Stage.Matrix:
@@ -384,6 +395,7 @@ public static partial class Planner
                 }
             }
 
+            LookAtFailures();
             foreach (var each in _services)
             {
                 if (each.Memory.Failing.Count == 0)
@@ -404,12 +416,14 @@ public static partial class Planner
             if (!server.Claimed && !lost && Broken(service, server) is string why)
             {
                 // It serves nobody: not counted on, so that another takes its place. It is taken away only where that is safe.
-                if (!answers || held)
+                if (!answers || held || server.Waits is not null)
                     service.Ignored.Add(index);
                 if (!answers)
                     _refused.Add(new RefusedMove($"dispose {server.Mark.Name}", $"{why}, but {hostName} does not answer, which proves nothing; nothing on it is touched"));
                 else if (held)
                     _refused.Add(new RefusedMove($"dispose {server.Mark.Name}", $"{why}, but it was moved by hand and is held until {server.Mark.HeldUntil:u}"));
+                else if (server.Waits is not null)
+                    _refused.Add(new RefusedMove($"dispose {server.Mark.Name}", $"{why}, but {server.Waits}"));
                 else
                     service.Broken.Add((server, index, why));
                 return;
@@ -420,9 +434,10 @@ public static partial class Planner
                 service.Lost++;
             if (server.Claimed || Now - server.Mark.ChangedAt < Economy.StayEnds(Oracle))
                 service.Stay.Add(Economy.Stay(Oracle, server.Claimed ? TimeSpan.Zero : Now - server.Mark.ChangedAt));
-            if (!server.Claimed && !held && (answers || lost))
+            bool stays = held || server.Waits is not null;
+            if (!server.Claimed && !stays && (answers || lost))
                 service.Movable++;
-            if ((!answers && !lost) || (held && host is not { Suspended: false, ProvenDead: false }))
+            if ((!answers && !lost) || (stays && host is not { Suspended: false, ProvenDead: false }))
                 service.Outside++;
             else if (host is { Suspended: true } or { ProvenDead: true })
                 service.Leaving++;
@@ -524,6 +539,8 @@ public static partial class Planner
                 ceiling = floor;
             }
 
+            if (MostWhileWaiting(service) is int most)
+                (floor, ceiling) = (Math.Min(floor, most), Math.Min(ceiling, most));
             service.Claim = new Claimant
             {
                 Spec = spec,
@@ -604,6 +621,8 @@ public static partial class Planner
             string decision = service.Wanted is int wanted && wanted != service.Live.Count ? Words.Text($"stays at {service.Live.Count} where it would be granted {wanted}: {IsShadowed}")
                 : service.Frozen is not null ? $"stays at {service.Live.Count}: {service.Frozen}"
                 : _input.Pinned.TryGetValue(service.Spec.Name, out int pinned) ? Words.Text($"pinned at {pinned} by an operator")
+                : claim.Granted < Math.Max(need.Bad is null ? need.Servers : 0, service.Spec.Least) && claim.Granted == MostWhileWaiting(service)
+                    ? Words.Text($"needs {Math.Max(need.Servers, service.Spec.Least)}, granted {claim.Granted}: {service.WakeWaits ?? service.CreationWaits}")
                 : need.Bad is not null ? $"frozen at {claim.Granted}: {need.Bad}"
                 : claim.Granted < need.Servers ? Words.Text($"needs {need.Servers}, granted {claim.Granted}: {(claim.Granted == claim.Ceiling ? claim.Ceiling == service.Spec.Most ? $"most is {claim.Ceiling}" : $"no host may take more of it{_placement.Reasons.RuledOut(_state.ServiceIndex[service.Spec.Name])}" : "the pool is short and the room is worth more to others")}")
                 : claim.Granted > need.Servers && claim.Granted <= claim.Calm ? Words.Text($"needs {need.Servers}, keeps {claim.Granted}: {need.Calm} were needed within {Words.Seconds(Oracle.Calm)}")

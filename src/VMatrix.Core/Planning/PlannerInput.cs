@@ -43,6 +43,9 @@ public sealed record PlannerInput
     /// <summary>What the platform says of hosts for servers.</summary>
     public HostAdvice Advice { get; init; } = new();
 
+    /// <summary>Moves that failed, with no success since (<see cref="FailureLog"/>): they wait, longer each time, and others go first.</summary>
+    public IReadOnlyList<MoveFailure> Failures { get; init; } = [];
+
     /// <summary>True when the driver can move a running server without stopping it.</summary>
     public bool LiveMigration { get; init; }
 
@@ -113,6 +116,9 @@ public sealed record ServerState
 
     /// <summary>Cores that it holds or needs.</summary>
     public int Cores { get; init; } = 1;
+
+    /// <summary>Why it is left alone for now, because moves of it failed; null when it is not. Follows from <see cref="PlannerInput.Failures"/>.</summary>
+    internal string? Waits { get; init; }
 
     /// <summary>True while a move holds a claim on it: the planner leaves it alone and counts it as where it goes.</summary>
     public bool Claimed { get; init; }

@@ -379,7 +379,7 @@ public sealed class MoverTests : IDisposable
                 using var cancel = new CancellationTokenSource(TimeSpan.FromMilliseconds(after), _world.Time);
                 var record = await _world.CarryOut(_world.Move(server, kind, to, toHost), cancel.Token);
                 _world.AssertWhole();
-                Assert.True(record.Status is MoveStatus.Done or MoveStatus.Undone or MoveStatus.Refused, $"{kind} after {after} ms: {record.Status} {record.Error}");
+                Assert.True(record.Status is MoveStatus.Done or MoveStatus.Undone or MoveStatus.Cancelled, $"{kind} after {after} ms: {record.Status} {record.Error}");
                 Assert.Equal(record.Status is MoveStatus.Done ? to : from, _world.Servers.GetValueOrDefault(server.Mark.ServerId)?.Mark.Stage ?? Stage.Disposed);
                 _world.Servers.Clear();
                 _world.Members.Clear();

@@ -114,6 +114,38 @@ public sealed class RollingUpdateTests : IDisposable
     });
 
     [Fact]
+    public void OldServersThatCannotBeDisposedOfAreTold() => _world.Time.Run(async () =>
+    {
+        _world.Add("FINANCE-1", Stage.Matrix, "m1");
+        var stuck = _world.Add("FINANCE-2", Stage.Matrix, "m2");
+        _world.Image = "2";
+        _world.Before = (op, id, _) => op == "discard" && id == stuck.Mark.ServerId ? new VMatrixException("DiskBusy", VMatrixErrorKind.Failed, "The disk is in use.") : null;
+        var result = await _world.Mover.UpdateServiceAsync(Finance, new UpdateOptions(), _world.Hand, null, default);
+        Assert.Equal((UpdateStatus.Failed, 2), (result.Status, result.Replaced));
+        Assert.Contains("FINANCE-2", result.Error);
+        Assert.Contains("The disk is in use", result.Error);
+        Assert.Equal(["2", "2"], Serving);
+
+        _world.Before = null;
+        await _world.Mover.RecoverAsync(_world.Hand, null, default);
+        result = await _world.Mover.UpdateServiceAsync(Finance, new UpdateOptions(), _world.Hand, null, default);
+        Assert.Equal((UpdateStatus.Done, Stage.Disposed), (result.Status, stuck.Mark.Stage));
+    });
+
+    [Fact]
+    public void ServersOnAHostThatDoesNotAnswerAreNotCalledReplaced() => _world.Time.Run(async () =>
+    {
+        _world.Add("FINANCE-1", Stage.Matrix, "m1");
+        _world.Add("FINANCE-2", Stage.Matrix, "m2");
+        _world.Image = "2";
+        _world.DownHosts.Add("m2");
+        var result = await _world.Mover.UpdateServiceAsync(Finance, new UpdateOptions(), _world.Hand, null, default);
+        Assert.Equal(UpdateStatus.Failed, result.Status);
+        Assert.Contains("m2", result.Error);
+        Assert.Equal(["1", "2"], Serving);
+    });
+
+    [Fact]
     public void CancelledItStopsBetweenTwoServersAndGoesOnLater() => _world.Time.Run(async () =>
     {
         for (var i = 1; i <= 3; i++)

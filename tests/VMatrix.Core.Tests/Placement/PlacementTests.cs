@@ -160,7 +160,7 @@ public sealed class PlacementTests
         var refuses = Service("FINANCE") with { Least = 2, Isolation = Isolation.Shared, AntiAffinity = ["FINANCE"] };
         var alone = Plan(3, [refuses, Service("SPORTS") with { AllowedHosts = ["host2"] }], [("SPORTS", "host2")], out _, verdicts: [Out("host1", "no network LAN")]);
         var refused = Assert.Single(alone.Refused, r => r.What.StartsWith("wake", StringComparison.Ordinal));
-        Assert.Contains("hosts that the platform rules out", refused.Reason, StringComparison.Ordinal);
+        Assert.Contains("hosts that are ruled out", refused.Reason, StringComparison.Ordinal);
         Assert.Contains("1 ruled out (no network LAN)", refused.Reason, StringComparison.Ordinal);
     }
 
