@@ -17,7 +17,9 @@ param(
     [string] $Address
 )
 $ErrorActionPreference = 'Stop'
-$file = Join-Path $PSScriptRoot 'members.json'
+# VMatrix runs the very file that it has checked, by another name, and tells the real one.
+$folder = if ($env:VMATRIX_SCRIPT) { Split-Path -Parent $env:VMATRIX_SCRIPT } else { $PSScriptRoot }
+$file = Join-Path $folder 'members.json'
 $members = @(if (Test-Path -LiteralPath $file) { Get-Content -Raw -LiteralPath $file | ConvertFrom-Json })
 $others = @($members | Where-Object server -NE "$Server")
 $mine = $members | Where-Object server -EQ "$Server"

@@ -5,6 +5,7 @@ using System.Text;
 using System.Threading;
 using System.Threading.Tasks;
 using VMatrix.Drivers;
+using VMatrix.Files;
 using VMatrix.Moves;
 
 namespace VMatrix;
@@ -16,14 +17,14 @@ internal static class BalancerTurn
     /// <exception cref="VMatrixException"><c>StaleEpoch</c>.</exception>
     public static async Task<IDisposable> TakeAsync(PoolSpec pool, DriverCall call, TimeProvider clock, CancellationToken cancellation)
     {
-        Directory.CreateDirectory(pool.StateFolder);
+        OwnFiles.CreateFolder(pool.StateFolder);
         var path = Path.Combine(pool.StateFolder, "balancer.turn");
         while (true)
         {
             FileStream turn;
             try
             {
-                turn = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+                turn = OwnFiles.Open(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
             }
             catch (IOException) when (Directory.Exists(pool.StateFolder))
             {

@@ -237,7 +237,7 @@ internal sealed class Observation
 
     private void Add(IReadOnlyList<Machine> machines, string? host, Stage? stage, List<ServerInfo> batch)
     {
-        foreach (var machine in machines)
+        foreach (var machine in machines.Select(ForPeople))
         {
             if (machine.Mark is not { } mark || (_stateId is { } id && mark.StateId != id))
             {
@@ -268,6 +268,18 @@ internal sealed class Observation
 
         static string Place(string? host) => host is null ? "the nest" : $"host '{host}'";
     }
+
+    // Names and troubles are others' text, and end on screens and in logs.
+    private static Machine ForPeople(Machine machine) => machine with
+    {
+        Name = PlainText.Line(machine.Name),
+        Problem = machine.Problem is { } problem ? PlainText.Of(problem, 8000) : null,
+        Mark = Plain(machine.Mark),
+        StaleMark = Plain(machine.StaleMark),
+    };
+
+    private static ServerMark? Plain(ServerMark? mark) =>
+        mark is null || (PlainText.IsPlain(mark.Name) && PlainText.IsPlain(mark.Service)) ? mark : mark with { Name = PlainText.Line(mark.Name), Service = PlainText.Line(mark.Service) };
 
     /// <summary>The id that a machine has as a server of another controller.</summary>
     public Guid IdUnderOther(ForeignMachine machine) => _others[(machine.MachineId, machine.Host)];

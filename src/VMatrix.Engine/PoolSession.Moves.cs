@@ -43,7 +43,7 @@ public sealed partial class PoolSession
     /// <param name="count">How many servers.</param>
     /// <param name="name">A name for the server, with a number added when there are several; null for the service's name and the next free number.</param>
     /// <param name="cancellation">Ends the call.</param>
-    /// <exception cref="VMatrixException"><c>ServiceNotFound</c>.</exception>
+    /// <exception cref="VMatrixException"><c>ServiceNotFound</c>, <c>ServerNameInvalid</c>.</exception>
     public async Task<IReadOnlyList<Move>> PlanCreateAsync(string service, int count, string? name, CancellationToken cancellation)
     {
         var spec = FindService(service);
@@ -56,6 +56,7 @@ public sealed partial class PoolSession
             string next = name is not null && count == 1 ? name : $"{name ?? spec.Name}-{number}";
             while (name is null || count > 1 ? !taken.Add(next) : false)
                 next = $"{name ?? spec.Name}-{++number}";
+            ServerName.Check(next);
             moves.Add(new Move
             {
                 Id = Guid.NewGuid(),

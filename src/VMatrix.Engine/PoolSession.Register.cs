@@ -3,6 +3,7 @@ using System.Collections.Generic;
 using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
+using VMatrix.Drivers;
 
 namespace VMatrix;
 
@@ -20,7 +21,7 @@ public sealed partial class PoolSession
     /// <param name="name">The server's name; null for the machine's own where no server has it, else the service's and the next free number.</param>
     /// <param name="force">True to take it from another controller.</param>
     /// <param name="cancellation">Ends the call.</param>
-    /// <exception cref="VMatrixException"><c>MachineNotFound</c>, <c>MachineAmbiguous</c>, <c>MachineMarked</c>, <c>ForeignController</c>, <c>ServiceNotNamed</c>, <c>ServiceNotFound</c>, <c>HostNotFound</c>, <c>MachinePaused</c>.</exception>
+    /// <exception cref="VMatrixException"><c>MachineNotFound</c>, <c>MachineAmbiguous</c>, <c>MachineMarked</c>, <c>ForeignController</c>, <c>ServiceNotNamed</c>, <c>ServiceNotFound</c>, <c>HostNotFound</c>, <c>MachinePaused</c>, <c>ServerNameInvalid</c>.</exception>
     public async Task<Move> PlanRegisterAsync(string machine, string? host, string? service, string? name, bool force, CancellationToken cancellation)
     {
         var on = host is null ? null : FindHost(host).Name;
@@ -44,8 +45,9 @@ public sealed partial class PoolSession
         var stage = !runs ? Stage.Nest : FindHost(found.Host!).Role is HostRole.Chamber ? Stage.Chamber : Stage.Matrix;
         var taken = new HashSet<string>(seen.Servers.Select(s => s.Name), StringComparer.OrdinalIgnoreCase);
         string called = name ?? found.Name;
-        for (int number = 1; name is null && taken.Contains(called); number++)
+        for (int number = 1; name is null && (taken.Contains(called) || !ServerName.IsValid(called)); number++)
             called = $"{spec.Name}-{number}";
+        ServerName.Check(called);
         return new Move
         {
             Id = Guid.NewGuid(),

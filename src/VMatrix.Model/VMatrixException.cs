@@ -45,10 +45,10 @@ public sealed class VMatrixException : Exception
     /// <summary>Makes an error.</summary>
     /// <param name="id">Stable PascalCase id, such as <c>ServerNotFound</c>.</param>
     /// <param name="kind">What kind of trouble it is.</param>
-    /// <param name="message">What happened, naming file, line, value or host, and the mend.</param>
+    /// <param name="message">What happened, naming file, line, value or host, and the mend. What a terminal would obey in it is shown by its number.</param>
     /// <param name="inner">The cause, if another error was.</param>
     public VMatrixException(string id, VMatrixErrorKind kind, string message, Exception? inner = null)
-        : base(message, inner)
+        : base(PlainText.Of(message), inner)
     {
         Id = id;
         Kind = kind;

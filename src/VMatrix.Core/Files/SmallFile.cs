@@ -19,7 +19,8 @@ internal static class SmallFile
     /// <param name="path">The file.</param>
     /// <param name="most">The most bytes that it may hold.</param>
     /// <returns>Its bytes, of which one more than <paramref name="most"/> when it is longer; null when it is not there.</returns>
-    /// <exception cref="IOException">It is no regular file, or cannot be read.</exception>
+    /// <exception cref="InvalidDataException">It is no regular file.</exception>
+    /// <exception cref="IOException">It cannot be read.</exception>
     /// <exception cref="UnauthorizedAccessException">It may not be read.</exception>
     public static byte[]? TryReadStart(string path, int most)
     {
@@ -36,11 +37,30 @@ internal static class SmallFile
     }
 
     /// <summary>Reads a file that others may be replacing; null when it is not there.</summary>
-    /// <exception cref="IOException">It is no regular file, is longer than <paramref name="most"/> bytes, or cannot be read.</exception>
+    /// <exception cref="InvalidDataException">It is no regular file, or longer than <paramref name="most"/> bytes.</exception>
+    /// <exception cref="IOException">It cannot be read.</exception>
+    /// <exception cref="UnauthorizedAccessException">It may not be read.</exception>
     public static byte[]? TryRead(string path, int most = MostFacts) =>
         TryReadStart(path, most) is not { } bytes ? null
         : bytes.Length <= most ? bytes
-        : throw new IOException($"{path} is longer than {most >> 10} KiB, which nothing that belongs there is.");
+        : throw new InvalidDataException($"{path} is longer than {most >> 10} KiB, which nothing that belongs there is.");
+
+    /// <summary>The last bytes of a file that somebody else is writing; null when it is not there.</summary>
+    /// <exception cref="InvalidDataException">It is no regular file.</exception>
+    /// <exception cref="IOException">It cannot be read.</exception>
+    public static byte[]? TryReadEnd(string path, int most)
+    {
+        using var file = TryOpen(path);
+        if (file is null)
+            return null;
+        file.Seek(-Math.Min(most, file.Length), SeekOrigin.End);
+        var bytes = new byte[most];
+        var length = 0;
+        for (int count; length < most && (count = file.Read(bytes, length, most - length)) > 0;)
+            length += count;
+        Array.Resize(ref bytes, length);
+        return bytes;
+    }
 
     private static FileStream? TryOpen(string path)
     {
@@ -84,7 +104,7 @@ internal static class SmallFile
                 const int ItItself = 0x1000;
                 var stat = new byte[256];
                 if (statx(number, [0], ItItself, 0x7ff, stat) != 0 || (BitConverter.ToUInt16(stat, 28) & 0xf000) != RegularFile)
-                    throw new IOException($"{path} is no regular file; put one in its place.");
+                    throw new InvalidDataException($"{path} is no regular file; put one in its place.");
                 return new FileStream(file, FileAccess.Read, 1);
             }
             catch

@@ -22,22 +22,18 @@ internal static class StateFiles
     public static byte[] ToBytes<T>(T value) => JsonSerializer.SerializeToUtf8Bytes(value, Json);
 
     /// <summary>Reads a small file that others may be replacing; null when it is not there.</summary>
+    /// <exception cref="VMatrixException"><c>StateCorrupt</c> for what is no regular file, or far too long.</exception>
     public static byte[]? TryRead(string path)
     {
+        // What a plan of a very large pool was made from takes a few MiB.
+        const int Most = 128 << 20;
         try
         {
-            using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, 1);
-            using var copy = new MemoryStream();
-            file.CopyTo(copy);
-            return copy.ToArray();
+            return SmallFile.TryRead(path, Most);
         }
-        catch (FileNotFoundException)
+        catch (InvalidDataException e)
         {
-            return null;
-        }
-        catch (DirectoryNotFoundException)
-        {
-            return null;
+            throw Corrupt(path, e);
         }
     }
 
@@ -52,7 +48,7 @@ internal static class StateFiles
         {
             return JsonSerializer.Deserialize<T>(bytes, Json) ?? throw new JsonException("It holds null.");
         }
-        catch (JsonException e)
+        catch (Exception e) when (e is JsonException or NotSupportedException or InvalidOperationException or ArgumentException)
         {
             throw Corrupt(path, e);
         }

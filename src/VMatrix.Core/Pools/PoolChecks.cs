@@ -10,7 +10,7 @@ namespace VMatrix.Pools;
 /// <summary>What must hold between the settings of a pool, and the defaults that depend on other settings.</summary>
 internal sealed class PoolChecks(PoolNode root, PoolReading reading)
 {
-    private static readonly Regex s_range = new(@"^(.*)\[([0-9]+)-([0-9]+)\]$", RegexOptions.CultureInvariant);
+    private static readonly Regex s_range = new(@"\A(.*)\[([0-9]+)-([0-9]+)\]\z", RegexOptions.CultureInvariant);
 
     private readonly List<(PoolNode Node, string Key, ServiceSpec Value)> _services = [.. reading.Made<ServiceSpec>(root["services"], "services")];
     private readonly Dictionary<string, HostSpec> _hosts = new(StringComparer.OrdinalIgnoreCase);

@@ -3,6 +3,7 @@ using System.Collections.Generic;
 using System.IO;
 using System.Linq;
 using System.Text;
+using VMatrix.Files;
 
 namespace VMatrix.Pools;
 
@@ -61,19 +62,13 @@ public static class PoolFile
         {
             if (Directory.Exists(path))
                 throw new VMatrixException("PoolNotFound", VMatrixErrorKind.NotFound, $"{path} is a folder; name the pool file in it, such as {Path.Combine(path, "pool.yaml")}.");
-            using var stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
-
-            // Never by the length that the file claims: it may grow, or be a device that has none.
-            var bytes = new byte[MostBytes + 1];
-            var length = 0;
-            for (int n; length < bytes.Length && (n = stream.Read(bytes, length, bytes.Length - length)) > 0;)
-                length += n;
-            Array.Resize(ref bytes, length);
-            return bytes;
+            return SmallFile.TryReadStart(path, MostBytes)
+                ?? throw new VMatrixException("PoolNotFound", VMatrixErrorKind.NotFound, $"There is no pool file {path}; name one that exists, or begin with a copy of examples/demo/pool.yaml.");
         }
-        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
+        catch (InvalidDataException e)
         {
-            throw new VMatrixException("PoolNotFound", VMatrixErrorKind.NotFound, $"There is no pool file {path}; name one that exists, or begin with a copy of examples/demo/pool.yaml.", e);
+            // A pipe gives its text once, to the first reader, and may never end.
+            throw new VMatrixException("PoolUnreadable", VMatrixErrorKind.InvalidInput, $"The pool file {path} is no regular file but a pipe, a device or the like; write the pool into a file and name that.", e);
         }
         catch (UnauthorizedAccessException e)
         {

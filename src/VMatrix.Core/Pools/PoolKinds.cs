@@ -29,7 +29,7 @@ internal abstract class PoolKind
 internal abstract class ScalarKind : PoolKind
 {
     private static readonly Regex s_notText = new(
-        @"^([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)|true|True|TRUE|false|False|FALSE)$",
+        @"\A([-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+|[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)|true|True|TRUE|false|False|FALSE)\z",
         RegexOptions.CultureInvariant);
 
     /// <summary>True for kinds that are a text to YAML always; the others are, or may be, what YAML takes for a number or a truth.</summary>
@@ -152,7 +152,7 @@ internal sealed class Share(bool above = false) : ScalarKind
 /// <summary>Requests per second: <c>5</c>, <c>5/s</c>, <c>300/m</c>, <c>18000/h</c>.</summary>
 internal sealed class Rate(bool above = true) : ScalarKind
 {
-    private static readonly Regex s_rate = new(@"^([0-9]+(?:\.[0-9]+)?) ?/ ?([smh])$", RegexOptions.CultureInvariant);
+    private static readonly Regex s_rate = new(@"\A([0-9]+(?:\.[0-9]+)?) ?/ ?([smh])\z", RegexOptions.CultureInvariant);
 
     /// <summary>True when nothing at all is not allowed.</summary>
     public bool Above { get; } = above;
@@ -176,7 +176,7 @@ internal sealed class Rate(bool above = true) : ScalarKind
 /// <summary>A size in bytes: <c>512 MiB</c>, <c>1.5 GiB</c>.</summary>
 internal sealed class Size(long least, long most, long step = 1) : ScalarKind
 {
-    private static readonly Regex s_size = new(@"^([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)$", RegexOptions.CultureInvariant);
+    private static readonly Regex s_size = new(@"\A([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)\z", RegexOptions.CultureInvariant);
     private static readonly string[] s_units = ["B", "KiB", "MiB", "GiB", "TiB"];
 
     public long Least { get; } = least;
@@ -236,7 +236,7 @@ internal sealed class Size(long least, long most, long step = 1) : ScalarKind
 /// <summary>A length of time: <c>500ms</c>, <c>10s</c>, <c>1.5h</c>, <c>7d</c>.</summary>
 internal sealed class Duration(string least, string most) : ScalarKind
 {
-    private static readonly Regex s_duration = new(@"^([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)$", RegexOptions.CultureInvariant);
+    private static readonly Regex s_duration = new(@"\A([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)\z", RegexOptions.CultureInvariant);
     private static readonly (string Name, long Ticks)[] s_units =
     [
         ("d", TimeSpan.TicksPerDay), ("h", TimeSpan.TicksPerHour), ("m", TimeSpan.TicksPerMinute), ("s", TimeSpan.TicksPerSecond), ("ms", TimeSpan.TicksPerMillisecond),
@@ -286,7 +286,7 @@ internal sealed class Duration(string least, string most) : ScalarKind
 /// <summary>A time of day: <c>22:30</c>.</summary>
 internal sealed class TimeOfDay : ScalarKind
 {
-    private static readonly Regex s_time = new("^([01][0-9]|2[0-3]):([0-5][0-9])$", RegexOptions.CultureInvariant);
+    private static readonly Regex s_time = new(@"\A([01][0-9]|2[0-3]):([0-5][0-9])\z", RegexOptions.CultureInvariant);
 
     public override Type ValueType => typeof(TimeSpan);
 
@@ -348,8 +348,11 @@ internal sealed class Text : ScalarKind
     {
         Pattern = pattern;
         Allowed = allowed;
-        _regex = new Regex(pattern, RegexOptions.CultureInvariant);
+        _regex = new Regex(@"\A(?:" + pattern + @")\z", RegexOptions.CultureInvariant);
     }
+
+    /// <summary>True when a text has the form.</summary>
+    public bool IsMatch(string text) => _regex.IsMatch(text);
 
     /// <summary>Any text on one line.</summary>
     public static Text Line { get; } = new(@"^[^\r\n]{1,1000}$", "a text on one line, of at most 1000 characters");
@@ -379,6 +382,12 @@ internal sealed class Text : ScalarKind
             return null;
         }
 
+        if (!PlainText.IsPlain(text))
+        {
+            hint = "; it holds a character that cannot be seen: remove it";
+            return null;
+        }
+
         return _regex.IsMatch(text) ? text : null;
     }
 }
@@ -387,7 +396,10 @@ internal sealed class Text : ScalarKind
 internal sealed class Listen : ScalarKind
 {
     public const string Pattern = @"^(\*|(?:[0-9]{1,3}\.){3}[0-9]{1,3}|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})$";
-    private static readonly Regex s_listen = new(Pattern, RegexOptions.CultureInvariant);
+    private static readonly Regex s_listen = new(@"\A(?:" + Pattern + @")\z", RegexOptions.CultureInvariant);
+
+    /// <summary>True when a text looks like an address and a port.</summary>
+    public static bool IsMatch(string text) => s_listen.IsMatch(text);
 
     public override Type ValueType => typeof(string);
 
@@ -477,11 +489,11 @@ internal sealed class PathTo : ScalarKind
 
     protected override object? Parse(string text, PoolReading reading, ref string? hint)
     {
-        if (text.Length > 1000 || text.IndexOfAny(['\n', '\r']) >= 0 || text.Trim().Length == 0)
+        if (text.Length > 1000 || !PlainText.IsPlain(text) || text.Trim().Length == 0)
             return null;
         if (_orTemplate && reading.Hypervisor == "scvmm")
             return text;
-        if (_orAddress && Regex.IsMatch(text, Listen.Pattern))
+        if (_orAddress && Listen.IsMatch(text))
             return text;
         if (text == "~" || text.StartsWith("~/", StringComparison.Ordinal))
         {

@@ -11,7 +11,8 @@ internal static class ChildEnvironment
 {
     private static readonly HashSet<string> s_kept = new(StringComparer.OrdinalIgnoreCase)
     {
-        "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "TZ", "TMPDIR", "XDG_RUNTIME_DIR", "DOTNET_ROOT", "PSModulePath",
+        "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "TZ", "TMPDIR", "XDG_RUNTIME_DIR", "PSModulePath",
+        "DOTNET_ROOT", "DOTNET_SYSTEM_GLOBALIZATION_INVARIANT", "DOTNET_BUNDLE_EXTRACT_BASE_DIR", "POWERSHELL_TELEMETRY_OPTOUT", "SSL_CERT_FILE", "SSL_CERT_DIR",
 
         // Windows.
         "ALLUSERSPROFILE", "APPDATA", "CommonProgramFiles", "CommonProgramFiles(x86)", "CommonProgramW6432", "COMPUTERNAME", "ComSpec", "DriverData", "HOMEDRIVE", "HOMEPATH",

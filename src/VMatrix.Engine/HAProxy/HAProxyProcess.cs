@@ -12,6 +12,7 @@ using System.Text.RegularExpressions;
 using System.Threading;
 using System.Threading.Tasks;
 using VMatrix.Drivers;
+using VMatrix.Scripts;
 
 namespace VMatrix.HAProxy;
 
@@ -147,7 +148,7 @@ internal sealed partial class HAProxyProcess
 
     private async Task<(int Code, string Said)> RunAsync(IReadOnlyList<string> arguments, CancellationToken cancellation)
     {
-        var start = new ProcessStartInfo(Program, arguments) { RedirectStandardError = true, RedirectStandardOutput = true, RedirectStandardInput = true, WorkingDirectory = "/" };
+        var start = new ProcessStartInfo(Program, arguments) { RedirectStandardError = true, RedirectStandardOutput = true, RedirectStandardInput = true, WorkingDirectory = "/" }.Minimal();
         // Debian keeps it in /usr/sbin, which is not on every user's path.
         start.Environment["PATH"] = Environment.GetEnvironmentVariable("PATH") + ":/usr/local/sbin:/usr/sbin:/sbin";
         if (FindProgram(start.Environment["PATH"]!) is { } program)
@@ -294,7 +295,7 @@ internal sealed partial class HAProxyProcess
     [GeneratedRegex(@"for (?:frontend|proxy) (?<service>[^:\s]+): cannot bind socket[^\[]*\[(?<listen>[^\]]+)\]")]
     private static partial Regex CannotBind();
 
-    [GeneratedRegex(@"^\[ALERT\]\s*\(\d+\)\s*:\s*")]
+    [GeneratedRegex(@"\A\[ALERT\]\s*\(\d+\)\s*:\s*")]
     private static partial Regex AlertPrefix();
 
     private sealed record Record(int Pid, long Start, string Fingerprint);

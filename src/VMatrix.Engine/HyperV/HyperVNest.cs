@@ -36,7 +36,7 @@ internal sealed record HyperVTrace
 /// <summary>The files in the nest's share, which this machine and every host must reach: images, the decider's epoch, traces of what is being made.</summary>
 internal sealed class HyperVNest(string folder, TimeProvider clock)
 {
-    private static readonly Regex s_version = new("^[0-9a-f]{8}$", RegexOptions.CultureInvariant);
+    private static readonly Regex s_version = new(@"\A[0-9a-f]{8}\z", RegexOptions.CultureInvariant);
 
     private string Images(string service) => Path.Combine(folder, "images", service);
 

@@ -7,6 +7,7 @@ using System.Text;
 using System.Text.RegularExpressions;
 using System.Threading;
 using System.Threading.Tasks;
+using VMatrix.Files;
 
 namespace VMatrix.Qemu;
 
@@ -182,7 +183,7 @@ public static partial class DemoGuest
         archive.AddFile("www/cgi-bin/facts", Script(Facts), executable: true);
         archive.AddFile("www/health", "ok\n"u8.ToArray(), executable: false);
 
-        Directory.CreateDirectory(folder);
+        OwnFiles.CreateFolder(folder);
         var image = new ImageSpec
         {
             Kernel = Path.Combine(folder, "vmlinuz"),
@@ -210,7 +211,7 @@ public static partial class DemoGuest
         }
 
         var next = $"{path}.{Environment.ProcessId}.next";
-        await File.WriteAllBytesAsync(next, content, cancellation);
+        OwnFiles.Write(next, content);
         File.Move(next, path, overwrite: true);
     }
 

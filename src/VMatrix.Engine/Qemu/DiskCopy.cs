@@ -21,8 +21,9 @@ internal static class DiskCopy
         await using (var monitor = await process.OpenAsync(patience, cancellation))
         {
             await EndAsync(monitor, process.Clock, cancellation);
-            var nodes = (await monitor.AskAsync("query-named-block-nodes", new JsonObject { ["flat"] = true }, cancellation))!.AsArray();
-            var size = nodes.First(n => n!["node-name"]?.GetValue<string>() == QemuCommandLine.Disk)!["image"]!["virtual-size"]!.GetValue<long>();
+            var nodes = (await monitor.AskAsync("query-named-block-nodes", new JsonObject { ["flat"] = true }, cancellation)).Items();
+            var size = nodes.FirstOrDefault(n => n.Text("node-name") == QemuCommandLine.Disk).Member("image").Whole("virtual-size")
+                ?? throw new IOException("QEMU does not tell how large the server's disk is.");
             await QemuTools.RunAsync(QemuTools.Find("qemu-img"), ["create", "-q", "-f", "qcow2", file, size.ToString(CultureInfo.InvariantCulture)], cancellation);
         }
 
@@ -47,9 +48,9 @@ internal static class DiskCopy
                 await using (var monitor = await process.OpenAsync(patience, cancellation))
                 {
                     var job = await FindAsync(monitor, cancellation) ?? throw new VMatrixException("DiskCopyLost", VMatrixErrorKind.Busy, "The copy of the disk was ended by another command.") { IsTransient = true };
-                    if (job["status"]!.GetValue<string>() == "concluded")
+                    if (job.Text("status") == "concluded")
                     {
-                        if (job["error"]?.GetValue<string>() is { } error)
+                        if (job.Text("error") is { } error)
                         {
                             throw QemuTools.Failed("Copying the disk", 1, error);
                         }
@@ -83,7 +84,7 @@ internal static class DiskCopy
     {
         for (var cancelled = false; await FindAsync(monitor, cancellation) is { } job; cancelled = true)
         {
-            if (job["status"]!.GetValue<string>() == "concluded")
+            if (job.Text("status") == "concluded")
             {
                 await monitor.AskAsync("job-dismiss", new JsonObject { ["id"] = Name }, cancellation);
                 break;
@@ -97,13 +98,13 @@ internal static class DiskCopy
             await Task.Delay(TimeSpan.FromMilliseconds(4), clock, cancellation);
         }
 
-        var nodes = (await monitor.AskAsync("query-named-block-nodes", new JsonObject { ["flat"] = true }, cancellation))!.AsArray();
-        if (nodes.Any(n => n!["node-name"]?.GetValue<string>() == Name))
+        var nodes = (await monitor.AskAsync("query-named-block-nodes", new JsonObject { ["flat"] = true }, cancellation)).Items();
+        if (nodes.Any(n => n.Text("node-name") == Name))
         {
             await monitor.AskAsync("blockdev-del", new JsonObject { ["node-name"] = Name }, cancellation);
         }
     }
 
     private static async Task<JsonNode?> FindAsync(Monitor monitor, CancellationToken cancellation) =>
-        (await monitor.AskAsync("query-jobs", null, cancellation))!.AsArray().FirstOrDefault(j => j!["id"]!.GetValue<string>() == Name);
+        (await monitor.AskAsync("query-jobs", null, cancellation)).Items().FirstOrDefault(j => j.Text("id") == Name);
 }

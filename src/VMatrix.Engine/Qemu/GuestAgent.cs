@@ -23,11 +23,11 @@ internal static class GuestAgent
     /// <summary>True when an agent has opened its port inside; false while the guest boots. A serial port does not tell: it is always open.</summary>
     public static async Task<bool> IsThereAsync(Monitor monitor, CancellationToken cancellation)
     {
-        foreach (var device in (await monitor.AskAsync("query-chardev", null, cancellation))?.AsArray() ?? [])
+        foreach (var device in (await monitor.AskAsync("query-chardev", null, cancellation)).Items())
         {
-            if (device?["label"]?.GetValue<string>() == "agent")
+            if (device.Text("label") == "agent")
             {
-                return device["frontend-open"]?.GetValue<bool>() == true;
+                return device.Flag("frontend-open") == true;
             }
         }
 
@@ -192,7 +192,7 @@ internal static class GuestAgent
     }
 
     /// <summary>Runs a shell script inside by the QEMU guest agent and returns its exit code.</summary>
-    private static async Task<int> RunAsync(JsonPeer peer, TimeProvider clock, string script, CancellationToken cancellation)
+    private static async Task<long> RunAsync(JsonPeer peer, TimeProvider clock, string script, CancellationToken cancellation)
     {
         var started = await peer.AskAsync("guest-exec", new JsonObject
         {
@@ -200,14 +200,14 @@ internal static class GuestAgent
             ["arg"] = new JsonArray("-s"),
             ["input-data"] = Convert.ToBase64String(Encoding.UTF8.GetBytes(script)),
         }, cancellation);
-        var process = started!["pid"]!.GetValue<int>();
-        JsonNode status;
-        while (!(status = (await peer.AskAsync("guest-exec-status", new JsonObject { ["pid"] = process }, cancellation))!)["exited"]!.GetValue<bool>())
+        var process = started.Whole("pid") ?? throw new IOException("The guest's agent started a program and does not tell which.");
+        JsonNode? status;
+        while ((status = await peer.AskAsync("guest-exec-status", new JsonObject { ["pid"] = process }, cancellation)).Flag("exited") is not true)
         {
             await Task.Delay(TimeSpan.FromMilliseconds(4), clock, cancellation);
         }
 
-        return status["exitcode"]?.GetValue<int>() ?? -1;
+        return status.Whole("exitcode") ?? -1;
     }
 
     private static long Now(TimeProvider clock) => (clock.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks * 100;

@@ -12,6 +12,7 @@ using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 using System.Threading;
 using System.Threading.Tasks;
+using VMatrix.Files;
 
 namespace VMatrix.Qemu;
 
@@ -23,6 +24,7 @@ internal sealed partial record GuestProcess(int Id, int Port, string Sockets, Ti
     // may have left its own files there; so the lock is file 3.
     private const string Locker = """
         exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&-
+        umask 077
         ulimit -Sn 4096 2>/dev/null
         exec flock -F -w 2 -E 75 "$2" /bin/sh -c "$@"
         """;
@@ -82,41 +84,76 @@ internal sealed partial record GuestProcess(int Id, int Port, string Sockets, Ti
                 return false;
             }
 
-            var line = File.ReadAllText($"/proc/{id}/cmdline");
-            var forward = HostForward().Match(line);
-            var monitor = MonitorSocket().Match(line);
-            if (!forward.Success || !monitor.Success)
-            {
-                return false;
-            }
-
-            port = int.Parse(forward.Groups[1].Value, CultureInfo.InvariantCulture);
-            sockets = monitor.Groups[1].Value.Replace(",,", ",", StringComparison.Ordinal);
-            return true;
+            return TryReadLine(Arguments(id), out port, out sockets);
         }
-        catch (IOException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             return false;
         }
     }
 
-    [GeneratedRegex(@"hostfwd=tcp:127\.0\.0\.1:(\d+)-")]
+    /// <summary>
+    /// What a command line that <see cref="QemuCommandLine"/> made says of its port and sockets: read where we wrote it, in the argument that
+    /// follows <c>-netdev</c> and the one that follows <c>-qmp</c>, and nowhere in names and kernel lines that only look like it.
+    /// </summary>
+    public static bool TryReadLine(IReadOnlyList<string> arguments, out int port, out string sockets)
+    {
+        (port, sockets) = (0, "");
+        if (ArgumentAfter(arguments, "-netdev") is not { } network || ArgumentAfter(arguments, "-qmp") is not { } monitor)
+        {
+            return false;
+        }
+
+        var forward = HostForward().Match(network);
+        var socket = MonitorSocket().Match(monitor);
+        sockets = socket.Groups[1].Value.Replace(",,", ",", StringComparison.Ordinal);
+        return forward.Success && socket.Success && int.TryParse(forward.Groups[1].Value, NumberStyles.None, CultureInfo.InvariantCulture, out port) && port is > 0 and <= 65535;
+    }
+
+    // Each option of ours has one argument, but for a few that have none: so an argument that looks like an option is not taken for one.
+    private static string? ArgumentAfter(IReadOnlyList<string> arguments, string option)
+    {
+        for (var i = 1; i < arguments.Count - 1; i++)
+        {
+            if (arguments[i] == option)
+            {
+                return arguments[i + 1];
+            }
+
+            if (arguments[i] is not ("-nodefaults" or "-no-user-config" or "-S"))
+            {
+                i++;
+            }
+        }
+
+        return null;
+    }
+
+    private static string[] Arguments(int process) => File.ReadAllText(string.Create(CultureInfo.InvariantCulture, $"/proc/{process}/cmdline")).Split('\0');
+
+    [GeneratedRegex(@"\Auser,id=net,restrict=on,hostfwd=tcp:127\.0\.0\.1:([0-9]{1,5})-:[0-9]{1,5}\z")]
     private static partial Regex HostForward();
 
-    [GeneratedRegex(@"\0unix:(.+?)\.qmp,server=on")]
+    [GeneratedRegex(@"\Aunix:(.+)\.qmp,server=on,wait=off\z", RegexOptions.Singleline)]
     private static partial Regex MonitorSocket();
 
     /// <summary>True when any process of this machine runs a server of this id from this folder (null for any), lock or no lock.</summary>
     public static bool AnyRuns(Guid? server, string? folder)
     {
-        var id = server is null ? "\0-uuid\0" : $"\0-uuid\0{server:D}\0";
+        var user = Native.UserId();
         var path = folder is null ? "" : folder.Replace(",", ",,", StringComparison.Ordinal) + "/";
         foreach (var process in Directory.EnumerateDirectories("/proc").Where(p => char.IsAsciiDigit(p[6])))
         {
             try
             {
-                var line = File.ReadAllText(process + "/cmdline");
-                if (line.Contains(id, StringComparison.Ordinal) && line.Contains(path, StringComparison.Ordinal))
+                // Anybody may start a program with any words after its name; ours are this user's, and are QEMU.
+                if (Native.Owner(process).User != user || new FileInfo(process + "/exe").LinkTarget?.Contains("qemu", StringComparison.Ordinal) is not true)
+                {
+                    continue;
+                }
+
+                var arguments = Arguments(int.Parse(process[6..], CultureInfo.InvariantCulture));
+                if (ArgumentAfter(arguments, "-uuid") is { } id && (server is null || id == server.Value.ToString("D")) && arguments.Any(a => a.Contains(path, StringComparison.Ordinal)))
                 {
                     return true;
                 }
@@ -144,10 +181,12 @@ internal sealed partial record GuestProcess(int Id, int Port, string Sockets, Ti
         for (var attempt = 1; ; attempt++)
         {
             DeleteSockets(sockets);
-            if (new FileInfo(folder.Console) is { Exists: true, Length: > 1 << 18 } console)
-            {
-                console.Delete();
-            }
+            folder.TrimConsole();
+            folder.Close();
+
+            // Made by us, and closed to others where an earlier version made them: who can open the lock can hold it.
+            OwnFiles.Touch(folder.Lock);
+            OwnFiles.Touch(folder.Console);
 
             var before = new FileInfo(folder.Console) is { Exists: true } file ? file.Length : 0;
             var port = FreePort();
@@ -160,7 +199,7 @@ internal sealed partial record GuestProcess(int Id, int Port, string Sockets, Ti
             };
             var keeper = QemuTools.Start(start);
             var keep = false;
-            var turn = new FileStream(sockets + ".turn", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+            var turn = OwnFiles.Open(sockets + ".turn", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
             JsonPeer? peer = null;
             try
             {
@@ -270,12 +309,11 @@ internal sealed partial record GuestProcess(int Id, int Port, string Sockets, Ti
     {
         try
         {
-            using var file = new FileStream(folder.Console, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
-            file.Seek(Math.Min(offset, file.Length), SeekOrigin.Begin);
-            using var reader = new StreamReader(file);
-            return reader.ReadToEnd().Trim();
+            const int Most = 16 << 10;
+            var length = new FileInfo(folder.Console) is { Exists: true } file ? file.Length : 0;
+            return Encoding.UTF8.GetString(SmallFile.TryReadEnd(folder.Console, (int)Math.Clamp(length - offset, 0, Most)) ?? []).Trim();
         }
-        catch (FileNotFoundException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or InvalidDataException)
         {
             return "";
         }
@@ -300,7 +338,7 @@ internal sealed partial record GuestProcess(int Id, int Port, string Sockets, Ti
         {
             try
             {
-                turn = new FileStream(Sockets + ".turn", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+                turn = OwnFiles.Open(Sockets + ".turn", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
                 break;
             }
             catch (IOException e)
@@ -408,7 +446,7 @@ internal sealed class Monitor(GuestProcess guest, JsonPeer peer, FileStream turn
 
     /// <summary>The guest's run state in QEMU's words, such as <c>running</c>, <c>paused</c>, <c>postmigrate</c>, <c>shutdown</c>, <c>guest-panicked</c>.</summary>
     public async Task<string> StatusAsync(CancellationToken cancellation) =>
-        (await AskAsync("query-status", null, cancellation))?["status"]?.GetValue<string>() ?? "unknown";
+        PlainText.Line((await AskAsync("query-status", null, cancellation)).Text("status") ?? "unknown", 60);
 
     /// <summary>Tells QEMU to end; it may hang up before it answers.</summary>
     public async Task QuitAsync(CancellationToken cancellation)

@@ -3,11 +3,13 @@ using System.Collections.Generic;
 using System.Diagnostics;
 using System.Globalization;
 using System.IO;
+using System.Linq;
 using System.Security.Cryptography;
 using System.Text;
 using System.Threading;
 using System.Threading.Tasks;
 using VMatrix.Drivers;
+using VMatrix.Files;
 
 namespace VMatrix.Qemu;
 
@@ -61,6 +63,9 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
     private const string SourcesFile = "sources.json";
     private const string Making = ".making-";
 
+    /// <summary>True for what can be a version: its name becomes that of a folder.</summary>
+    public static bool IsVersion(string text) => text.Length is > 0 and <= 64 && text.All(char.IsAsciiLetterOrDigit);
+
     private string ServiceFolder(string service) => Path.Combine(places.Images, Uri.EscapeDataString(service));
 
     public string VersionFolder(string service, string version) => Path.Combine(ServiceFolder(service), version);
@@ -73,7 +78,7 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
         {
             foreach (var folder in Directory.EnumerateDirectories(places.Images))
             {
-                if (ServerFolder.Read<string>(Path.Combine(folder, CurrentFile)) is { } version)
+                if (CurrentOf(folder) is { } version)
                 {
                     current[Uri.UnescapeDataString(Path.GetFileName(folder))] = version;
                 }
@@ -83,10 +88,23 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
         return current;
     }
 
+    /// <summary>The newest version in a service's folder. One that cannot be read is written anew when the image is prepared, and hides no other service's.</summary>
+    private static string? CurrentOf(string folder)
+    {
+        try
+        {
+            return ServerFolder.Read<string>(Path.Combine(folder, CurrentFile)) is { } version && IsVersion(version) ? version : null;
+        }
+        catch (Exception e) when (e is VMatrixException or IOException or UnauthorizedAccessException)
+        {
+            return null;
+        }
+    }
+
     /// <summary>What a version is.</summary>
-    /// <exception cref="VMatrixException"><c>ImageNotFound</c>.</exception>
+    /// <exception cref="VMatrixException"><c>ImageNotFound</c>, <c>FileCorrupt</c>.</exception>
     public ImageFacts Get(string service, string version) =>
-        ServerFolder.Read<ImageFacts>(Path.Combine(VersionFolder(service, version), FactsFile)) is { } facts && facts.Version == version ? facts
+        IsVersion(version) && ServerFolder.Read<ImageFacts>(Path.Combine(VersionFolder(service, version), FactsFile)) is { } facts && facts.Version == version && GuestFacts.Wrong(facts.Guest with { Machine = "q35" }) is null ? facts
         : throw new VMatrixException("ImageNotFound", VMatrixErrorKind.NotFound, $"Service {service} has no image version {version} in {places.Images}; prepare its image first, or name a version that is there.");
 
     /// <summary>The disk files that a server's overlay lies on, the nearest first.</summary>
@@ -109,14 +127,14 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
     {
         Check(service);
         var root = ServiceFolder(service.Name);
-        Directory.CreateDirectory(root);
+        OwnFiles.CreateFolder(root);
         var owners = await OwnersAsync(service, root, cancellation);
         while (true)
         {
             var parts = Selected(service, root, owners);
             var guest = await GuestAsync(service, parts, cancellation);
             var version = VersionOf(guest, service);
-            if (IsThere(service, version) && ServerFolder.Read<string>(Path.Combine(root, CurrentFile)) == version)
+            if (IsThere(service, version) && CurrentOf(root) == version)
             {
                 return version;
             }
@@ -135,7 +153,7 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
                 if (parts.Disk is not null)
                 {
                     // Converted rather than copied: the result is one qcow2 file that leans on no other.
-                    await QemuTools.RunAsync(QemuTools.Find("qemu-img"), ["convert", "-O", "qcow2", parts.Disk, Path.Combine(making.Path, Gold)], cancellation);
+                    await QemuTools.RunAsync(QemuTools.Find("qemu-img"), ["convert", "-O", "qcow2", GoldDisk.Source(service.Name, parts.Disk), Path.Combine(making.Path, Gold)], cancellation);
                     Seal(Path.Combine(making.Path, Gold));
                 }
 
@@ -159,7 +177,7 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
         using var turn = await TurnAsync(root, cancellation);
         foreach (var folder in published.Move == Guid.Empty ? [] : Directory.GetDirectories(root))
         {
-            if (ServerFolder.Read<ImageFacts>(Path.Combine(folder, FactsFile)) is { } known && known.Published is { } before && (before.Move, before.ServerId) == (published.Move, published.ServerId))
+            if (FactsOf(folder) is { } known && known.Published is { } before && (before.Move, before.ServerId) == (published.Move, published.ServerId))
             {
                 return Told(service, known, published);
             }
@@ -236,6 +254,19 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
         }
     }
 
+    // A version that cannot be read is another's problem: this move has not made it.
+    private static ImageFacts? FactsOf(string folder)
+    {
+        try
+        {
+            return ServerFolder.Read<ImageFacts>(Path.Combine(folder, FactsFile));
+        }
+        catch (VMatrixException)
+        {
+            return null;
+        }
+    }
+
     private bool IsThere(ServiceSpec service, string version) => File.Exists(Path.Combine(VersionFolder(service.Name, version), FactsFile));
 
     /// <summary>What new servers are made from: the version that was selected since the owner's files last changed, else the owner's files.</summary>
@@ -278,7 +309,7 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
         {
             try
             {
-                return new FileStream(Path.Combine(root, "turn"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+                return OwnFiles.Open(Path.Combine(root, "turn"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
             }
             catch (IOException e) when ((e.HResult & 0xffff) == WouldBlock)
             {
@@ -302,7 +333,7 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
         }
 
         var making = new ServerFolder(Path.Combine(root, Making + name));
-        Directory.CreateDirectory(making.Path);
+        OwnFiles.CreateFolder(making.Path);
         await ImportAsync(parts.Kernel, making.Path, Kernel, cancellation);
         await ImportAsync(parts.Initrd, making.Path, Initrd, cancellation);
         return making;
@@ -376,7 +407,7 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
                 await Task.Delay(TimeSpan.FromMilliseconds(20), clock, cancellation);
             }
 
-            await MemoryState.SaveAsync(monitor, making, guest, clock, cancellation);
+            await MemoryState.SaveAsync(monitor, making, guest, server: null, clock, cancellation);
             await monitor.QuitAsync(cancellation);
             await process.GoneAsync(making, cancellation);
         }
@@ -417,13 +448,13 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
             return;
         }
 
-        File.SetUnixFileMode(file, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead);
+        File.SetUnixFileMode(file, UnixFileMode.UserRead | UnixFileMode.UserWrite);
         using (var handle = File.OpenHandle(file, FileMode.Open, FileAccess.ReadWrite))
         {
             RandomAccess.FlushToDisk(handle);
         }
 
-        File.SetUnixFileMode(file, UnixFileMode.UserRead | UnixFileMode.GroupRead);
+        File.SetUnixFileMode(file, UnixFileMode.UserRead);
     }
 
     /// <summary>The owner's files. Those that were hashed before and look the same are not read again.</summary>
@@ -431,9 +462,19 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
     {
         var (kernel, initrd, disk) = (service.Image.Kernel, service.Image.Kernel is null ? null : service.Image.Initrd, service.Image.Disk);
         var known = new Dictionary<string, Source>(StringComparer.Ordinal);
-        foreach (var source in ServerFolder.Read<Source[]>(Path.Combine(root, SourcesFile)) ?? [])
+        try
         {
-            known[source.Path] = source;
+            foreach (var source in ServerFolder.Read<Source[]>(Path.Combine(root, SourcesFile)) ?? [])
+            {
+                if (source is not null)
+                {
+                    known[source.Path] = source;
+                }
+            }
+        }
+        catch (VMatrixException)
+        {
+            // Read anew, then: it only spares reading.
         }
 
         var changed = false;

@@ -4,7 +4,6 @@ using System.IO;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using System.Text;
-using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Threading;
 using System.Threading.Tasks;
@@ -21,12 +20,14 @@ internal sealed class JsonPeer : IDisposable
     private int _end;
     private int _nextId;
 
-    private JsonPeer(Socket socket) => _socket = socket;
+    private readonly int _mostBytes;
+
+    private JsonPeer(Socket socket, int mostBytes) => (_socket, _mostBytes) = (socket, mostBytes);
 
     /// <summary>Connects to QEMU's monitor and greets it.</summary>
     public static async Task<JsonPeer> MonitorAsync(string path, CancellationToken cancellation)
     {
-        var peer = await ConnectAsync(path, cancellation);
+        var peer = await ConnectAsync(path, 4 << 20, cancellation);
         try
         {
             await peer.ReadLineAsync(cancellation);
@@ -43,7 +44,7 @@ internal sealed class JsonPeer : IDisposable
     /// <summary>Connects to the guest agent and drops whatever an earlier client left unread.</summary>
     public static async Task<JsonPeer> AgentAsync(string path, CancellationToken cancellation)
     {
-        var peer = await ConnectAsync(path, cancellation);
+        var peer = await ConnectAsync(path, 256 << 10, cancellation);
         try
         {
             var token = Random.Shared.Next(1, int.MaxValue);
@@ -51,7 +52,7 @@ internal sealed class JsonPeer : IDisposable
             while (true)
             {
                 var answer = await peer.ReadLineAsync(cancellation);
-                if (answer["return"] is JsonValue value && value.TryGetValue<int>(out var got) && got == token)
+                if (answer.Member("return") is JsonValue value && value.TryGetValue<int>(out var got) && got == token)
                 {
                     return peer;
                 }
@@ -64,13 +65,13 @@ internal sealed class JsonPeer : IDisposable
         }
     }
 
-    private static async Task<JsonPeer> ConnectAsync(string path, CancellationToken cancellation)
+    private static async Task<JsonPeer> ConnectAsync(string path, int mostBytes, CancellationToken cancellation)
     {
         var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         try
         {
             await socket.ConnectAsync(new UnixDomainSocketEndPoint(path), cancellation);
-            return new JsonPeer(socket);
+            return new JsonPeer(socket, mostBytes);
         }
         catch
         {
@@ -81,7 +82,7 @@ internal sealed class JsonPeer : IDisposable
 
     /// <summary>Runs one command and returns its answer.</summary>
     /// <exception cref="PeerException">The peer refused the command, in its own words.</exception>
-    /// <exception cref="IOException">The peer hung up.</exception>
+    /// <exception cref="IOException">The peer hung up, or answered what nobody can read.</exception>
     public async Task<JsonNode?> AskAsync(string command, JsonObject? arguments, CancellationToken cancellation, SafeHandle? file = null)
     {
         var (id, request) = Request(command, arguments);
@@ -114,17 +115,17 @@ internal sealed class JsonPeer : IDisposable
         while (true)
         {
             var answer = await ReadLineAsync(cancellation);
-            if (answer["event"] is not null)
+            if (answer.Member("event") is not null)
             {
                 continue;
             }
 
             // Answers to commands of a client that went away before us carry another id or none.
-            if (answer["id"] is JsonValue value && value.TryGetValue<int>(out var answered) && answered == id)
+            if (answer.Member("id") is JsonValue value && value.TryGetValue<int>(out var answered) && answered == id)
             {
-                return answer["error"] is { } error
-                    ? throw new PeerException($"{command}: {error["desc"]?.GetValue<string>() ?? error.ToJsonString()}")
-                    : answer["return"];
+                return answer.Member("error") is { } error
+                    ? throw new PeerException($"{command}: {PlainText.Of(error is JsonObject ? error.Text("desc") ?? "it gave no reason" : "it gave no reason", 500)}")
+                    : answer.Member("return");
             }
         }
     }
@@ -144,7 +145,7 @@ internal sealed class JsonPeer : IDisposable
         }
     }
 
-    private async Task<JsonNode> ReadLineAsync(CancellationToken cancellation)
+    private async Task<JsonObject> ReadLineAsync(CancellationToken cancellation)
     {
         // A call that was cut short in the middle of a line leaves its beginning here.
         while (true)
@@ -165,7 +166,7 @@ internal sealed class JsonPeer : IDisposable
             _start = newline < 0 ? _end : newline + 1;
             if (newline < 0)
             {
-                if (_line.Count > 16 << 20)
+                if (_line.Count > _mostBytes)
                 {
                     throw new IOException("The other side sends a line without an end.");
                 }
@@ -177,12 +178,8 @@ internal sealed class JsonPeer : IDisposable
             {
                 if (_line.Count > 1)
                 {
-                    return JsonNode.Parse(CollectionsMarshal.AsSpan(_line)) ?? throw new IOException("The other side sent nothing.");
+                    return PeerJson.Parse(CollectionsMarshal.AsSpan(_line));
                 }
-            }
-            catch (JsonException e)
-            {
-                throw new IOException("The other side does not speak JSON.", e);
             }
             finally
             {

@@ -1,5 +1,5 @@
 using System;
-using System.Diagnostics;
+using System.Globalization;
 using System.IO;
 using System.IO.Pipes;
 using System.Security.Cryptography;
@@ -19,9 +19,10 @@ internal static class MemoryState
     /// <param name="monitor">The guest's monitor.</param>
     /// <param name="folder">Where the state goes.</param>
     /// <param name="guest">What it is.</param>
+    /// <param name="server">Whose memory it is; null for an image's.</param>
     /// <param name="clock">The clock.</param>
     /// <param name="cancellation">Ends the call, and lets the guest run on.</param>
-    public static async Task SaveAsync(Monitor monitor, ServerFolder folder, GuestFacts guest, TimeProvider clock, CancellationToken cancellation)
+    public static async Task SaveAsync(Monitor monitor, ServerFolder folder, GuestFacts guest, Guid? server, TimeProvider clock, CancellationToken cancellation)
     {
         var partial = folder.State + ".partial";
         File.Delete(partial);
@@ -31,12 +32,7 @@ internal static class MemoryState
 
         // A compressor of our own, because QEMU says "completed" also when the one it starts itself has failed: what counts is
         // QEMU's word and the compressor's exit code together.
-        using var zstd = QemuTools.Start(new ProcessStartInfo(QemuTools.Find("zstd"), ["-q", "-1", "-f", "-", "-o", partial])
-        {
-            RedirectStandardInput = true,
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-        });
+        using var zstd = QemuTools.Start(QemuTools.Closed(QemuTools.Find("zstd"), ["-q", "-1", "-f", "-", "-o", partial]));
         try
         {
             await monitor.AskAsync("stop", null, cancellation);
@@ -69,7 +65,7 @@ internal static class MemoryState
             File.Move(partial, folder.State);
 
             // The disk was flushed by "stop" and let go of by the migration: nothing writes to it any more.
-            folder.WriteState(new StateFacts { Sha256 = sum, Shape = QemuCommandLine.Shape(guest), Overlay = folder.OverlayIdentity(), SavedAt = clock.GetUtcNow() });
+            folder.WriteState(new StateFacts { Sha256 = sum, Length = folder.StateBytes(), ServerId = server, Shape = QemuCommandLine.Shape(guest), Overlay = folder.OverlayIdentity(), SavedAt = clock.GetUtcNow() });
         }
         catch (Exception e)
         {
@@ -116,7 +112,7 @@ internal static class MemoryState
     {
         while (true)
         {
-            var status = (await monitor.AskAsync("query-migrate", null, cancellation))?["status"]?.GetValue<string>();
+            var status = (await monitor.AskAsync("query-migrate", null, cancellation)).Text("status");
             if (status is null or "none" or "completed" or "failed" or "cancelled")
             {
                 return status ?? "none";
@@ -133,11 +129,19 @@ internal static class MemoryState
         return Convert.ToHexStringLower(await SHA256.HashDataAsync(file, cancellation));
     }
 
-    /// <summary>Refuses a memory that does not belong to the guest or to its disk.</summary>
-    /// <exception cref="VMatrixException"><c>StateMismatch</c>.</exception>
-    public static void CheckBelongs(StateFacts state, ServerFolder folder, GuestFacts guest)
+    /// <summary>Refuses a memory that does not belong to the server, to the guest or to its disk, or is not all there.</summary>
+    /// <exception cref="VMatrixException"><c>StateMismatch</c>; <c>StateCorrupt</c> for a file that is missing, empty or of another length than was kept.</exception>
+    public static void CheckBelongs(StateFacts state, ServerFolder folder, GuestFacts guest, Guid server)
     {
-        var what = state.Shape != QemuCommandLine.Shape(guest) ? "was kept by a guest of another shape (machine, memory, devices or image)"
+        var length = folder.StateBytes();
+        if (length is null or 0 || (state.Length is { } kept && kept != length))
+        {
+            throw new VMatrixException("StateCorrupt", VMatrixErrorKind.Corrupt, string.Create(CultureInfo.InvariantCulture,
+                $"The memory in {folder.State}, kept at {state.SavedAt:u}, {(length is null ? "is missing" : length is 0 ? "is empty" : $"has {length} bytes where {state.Length} were kept")} and is not woken. Restore the file from a backup, or dispose of the server and make a new one."));
+        }
+
+        var what = state.ServerId is { } owner && owner != server ? $"is that of server {owner}"
+            : state.Shape != QemuCommandLine.Shape(guest) ? "was kept by a guest of another shape (machine, memory, devices or image)"
             : state.Overlay != folder.OverlayIdentity() ? "does not belong to the disk beside it, which was changed since"
             : null;
         if (what is not null)

@@ -16,12 +16,13 @@ internal static class Native
     private const int Again = 11;
     private const int NotThere = 2;
     private const int CloseOnExec = 0x80000;
+    private const int NoWait = 0x800;
     private const int FolderOnly = 0x10000;
 
-    /// <summary>Opens a file for reading without the lock that .NET puts on every file it opens; null when it is not there.</summary>
+    /// <summary>Opens a file for reading without the lock that .NET puts on every file it opens, and without waiting for a pipe's other end; null when it is not there.</summary>
     public static SafeFileHandle? OpenUnlocked(string path)
     {
-        var file = open(Encoding.UTF8.GetBytes(path + '\0'), CloseOnExec);
+        var file = open(Encoding.UTF8.GetBytes(path + '\0'), CloseOnExec | NoWait);
         if (file >= 0)
         {
             return new SafeFileHandle(file, ownsHandle: true);

@@ -4,6 +4,7 @@ using System.IO;
 using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
+using VMatrix.Files;
 
 namespace VMatrix.Qemu;
 
@@ -17,6 +18,15 @@ internal sealed class Places(PoolSpec pool)
     private const string Leaving = ".leaving-";
     private const string Arriving = ".arriving-";
     private const string Target = "to";
+
+    /// <summary>The file in a folder that is not finished yet, locked by whoever makes it.</summary>
+    public const string Unfinished = "unfinished";
+
+    /// <summary>How the name of a folder begins that becomes a new server.</summary>
+    public const string Creating = ".creating-";
+
+    /// <summary>How the name of a folder begins that is being deleted.</summary>
+    public const string Erasing = ".erasing-";
 
     public string Nest => Path.Combine(pool.Nest.Folder, "servers");
 
@@ -68,6 +78,8 @@ internal sealed class Places(PoolSpec pool)
             yield break;
         }
 
+        // Made, moved and erased while we look: one that vanishes is not there.
+
         foreach (var path in Directory.EnumerateDirectories(place))
         {
             var name = Path.GetFileName(path);
@@ -75,7 +87,7 @@ internal sealed class Places(PoolSpec pool)
             {
                 yield return (new ServerFolder(path), name);
             }
-            else if (name.StartsWith(Leaving, StringComparison.Ordinal) && TargetOf(path) is { } target && !Directory.Exists(target))
+            else if (name.StartsWith(Leaving, StringComparison.Ordinal) && !HasLeft(path))
             {
                 yield return (new ServerFolder(path), name[Leaving.Length..]);
             }
@@ -103,12 +115,14 @@ internal sealed class Places(PoolSpec pool)
         }
 
         _ = Get(from, server);
-        Directory.CreateDirectory(to);
+        OwnFiles.CreateFolder(to);
+        SweepUnfinished(to);
         Delete(arriving);
 
         // Inside one file system a loss of power takes a later change back before an earlier one: nothing has to be flushed.
         if (!Native.TryRename(source, target))
         {
+            using var held = Begin(arriving);
             await CopyAsync(source, arriving, cancellation);
             var there = new ServerFolder(arriving);
             var here = new ServerFolder(source);
@@ -120,6 +134,7 @@ internal sealed class Places(PoolSpec pool)
             ServerFolder.Write(Path.Combine(source, Target), target);
             Directory.Move(source, Path.Combine(from, Leaving + id));
             Native.FlushFolder(from);
+            File.Delete(Path.Combine(arriving, Unfinished));
             Directory.Move(arriving, target);
             Native.FlushFolder(to);
             Delete(Path.Combine(from, Leaving + id));
@@ -149,7 +164,62 @@ internal sealed class Places(PoolSpec pool)
     }
 
     /// <summary>Where a folder was going; null when its deletion has begun, so that it has arrived.</summary>
-    private static string? TargetOf(string leaving) => ServerFolder.Read<string>(Path.Combine(leaving, Target));
+    /// <exception cref="VMatrixException"><c>FileCorrupt</c>.</exception>
+    private static string? TargetOf(string leaving)
+    {
+        var file = Path.Combine(leaving, Target);
+        var target = ServerFolder.Read<string>(file);
+
+        // Nothing is deleted or renamed by a path that was not written for this very server.
+        return target is null || (Path.IsPathFullyQualified(target) && Path.GetFullPath(target) == target && Path.GetFileName(target) == Path.GetFileName(leaving)[Leaving.Length..]) ? target
+            : throw new VMatrixException("FileCorrupt", VMatrixErrorKind.Corrupt, $"The file {file} names {target}, which is no place of this server. Find out where the server is, and take the folder {leaving} away or give it back its name.");
+    }
+
+    /// <summary>True when a folder on its way out has arrived; one that nobody can tell of is still here.</summary>
+    private static bool HasLeft(string leaving)
+    {
+        try
+        {
+            return TargetOf(leaving) is not { } target || Directory.Exists(target);
+        }
+        catch (Exception e) when (e is VMatrixException or IOException or UnauthorizedAccessException)
+        {
+            return !Directory.Exists(leaving);
+        }
+    }
+
+    /// <summary>A new folder that is unfinished while the file in it is held, and waste when nobody holds it.</summary>
+    public static FileStream Begin(string path)
+    {
+        OwnFiles.CreateFolder(path);
+        return OwnFiles.Open(Path.Combine(path, Unfinished), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+    }
+
+    /// <summary>Takes away what calls that failed or were killed have begun in a place and never finished.</summary>
+    public static void SweepUnfinished(string place)
+    {
+        if (!Directory.Exists(place))
+        {
+            return;
+        }
+
+        foreach (var path in Directory.GetDirectories(place, ".*").Where(p => Path.GetFileName(p) is var name && (name.StartsWith(Creating, StringComparison.Ordinal) || name.StartsWith(Arriving, StringComparison.Ordinal) || name.StartsWith(Erasing, StringComparison.Ordinal))))
+        {
+            try
+            {
+                // Earlier versions held nothing: theirs are taken away when nothing was written there for an hour.
+                var held = Path.Combine(path, Unfinished);
+                if (Path.GetFileName(path).StartsWith(Erasing, StringComparison.Ordinal) || (File.Exists(held) ? !Native.IsLocked(held) : Directory.GetLastWriteTimeUtc(path) < DateTime.UtcNow.AddHours(-1)))
+                {
+                    Delete(path);
+                }
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                // Somebody else takes it away, or whoever comes next.
+            }
+        }
+    }
 
     /// <summary>Deletes a folder and all in it, if it is there.</summary>
     public static void Delete(string path)
@@ -162,12 +232,11 @@ internal sealed class Places(PoolSpec pool)
 
     private static async Task CopyAsync(string from, string to, CancellationToken cancellation)
     {
-        Directory.CreateDirectory(to);
         foreach (var file in Directory.EnumerateFiles(from))
         {
             cancellation.ThrowIfCancellationRequested();
             var name = Path.GetFileName(file);
-            if (name is "lock" or Target || name.EndsWith(".partial", StringComparison.Ordinal) || name.EndsWith(".next", StringComparison.Ordinal))
+            if (name is "lock" or Target or Unfinished || name.EndsWith(".partial", StringComparison.Ordinal) || name.EndsWith(".next", StringComparison.Ordinal))
             {
                 continue;
             }

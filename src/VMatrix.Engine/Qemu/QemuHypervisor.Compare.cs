@@ -4,6 +4,7 @@ using System.IO;
 using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
+using VMatrix.Files;
 
 namespace VMatrix.Qemu;
 
@@ -37,7 +38,7 @@ public sealed partial class QemuHypervisor
         {
             try
             {
-                MemoryState.CheckBelongs(state, folder, guest);
+                MemoryState.CheckBelongs(state, folder, guest, server);
             }
             catch (VMatrixException e)
             {
@@ -53,7 +54,7 @@ public sealed partial class QemuHypervisor
         try
         {
             // Between two file systems it is copied, and needs the room; inside one it is renamed.
-            Directory.CreateDirectory(Places.Host(to));
+            OwnFiles.CreateFolder(Places.Host(to));
             var bytes = new DirectoryInfo(folder.Path).EnumerateFiles().Sum(f => f.Length);
             var free = new DriveInfo(Places.Host(to)).AvailableFreeSpace;
             if (!live && Native.Device(folder.Path) != Native.Device(Places.Host(to)) && free < bytes)

@@ -76,7 +76,7 @@ public sealed partial class QemuHypervisor
         var accelerator = await QemuTools.AcceleratorAsync(_runtimeFolder, _clock, cancellation);
         if (state is not null)
         {
-            MemoryState.CheckBelongs(state, folder, guest);
+            MemoryState.CheckBelongs(state, folder, guest, mark.ServerId);
             if (guest.Accelerator == "kvm" && accelerator != "kvm")
             {
                 throw new VMatrixException("StateMismatch", VMatrixErrorKind.NotSupported, $"The memory in {folder.State} was kept under KVM, which this machine cannot run; wake it where KVM works, or dispose of the server and make a new one.");
@@ -159,6 +159,13 @@ public sealed partial class QemuHypervisor
             string status;
             while ((status = await monitor.StatusAsync(cancellation)) == "inmigrate")
             {
+                // A memory that is no memory may keep QEMU waiting for the rest of it.
+                if (sum is { IsCompletedSuccessfully: true } && folder.ReadState() is { } damaged && await sum != damaged.Sha256)
+                {
+                    await monitor.QuitAsync(cancellation);
+                    throw Corrupt(folder, damaged, null);
+                }
+
                 await Task.Delay(TimeSpan.FromMilliseconds(4), _clock, cancellation);
             }
 
@@ -236,7 +243,7 @@ public sealed partial class QemuHypervisor
                 }
 
                 await DiskCopy.EndAsync(monitor, _clock, cancellation);
-                await MemoryState.SaveAsync(monitor, folder, guest, _clock, cancellation);
+                await MemoryState.SaveAsync(monitor, folder, guest, server, _clock, cancellation);
             }
 
             await monitor.QuitAsync(cancellation);

@@ -25,8 +25,7 @@ public sealed partial class QemuHypervisor
                 throw new IOException("the folder is gone while QEMU processes still run from it");
             }
 
-            var machines = await Task.WhenAll(Places.List(place).Select(f => ReadMachineAsync(f.Folder, f.Name, cancellation)).ToArray());
-            return new HostReport { Host = host.Name, Machines = machines };
+            return new HostReport { Host = host.Name, Machines = await ReadAllAsync(place, cancellation) };
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -43,8 +42,8 @@ public sealed partial class QemuHypervisor
         {
             return new NestReport
             {
-                Dormant = await Task.WhenAll(Places.List(_places.Nest).Select(f => ReadMachineAsync(f.Folder, f.Name, cancellation)).ToArray()),
-                Disposed = await Task.WhenAll(Places.List(_places.Disposed).Select(f => ReadMachineAsync(f.Folder, f.Name, cancellation)).ToArray()),
+                Dormant = await ReadAllAsync(_places.Nest, cancellation),
+                Disposed = await ReadAllAsync(_places.Disposed, cancellation),
                 Images = _images.Current(),
             };
         }
@@ -54,17 +53,54 @@ public sealed partial class QemuHypervisor
         }
     }
 
-    private async Task<Machine> ReadMachineAsync(ServerFolder folder, string name, CancellationToken cancellation)
+    private async Task<Machine[]> ReadAllAsync(string place, CancellationToken cancellation)
     {
-        var machine = new Machine { MachineId = folder.MachineId(), Name = name, Power = PowerState.Off };
-        GuestFacts? guest = null;
+        var machines = await Task.WhenAll(Places.List(place).Select(f => ReadOneAsync(f.Folder, f.Name, cancellation)).ToArray());
+        return [.. machines.OfType<Machine>()];
+    }
+
+    /// <summary>A machine, whatever is wrong with it: what one folder, one QEMU or one guest does wrong is its own problem. Null for a folder that went away meanwhile.</summary>
+    private async Task<Machine?> ReadOneAsync(ServerFolder folder, string name, CancellationToken cancellation)
+    {
         try
         {
-            guest = folder.ReadGuest();
+            return await ReadMachineAsync(folder, name, cancellation);
+        }
+        catch (Exception e) when (e is not OutOfMemoryException && !(e is OperationCanceledException && cancellation.IsCancellationRequested))
+        {
+            if (!folder.Exists)
+            {
+                return null;
+            }
+
+            string id;
+            try
+            {
+                id = folder.MachineId();
+            }
+            catch (IOException)
+            {
+                return folder.Exists ? new Machine { MachineId = name, Name = PlainText.Line(name), Power = PowerState.Unknown, Problem = PlainText.Of(e.Message, 2000) } : null;
+            }
+
+            return new Machine { MachineId = id, Name = PlainText.Line(name), Power = PowerState.Unknown, Problem = $"{folder.Path} cannot be read: {PlainText.Of(e.Message, 2000)}" };
+        }
+    }
+
+    private async Task<Machine> ReadMachineAsync(ServerFolder folder, string name, CancellationToken cancellation)
+    {
+        var machine = new Machine { MachineId = folder.MachineId(), Name = PlainText.Line(name), Power = PowerState.Off };
+        GuestFacts? guest = null;
+        folder.TrimConsole();
+        try
+        {
             var mark = folder.ReadMark();
-            machine = mark is null ? machine with { Problem = $"{folder.Path} has no mark of VMatrix", StaleMark = ServerFolder.Read<ServerMark>(folder.ReleasedFile) }
+            machine = mark is null ? machine with { Problem = $"{folder.Path} has no mark of VMatrix", StaleMark = folder.ReadReleased() }
                 : mark.MachineId != machine.MachineId || mark.ServerId.ToString("D") != name ? machine with { Problem = $"{folder.Path} is a copy: its mark was written for {mark.MachineId}", StaleMark = mark }
                 : machine with { Name = mark.Name, Mark = mark };
+
+            // Who it is counts also where what it is built from cannot be read.
+            guest = folder.ReadGuest();
             machine = machine with { MemoryBytes = guest?.MemoryBytes ?? 0, Cores = guest?.Cores ?? 1 };
             if (folder.IsLive())
             {
@@ -73,12 +109,26 @@ public sealed partial class QemuHypervisor
 
             if (folder.ReadState() is { } state)
             {
-                return machine with { Power = PowerState.Saved, AsleepSince = state.SavedAt, WakeBytes = folder.StateBytes() };
+                // A memory that is not there cannot be woken, and is told before anybody tries.
+                var problem = machine.Problem;
+                if (machine.Mark is { } ours && guest is not null)
+                {
+                    try
+                    {
+                        MemoryState.CheckBelongs(state, folder, guest, ours.ServerId);
+                    }
+                    catch (VMatrixException e)
+                    {
+                        problem ??= e.Message;
+                    }
+                }
+
+                return machine with { Power = PowerState.Saved, AsleepSince = state.SavedAt, WakeBytes = folder.StateBytes(), Problem = problem };
             }
         }
         catch (VMatrixException e)
         {
-            return machine with { Problem = machine.Problem ?? e.Message };
+            return machine with { Problem = machine.Problem ?? e.Message, Power = folder.IsLive() ? PowerState.Running : machine.Power };
         }
 
         return File.Exists(folder.RunFile)
@@ -138,6 +188,10 @@ public sealed partial class QemuHypervisor
         {
             // Another command is at it, which it only can be while QEMU answers.
             return machine;
+        }
+        catch (PeerException e)
+        {
+            return machine with { Problem = Told("QEMU refused to tell how its guest fares: " + e.Message, folder) };
         }
         catch (Exception e) when (e is IOException or SocketException)
         {

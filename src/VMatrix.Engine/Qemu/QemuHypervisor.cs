@@ -6,6 +6,7 @@ using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
 using VMatrix.Drivers;
+using VMatrix.Files;
 
 namespace VMatrix.Qemu;
 
@@ -64,11 +65,32 @@ public sealed partial class QemuHypervisor : IHypervisor
             return true;
         }
 
+        ServerName.Check(mark.Name);
         var image = _images.Get(mark.Service, mark.Image);
         var version = _images.VersionFolder(mark.Service, mark.Image);
-        var making = new ServerFolder(Path.Combine(_places.Nest, $".creating-{mark.ServerId:D}"));
+        Places.SweepUnfinished(_places.Nest);
+        var making = new ServerFolder(Path.Combine(_places.Nest, $"{Places.Creating}{mark.ServerId:D}"));
         Places.Delete(making.Path);
-        Directory.CreateDirectory(making.Path);
+        using var held = Places.Begin(making.Path);
+        try
+        {
+            await MakeAsync(making, mark, image, version, cancellation);
+        }
+        catch
+        {
+            Places.Delete(making.Path);
+            throw;
+        }
+
+        var folder = Path.Combine(_places.Nest, mark.ServerId.ToString("D"));
+        File.Delete(Path.Combine(making.Path, Places.Unfinished));
+        Directory.Move(making.Path, folder);
+        Native.FlushFolder(_places.Nest);
+        return true;
+    }, cancellation);
+
+    private async Task MakeAsync(ServerFolder making, ServerMark mark, ImageFacts image, string version, CancellationToken cancellation)
+    {
         making.WriteGuest(image.Guest);
         if (_images.Disks(mark.Service, image).FirstOrDefault() is { } below)
         {
@@ -84,15 +106,11 @@ public sealed partial class QemuHypervisor : IHypervisor
                 await QemuTools.RunAsync("cp", ["--reflink=auto", "--", state, making.State], cancellation);
             }
 
-            making.WriteState(warm with { Overlay = making.OverlayIdentity() });
+            making.WriteState(warm with { Overlay = making.OverlayIdentity(), ServerId = mark.ServerId });
         }
 
-        var folder = Path.Combine(_places.Nest, mark.ServerId.ToString("D"));
         ServerFolder.Write(making.MarkFile, mark with { MachineId = making.MachineId() });
-        Directory.Move(making.Path, folder);
-        Native.FlushFolder(_places.Nest);
-        return true;
-    }, cancellation);
+    }
 
     /// <inheritdoc/>
     public Task FetchAsync(DriverCall call, Guid server, HostSpec to, CancellationToken cancellation) =>
@@ -135,7 +153,7 @@ public sealed partial class QemuHypervisor : IHypervisor
     /// <inheritdoc/>
     public Task EraseAsync(DriverCall call, Guid server, CancellationToken cancellation) => ChangeAsync(call, server, () =>
     {
-        var erasing = Path.Combine(_places.Disposed, $".erasing-{server:D}");
+        var erasing = Path.Combine(_places.Disposed, $"{Places.Erasing}{server:D}");
         if (Places.Find(_places.Disposed, server) is { } folder)
         {
             Places.Delete(erasing);
@@ -180,7 +198,8 @@ public sealed partial class QemuHypervisor : IHypervisor
             return Task.FromResult(true);
         }
 
-        var folder = Places.List(place).Select(f => f.Folder).FirstOrDefault(f => f.MachineId() == machineId)
+        ServerName.Check(mark.Name);
+        var folder = Places.List(place).Select(f => f.Folder).FirstOrDefault(f => IdOf(f) == machineId)
             ?? throw new VMatrixException("MachineNotFound", VMatrixErrorKind.NotFound, $"There is no machine {machineId} in {place}.");
         var id = mark.ServerId.ToString("D");
         if (folder.IsOurs() && folder.ReadMark() is { } own)
@@ -204,6 +223,17 @@ public sealed partial class QemuHypervisor : IHypervisor
         if (renamed && folder.IsLive())
         {
             throw new VMatrixException("MachineNotFit", VMatrixErrorKind.InvalidState, $"{folder.Path} runs, and its QEMU process knows its folder by its name; stop it first, then register it.");
+        }
+
+        // A copy's memory is the copy's, which is another server from now on.
+        if (folder.ReadState() is { ServerId: { } owner } state && owner != mark.ServerId)
+        {
+            if (owner.ToString("D") != folder.ReadStale()?.ServerId.ToString("D"))
+            {
+                throw new VMatrixException("StateMismatch", VMatrixErrorKind.Corrupt, $"The memory in {folder.State} is that of server {owner} and not this machine's. Take it away or bring back the right one, then register it.");
+            }
+
+            folder.WriteState(state with { ServerId = mark.ServerId });
         }
 
         // The mark is written for the name to come; the renaming makes it count.
@@ -235,6 +265,19 @@ public sealed partial class QemuHypervisor : IHypervisor
         return Task.FromResult(true);
     }, cancellation);
 
+    // One that vanishes while it is looked at is not the one that is meant.
+    private static string? IdOf(ServerFolder folder)
+    {
+        try
+        {
+            return folder.MachineId();
+        }
+        catch (IOException)
+        {
+            return null;
+        }
+    }
+
     /// <summary>One changing call at a time for a server in this process, from a decider that is not out of date.</summary>
     private async Task<T> ChangeAsync<T>(DriverCall call, Guid server, Func<Task<T>> change, CancellationToken cancellation)
     {
@@ -262,7 +305,11 @@ public sealed partial class QemuHypervisor : IHypervisor
         {
             throw new VMatrixException("DiskFull", VMatrixErrorKind.NoRoom, $"The disk is full: {e.Message} Free some room and try again.", e);
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is PeerException or System.Net.Sockets.SocketException)
+        {
+            throw new VMatrixException("QemuFailed", VMatrixErrorKind.Failed, $"QEMU did not do what it was told: {e.Message}", e) { IsTransient = true };
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or InvalidDataException)
         {
             throw new VMatrixException("FileFailed", VMatrixErrorKind.Failed, e.Message, e) { IsTransient = true };
         }
@@ -277,13 +324,13 @@ public sealed partial class QemuHypervisor : IHypervisor
         }
 
         var folder = _pool.Nest.Folder;
-        Directory.CreateDirectory(folder);
+        OwnFiles.CreateFolder(folder);
         var file = Path.Combine(folder, "epoch.json");
         for (var tries = 0; ; tries++)
         {
             try
             {
-                using var turn = new FileStream(file + ".turn", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+                using var turn = OwnFiles.Open(file + ".turn", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
                 var seen = ServerFolder.Read<EpochFacts>(file)?.Epoch ?? 0;
                 if (call.Epoch < seen)
                 {

@@ -6,9 +6,12 @@ using System.Diagnostics;
 using System.Globalization;
 using System.IO;
 using System.Linq;
+using System.Text;
 using System.Text.RegularExpressions;
 using System.Threading;
 using System.Threading.Tasks;
+using VMatrix.Files;
+using VMatrix.Scripts;
 
 namespace VMatrix.Qemu;
 
@@ -21,10 +24,7 @@ internal static partial class QemuTools
     /// <summary>Finds a program on PATH.</summary>
     /// <exception cref="VMatrixException"><c>QemuMissing</c> with the line that installs it.</exception>
     public static string Find(string program) =>
-        (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':', StringSplitOptions.RemoveEmptyEntries)
-            .Select(folder => Path.Combine(folder, program))
-            .FirstOrDefault(File.Exists)
-        ?? throw new VMatrixException("QemuMissing", VMatrixErrorKind.NotFound, $"The program {program} is not on PATH; install it, on Debian or Ubuntu with: {AptLine}");
+        ChildEnvironment.Find(program) ?? throw new VMatrixException("QemuMissing", VMatrixErrorKind.NotFound, $"The program {program} is not on PATH; install it, on Debian or Ubuntu with: {AptLine}");
 
     /// <summary>The versioned name behind <c>q35</c>, so that a later QEMU still loads today's memory.</summary>
     public static async Task<string> MachineTypeAsync(CancellationToken cancellation)
@@ -35,12 +35,23 @@ internal static partial class QemuTools
             return known;
         }
 
-        var list = await RunAsync(program, ["-machine", "help"], cancellation);
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(60));
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(limit.Token, cancellation);
+        string list;
+        try
+        {
+            list = await RunAsync(program, ["-machine", "help"], either.Token);
+        }
+        catch (OperationCanceledException e) when (!cancellation.IsCancellationRequested)
+        {
+            throw new VMatrixException("ToolFailed", VMatrixErrorKind.Timeout, $"{program} -machine help gave no answer within 60 s; run it by hand to see why.", e) { IsTransient = true };
+        }
+
         var alias = Q35Alias().Match(list);
         return s_machines[program] = alias.Success ? alias.Groups[1].Value : "q35";
     }
 
-    [GeneratedRegex(@"^q35\s.*\(alias of (\S+)\)", RegexOptions.Multiline)]
+    [GeneratedRegex(@"^q35\s.*\(alias of ([A-Za-z0-9.-]+)\)", RegexOptions.Multiline)]
     private static partial Regex Q35Alias();
 
     /// <summary>Runs a program to its end and returns what it printed.</summary>
@@ -54,13 +65,12 @@ internal static partial class QemuTools
     /// <summary>Runs a program to its end; its exit code is the caller's to judge.</summary>
     public static async Task<(int Code, string Output, string Errors)> TryRunAsync(string program, IReadOnlyList<string> arguments, CancellationToken cancellation)
     {
-        var start = new ProcessStartInfo(program, arguments) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
-        using var process = Start(start);
+        using var process = Start(Closed(program, arguments));
         process.StandardInput.Close();
         try
         {
-            var output = process.StandardOutput.ReadToEndAsync(cancellation);
-            var errors = process.StandardError.ReadToEndAsync(cancellation);
+            var output = ReadAsync(process.StandardOutput, cancellation);
+            var errors = ReadAsync(process.StandardError, cancellation);
             await process.WaitForExitAsync(cancellation);
             return (process.ExitCode, await output, await errors);
         }
@@ -71,12 +81,31 @@ internal static partial class QemuTools
         }
     }
 
-    /// <summary>Starts a program, or says how to get it.</summary>
+    /// <summary>How a program is started whose files nobody else is to read, whatever our umask.</summary>
+    public static ProcessStartInfo Closed(string program, IReadOnlyList<string> arguments) =>
+        new("/bin/sh", ["-c", "umask 077; exec \"$0\" \"$@\"", program, .. arguments]) { RedirectStandardInput = true, RedirectStandardOutput = true, RedirectStandardError = true };
+
+    /// <summary>What a program prints, as far as anybody would read it; the rest is taken from its pipe and let go.</summary>
+    private static async Task<string> ReadAsync(StreamReader reader, CancellationToken cancellation)
+    {
+        const int Most = 1 << 20;
+        var text = new StringBuilder();
+        var buffer = new char[8192];
+        int count;
+        while ((count = await reader.ReadAsync(buffer, cancellation)) > 0)
+        {
+            text.Append(buffer, 0, Math.Min(count, Most - text.Length));
+        }
+
+        return text.ToString();
+    }
+
+    /// <summary>Starts a program with a minimal environment, or says how to get it.</summary>
     public static Process Start(ProcessStartInfo start)
     {
         try
         {
-            return Process.Start(start)!;
+            return Process.Start(start.Minimal())!;
         }
         catch (Win32Exception e)
         {
@@ -107,9 +136,9 @@ internal static partial class QemuTools
 
         var boot = (await File.ReadAllTextAsync("/proc/sys/kernel/random/boot_id", cancellation)).Trim();
         var cache = Path.Combine(runtimeFolder, "accelerator");
-        if (File.Exists(cache))
+        if (SmallFile.TryRead(cache) is { } kept)
         {
-            var words = (await File.ReadAllTextAsync(cache, cancellation)).Split();
+            var words = Encoding.UTF8.GetString(kept).Split();
             if (words.Length >= 2 && words[0] == boot && words[1] is "kvm" or "tcg")
             {
                 return words[1];
@@ -118,7 +147,7 @@ internal static partial class QemuTools
 
         var answer = await GuestAnswersAsync("kvm", runtimeFolder, TimeSpan.FromSeconds(1.5), clock, cancellation) ? "kvm" : "tcg";
         var next = $"{cache}.{Environment.ProcessId}";
-        await File.WriteAllTextAsync(next, $"{boot} {answer}\n", cancellation);
+        OwnFiles.Write(next, $"{boot} {answer}\n");
         File.Move(next, cache, overwrite: true);
         return answer;
     }
@@ -139,7 +168,7 @@ internal static partial class QemuTools
         var file = Path.Combine(runtimeFolder, $"probe-{Environment.ProcessId}-{Guid.NewGuid():N}");
         try
         {
-            await File.WriteAllBytesAsync(file, disk, cancellation);
+            OwnFiles.Write(file, disk);
 
             // timeout(1) ends a guest that crawls also when this process is gone by then.
             var start = new ProcessStartInfo("timeout", [

@@ -1,9 +1,11 @@
 using System;
 using System.IO;
 using System.Linq;
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using VMatrix.Drivers;
+using VMatrix.Files;
 
 namespace VMatrix.Qemu;
 
@@ -37,6 +39,16 @@ internal sealed record GuestFacts
 
     /// <summary>The image's content, as a hash.</summary>
     public required string Content { get; init; }
+
+    /// <summary>What no guest can have, as a sentence; null when all of it can be.</summary>
+    public static string? Wrong(GuestFacts guest) =>
+        guest.MemoryBytes is < 1 << 20 or > 1L << 46 ? "Its memory is none."
+        : guest.Cores is < 1 or > 4096 ? "Its number of cores is none."
+        : guest.Port is < 1 or > 65535 ? "Its port is none."
+        : guest.Accelerator is not ("kvm" or "tcg") ? "Its accelerator is neither kvm nor tcg."
+        : guest.Agent is not (null or GuestAgent.Own or GuestAgent.Qemu) ? "Its agent is none."
+        : guest.Machine.Length == 0 || !guest.Machine.All(c => char.IsAsciiLetterOrDigit(c) || c is '-' or '.') ? "Its machine type is none."
+        : null;
 }
 
 /// <summary>What stands beside a running server.</summary>
@@ -60,6 +72,12 @@ internal sealed record StateFacts
     /// <summary>SHA-256 of the state file.</summary>
     public required string Sha256 { get; init; }
 
+    /// <summary>Bytes of the state file; null in what an earlier version kept.</summary>
+    public long? Length { get; init; }
+
+    /// <summary>Whose memory it is, so that it is never taken for another server's; null for an image's, and in what an earlier version kept.</summary>
+    public Guid? ServerId { get; init; }
+
     /// <summary>Hash of the command line that the memory loads under.</summary>
     public required string Shape { get; init; }
 
@@ -75,6 +93,7 @@ internal sealed class ServerFolder(string path)
     private static readonly JsonSerializerOptions s_json = new()
     {
         WriteIndented = true,
+        RespectNullableAnnotations = true,
         Converters = { new JsonStringEnumConverter() },
     };
 
@@ -102,9 +121,28 @@ internal sealed class ServerFolder(string path)
 
     public bool Exists => Directory.Exists(Path);
 
-    public ServerMark? ReadMark() => Read<ServerMark>(MarkFile);
+    /// <exception cref="VMatrixException"><c>FileCorrupt</c>.</exception>
+    public ServerMark? ReadMark() => ReadMark(MarkFile);
 
-    public GuestFacts? ReadGuest() => Read<GuestFacts>(GuestFile);
+    /// <summary>The mark that a server had when it was let go; null when there is none.</summary>
+    /// <exception cref="VMatrixException"><c>FileCorrupt</c>.</exception>
+    public ServerMark? ReadReleased() => ReadMark(ReleasedFile);
+
+    /// <summary>The mark that lies here, whether it counts or not.</summary>
+    /// <exception cref="VMatrixException"><c>FileCorrupt</c>.</exception>
+    public ServerMark? ReadStale() => ReadMark() ?? ReadReleased();
+
+    // A mark's words go into file names, into a guest and before people: only what can be one is taken for one.
+    private static ServerMark? ReadMark(string path) => Read<ServerMark>(path) is not { } mark ? null
+        : mark.Name.Length is 0 or > 255 || !PlainText.IsPlain(mark.Name) || mark.Service.Length is 0 or > 255 || !PlainText.IsPlain(mark.Service) ? throw Corrupt(path, "The name in it, or its service's, is none.")
+        : mark.Image.Length > 0 && !ImageStore.IsVersion(mark.Image) ? throw Corrupt(path, "The image in it is no version.")
+        : !Enum.IsDefined(mark.Stage) || mark.Generation < 0 ? throw Corrupt(path, "Its stage or generation is none.")
+        : mark;
+
+    /// <exception cref="VMatrixException"><c>FileCorrupt</c>.</exception>
+    public GuestFacts? ReadGuest() => Read<GuestFacts>(GuestFile) is not { } guest ? null
+        : GuestFacts.Wrong(guest) is { } wrong ? throw Corrupt(GuestFile, wrong)
+        : guest;
 
     public RunFacts? ReadRun() => Read<RunFacts>(RunFile);
 
@@ -112,6 +150,35 @@ internal sealed class ServerFolder(string path)
 
     /// <summary>Bytes of the memory as it is kept; null when it went away meanwhile.</summary>
     public long? StateBytes() => new FileInfo(State) is { Exists: true } file ? file.Length : null;
+
+    /// <summary>Closes the folder to others where an earlier version left it open.</summary>
+    public void Close()
+    {
+        const UnixFileMode Own = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
+        if (!OperatingSystem.IsWindows() && (File.GetUnixFileMode(Path) & ~Own) != 0)
+        {
+            File.SetUnixFileMode(Path, Own);
+        }
+    }
+
+    /// <summary>Keeps the end of a console that has grown long: a guest may write there without end. QEMU appends, so it goes on behind it.</summary>
+    public void TrimConsole()
+    {
+        const int Longest = 256 << 10, Kept = 64 << 10;
+        try
+        {
+            if (new FileInfo(Console) is { Exists: true, Length: > Longest } && SmallFile.TryReadEnd(Console, Kept) is { } end)
+            {
+                using var file = OwnFiles.Open(Console, FileMode.Open, FileAccess.Write, FileShare.ReadWrite | FileShare.Delete);
+                file.SetLength(0);
+                file.Write(end);
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or InvalidDataException)
+        {
+            // Whoever looks next trims it.
+        }
+    }
 
     /// <summary>True when a QEMU process lives on this folder.</summary>
     public bool IsLive() => Native.IsLocked(Lock);
@@ -166,53 +233,44 @@ internal sealed class ServerFolder(string path)
         const int Most = 1200;
         try
         {
-            using var file = new FileStream(Console, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
-            file.Seek(-Math.Min(Most, file.Length), SeekOrigin.End);
-            using var reader = new StreamReader(file);
-            var text = reader.ReadToEnd().Replace("\r", "", StringComparison.Ordinal).Trim();
-            var cleaned = string.Create(text.Length, text, static (span, source) =>
+            var text = Encoding.UTF8.GetString(SmallFile.TryReadEnd(Console, Most) ?? []).Replace("\r", "", StringComparison.Ordinal).Trim();
+            return string.Create(text.Length, text, static (span, source) =>
             {
                 for (var i = 0; i < source.Length; i++)
                 {
-                    span[i] = char.IsControl(source[i]) && source[i] != '\n' ? ' ' : source[i];
+                    span[i] = source[i] == '\n' || PlainText.IsPlain(source[i]) ? source[i] : ' ';
                 }
             });
-            return cleaned;
         }
-        catch (IOException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or InvalidDataException)
         {
             return "";
         }
     }
 
+    /// <summary>Reads a file of facts; null when it is not there.</summary>
+    /// <exception cref="VMatrixException"><c>FileCorrupt</c>.</exception>
     public static T? Read<T>(string path)
         where T : class
     {
-        byte[] bytes;
         try
         {
-            bytes = File.ReadAllBytes(path);
+            return SmallFile.TryRead(path) is { } bytes ? JsonSerializer.Deserialize<T>(bytes, s_json) ?? throw new JsonException("It holds null.") : null;
         }
-        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
+        catch (Exception e) when (e is JsonException or InvalidOperationException or NotSupportedException or ArgumentException or InvalidDataException)
         {
-            return null;
-        }
-
-        try
-        {
-            return JsonSerializer.Deserialize<T>(bytes, s_json);
-        }
-        catch (JsonException e)
-        {
-            throw new VMatrixException("FileCorrupt", VMatrixErrorKind.Corrupt, $"The file {path} cannot be read: {e.Message} Restore it from a backup, or dispose of its server.", e);
+            throw Corrupt(path, e.Message, e);
         }
     }
+
+    private static VMatrixException Corrupt(string path, string why, Exception? inner = null) =>
+        new("FileCorrupt", VMatrixErrorKind.Corrupt, $"The file {path} cannot be read: {why} Restore it from a backup, or dispose of its server.", inner);
 
     /// <summary>Writes a file beside its place, flushes it unless told otherwise, and renames it over the old one.</summary>
     public static void Write<T>(string path, T value, bool flush = true)
     {
         var next = path + ".next";
-        using (var file = new FileStream(next, FileMode.Create, FileAccess.Write))
+        using (var file = OwnFiles.Open(next, FileMode.Create, FileAccess.Write, FileShare.Read))
         {
             JsonSerializer.Serialize(file, value, s_json);
             file.Flush(flush);

@@ -4,6 +4,8 @@ using System.IO;
 using System.Linq;
 using System.Text;
 using VMatrix.Drivers;
+using VMatrix.Files;
+using YamlDotNet.Serialization;
 
 namespace VMatrix.Seeds;
 
@@ -34,25 +36,28 @@ internal static class GuestSeed
     {
         var files = new List<(string, byte[])>
         {
-            ("meta-data", Encoding.UTF8.GetBytes($"instance-id: {mark.ServerId:D}\nlocal-hostname: {HostName(mark.Name)}\n")),
+            ("meta-data", Yaml(new Dictionary<string, object> { ["instance-id"] = mark.ServerId.ToString("D"), ["local-hostname"] = HostName(mark.Name) })),
             ("user-data", userData is null ? Encoding.UTF8.GetBytes("#cloud-config\n") : Read(service, "userData", userData)),
         };
         if (address is not null)
-            files.Add(("network-config", Encoding.UTF8.GetBytes(Network(address, service.Addresses))));
+            files.Add(("network-config", Yaml(Network(address, service.Addresses))));
         return files;
     }
 
     // Version 2 of cloud-init's own network configuration. A Linux guest's first adapter on Hyper-V is eth0.
-    private static string Network(string address, AddressSpec? addresses)
+    private static Dictionary<string, object> Network(string address, AddressSpec? addresses)
     {
-        var text = new StringBuilder("version: 2\nethernets:\n  eth0:\n    dhcp4: false\n");
-        text.Append("    addresses: [").Append(address).Append('/').Append(addresses?.Prefix ?? 32).Append("]\n");
+        var adapter = new Dictionary<string, object> { ["dhcp4"] = false, ["addresses"] = new[] { FormattableString.Invariant($"{address}/{addresses?.Prefix ?? 32}") } };
         if (addresses?.Gateway is { } gateway)
-            text.Append("    routes:\n      - to: 0.0.0.0/0\n        via: ").Append(gateway).Append('\n');
+            adapter["routes"] = new[] { new Dictionary<string, object> { ["to"] = "0.0.0.0/0", ["via"] = gateway } };
         if (addresses?.Dns is { Count: > 0 } dns)
-            text.Append("    nameservers:\n      addresses: [").Append(string.Join(", ", dns)).Append("]\n");
-        return text.ToString();
+            adapter["nameservers"] = new Dictionary<string, object> { ["addresses"] = dns.ToArray() };
+        return new Dictionary<string, object> { ["version"] = 2, ["ethernets"] = new Dictionary<string, object> { ["eth0"] = adapter } };
     }
+
+    // By a serializer: no name or address can end a line, or be a number or a truth to cloud-init's reader of YAML 1.1.
+    private static byte[] Yaml(Dictionary<string, object> value) =>
+        Encoding.UTF8.GetBytes(new SerializerBuilder().WithIndentedSequences().WithQuotingNecessaryStrings(quoteYaml1_1Strings: true).WithNewLine("\n").Build().Serialize(value));
 
     private static string HostName(string name) => new([.. name.Select(c => c is '.' or '_' ? '-' : c)]);
 
@@ -95,13 +100,12 @@ internal static class GuestSeed
     {
         try
         {
-            if (new FileInfo(path).Length > MostBytes)
-                throw new VMatrixException("SeedFileWrong", VMatrixErrorKind.InvalidInput, $"image.{key} of {service.Name} names {path}, which is longer than 1 MiB.");
-            return File.ReadAllBytes(path);
+            return SmallFile.TryRead(path, MostBytes)
+                ?? throw new VMatrixException("SeedFileMissing", VMatrixErrorKind.NotFound, $"image.{key} of {service.Name} names {path}, which does not exist: write the file, or remove the key from the pool file.");
         }
-        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
+        catch (InvalidDataException e)
         {
-            throw new VMatrixException("SeedFileMissing", VMatrixErrorKind.NotFound, $"image.{key} of {service.Name} names {path}, which does not exist: write the file, or remove the key from the pool file.", e);
+            throw new VMatrixException("SeedFileWrong", VMatrixErrorKind.InvalidInput, $"image.{key} of {service.Name} names {path}, which is longer than 1 MiB or no regular file.", e);
         }
         catch (UnauthorizedAccessException e)
         {

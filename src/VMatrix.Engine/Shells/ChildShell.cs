@@ -208,7 +208,7 @@ public sealed class ChildShell(ChildShellStart start, int callsAtOnce, TimeProvi
                     StandardOutputEncoding = new UTF8Encoding(false),
                     UseShellExecute = false,
                     CreateNoWindow = true,
-                };
+                }.Minimal();
                 if (PowerShellProgram.DotnetRoot() is { } root)
                     info.Environment["DOTNET_ROOT"] = root;
                 foreach (var variable in start.Environment)

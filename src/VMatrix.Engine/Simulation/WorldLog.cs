@@ -6,6 +6,7 @@ using System.IO;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using System.Threading;
+using VMatrix.Files;
 
 namespace VMatrix.Simulation;
 
@@ -85,14 +86,14 @@ internal sealed class WorldLog
 
     private static FileStream Hold(string folder)
     {
-        Directory.CreateDirectory(folder);
+        OwnFiles.CreateFolder(folder);
         var path = Path.Combine(folder, "world.lock");
         var waited = Stopwatch.StartNew();
         while (true)
         {
             try
             {
-                return new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+                return OwnFiles.Open(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
             }
             catch (IOException) when (waited.Elapsed < TimeSpan.FromSeconds(30))
             {
@@ -217,7 +218,7 @@ internal sealed class WorldLog
     {
         var head = new WorldHead(Guid.NewGuid().ToString("N"));
         var temporary = FilePath + ".new";
-        using (var stream = new FileStream(temporary, FileMode.Create, FileAccess.Write, FileShare.Read))
+        using (var stream = OwnFiles.Open(temporary, FileMode.Create, FileAccess.Write, FileShare.Read))
         {
             JsonSerializer.Serialize(stream, head, s_json);
             stream.WriteByte((byte)'\n');

@@ -55,10 +55,14 @@ internal static class DemoCommand
                 throw new VMatrixException("FolderNotFound", VMatrixErrorKind.NotFound, $"The folder {missing.FullName} for the {what} does not exist.");
         }
 
-
+        foreach (string left in Leftovers.EndKilled([Path.GetTempPath(), .. parent is null ? Array.Empty<string>() : [parent.FullName]]))
+            Say($"A demo that was killed had left guests and files in {left}; they are gone now.");
         string folder = parent is null
             ? Directory.CreateTempSubdirectory("vmatrix-demo-").FullName
-            : Directory.CreateDirectory(Path.Combine(parent.FullName, $"vmatrix-demo-{Guid.NewGuid():N}"[..20])).FullName;
+            : Directory.CreateDirectory(Path.Combine(parent.FullName, $"vmatrix-demo-{Guid.NewGuid():N}"[..20]), UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute).FullName;
+
+        // Held while this demo runs: who finds a demo's folder without its holder finds what a killed one left.
+        using FileStream held = Leftovers.Hold(folder);
         DemoSummary? summary = null;
         var screen = new PageScreen(Screen.For(json: false));
         SpikeSummary? spiked = null;

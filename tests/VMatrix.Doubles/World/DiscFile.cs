@@ -78,6 +78,6 @@ public sealed partial class DiscFile
     [GeneratedRegex("^local-hostname: (.+)$", RegexOptions.Multiline)]
     private static partial Regex HostName();
 
-    [GeneratedRegex(@"^    addresses: \[([0-9.]+)/", RegexOptions.Multiline)]
+    [GeneratedRegex(@"^    addresses:\n      - ([0-9.]+)/", RegexOptions.Multiline)]
     private static partial Regex Address();
 }

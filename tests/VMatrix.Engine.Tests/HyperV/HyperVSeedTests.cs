@@ -1,4 +1,5 @@
 using System;
+using System.Collections.Generic;
 using System.IO;
 using System.Linq;
 using System.Text;
@@ -186,16 +187,35 @@ public sealed class HyperVSeedTests : IDisposable
             ethernets:
               eth0:
                 dhcp4: false
-                addresses: [10.0.5.17/24]
+                addresses:
+                  - 10.0.5.17/24
                 routes:
                   - to: 0.0.0.0/0
                     via: 10.0.5.1
                 nameservers:
-                  addresses: [10.0.0.53, 10.0.0.54]
+                  addresses:
+                    - 10.0.0.53
+                    - 10.0.0.54
 
             """.ReplaceLineEndings("\n"), disc.Files["network-config"]);
         Assert.DoesNotContain("network-config", DiscFile.Read(GuestSeed.Build(mark, service, null, DateTimeOffset.UnixEpoch)!)!.Files.Keys);
         Assert.Null(GuestSeed.Build(mark, service with { Image = new ImageSpec() }, "10.0.5.17", DateTimeOffset.UnixEpoch));
+    }
+
+    [Theory]
+    [InlineData("web\npublic-keys: [ssh-rsa AAAA]")]
+    [InlineData("web: {}")]
+    [InlineData("yes")]
+    [InlineData("0123")]
+    [InlineData("# web")]
+    [InlineData("\u001b[2J\0")]
+    public void No_name_makes_a_seed_say_anything_but_a_name(string name)
+    {
+        var service = new ServiceSpec { Name = "P", Image = new ImageSpec { Specialize = Specialize.CloudInit } };
+        var disc = DiscFile.Read(GuestSeed.Build(Named("P", 7) with { Name = name }, service, null, DateTimeOffset.UnixEpoch)!)!;
+        var read = new YamlDotNet.Serialization.DeserializerBuilder().WithAttemptingUnquotedStringTypeDeserialization().Build().Deserialize<Dictionary<string, object>>(disc.Files["meta-data"]);
+        Assert.Equal(["instance-id", "local-hostname"], read.Keys.Order());
+        Assert.Equal(name, Assert.IsType<string>(read["local-hostname"]));
     }
 
     /// <summary>For readers without Joliet: names in capitals with what the standard wants behind them.</summary>
