@@ -19,12 +19,23 @@ internal sealed class MeteredBalancer(IBalancer inner, ILoadSource source, PoolS
     private readonly object _gate = new();
     private readonly Dictionary<string, (double Count, double Rate)> _services = new(StringComparer.OrdinalIgnoreCase);
     private readonly string _incarnation = Guid.NewGuid().ToString("N");
+    private IReadOnlyDictionary<Guid, double> _uses = new Dictionary<Guid, double>();
     private DateTimeOffset _counted;
     private DateTimeOffset _measured;
     private Task? _measuring;
 
     // Often enough for each switch, and no oftener than a host can bear.
     private TimeSpan Every => pool.Oracle.Interval > TimeSpan.FromSeconds(10) ? pool.Oracle.Interval - TimeSpan.FromSeconds(1) : TimeSpan.FromSeconds(9);
+
+    /// <summary>Share of its own processors that each server used when they were measured last; a server that was not measured is missing.</summary>
+    public IReadOnlyDictionary<Guid, double> Uses
+    {
+        get
+        {
+            lock (_gate)
+                return _uses;
+        }
+    }
 
     /// <inheritdoc/>
     public async Task<BalancerReport> ReadAsync(CancellationToken cancellation)
@@ -94,13 +105,18 @@ internal sealed class MeteredBalancer(IBalancer inner, ILoadSource source, PoolS
         {
             // A rate that is not measured any more must not go on for ever.
             lock (_gate)
+            {
                 _services.Clear();
+                _uses = new Dictionary<Guid, double>();
+            }
+
             throw;
         }
 
         lock (_gate)
         {
             _measured = clock.GetUtcNow();
+            _uses = uses.GroupBy(u => u.ServerId).ToDictionary(g => g.Key, g => g.Last().Share);
             foreach (var service in pool.Services.Where(s => s.Capacity is not null))
             {
                 var mine = uses.Where(u => string.Equals(u.Service, service.Name, StringComparison.OrdinalIgnoreCase)).ToArray();

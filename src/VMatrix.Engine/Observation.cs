@@ -20,6 +20,7 @@ internal sealed class Observation
     private readonly List<SilentPlace> _silent = [];
     private readonly List<ForeignMachine> _foreign = [];
     private readonly List<ServerInfo> _coming = [];
+    private readonly List<Move> _expected = [];
     private readonly Dictionary<(string MachineId, string? Host), Guid> _others = [];
     private readonly Guid? _stateId;
     private IReadOnlyDictionary<string, string> _images = new Dictionary<string, string>();
@@ -57,10 +58,17 @@ internal sealed class Observation
     {
         foreach (var move in moves)
         {
+            _expected.Add(move);
             if (move.ToHost is not null && Find(move.ServerId) is { } found)
                 _coming.Add(found.Info with { Host = move.ToHost, Stage = move.ToStage, Power = PowerState.Running });
         }
     }
+
+    /// <summary>The moves that are to go at the same time.</summary>
+    public IReadOnlyList<Move> Expected => _expected;
+
+    /// <summary>What tells whether servers fit on hosts as they were seen; made by the first that asks.</summary>
+    public PlacementRules? Rules { get; set; }
 
     /// <summary>Asks every host and the nest. One that is ill counts as not answering (<see cref="Silent"/>); the others are read all the same.</summary>
     /// <param name="pool">The pool.</param>
@@ -198,7 +206,8 @@ internal sealed class Observation
     /// <param name="pool">The pool.</param>
     /// <param name="claims">Moves under way, a server's last one last: the server counts as where it goes, also where it was not seen yet.</param>
     /// <param name="health">What health checks said, by server.</param>
-    public IReadOnlyList<ServerState> ToStates(PoolSpec pool, IEnumerable<Move> claims, IReadOnlyDictionary<Guid, ServerHealth> health)
+    /// <param name="told">What the balancer told of servers lately; null where it was not asked or did not answer.</param>
+    public IReadOnlyList<ServerState> ToStates(PoolSpec pool, IEnumerable<Move> claims, IReadOnlyDictionary<Guid, ServerHealth> health, BalancerTold? told = null)
     {
         var claimed = new Dictionary<Guid, Move>();
         foreach (var move in claims)
@@ -219,6 +228,9 @@ internal sealed class Observation
                     AsleepSince = s.Machine.AsleepSince,
                     MemoryBytes = s.Machine.MemoryBytes,
                     Cores = s.Machine.Cores,
+                    OpenRequests = told?.OpenAt(mark.ServerId),
+                    ProcessorUse = told?.ProcessorUseOf(mark.ServerId),
+                    Sampled = s.Stage is Stage.Matrix && claim is null ? told?.Sampled(mark.ServerId) : null,
                     Claimed = claim is not null,
                     ClaimedTo = claim?.ToStage,
                     ClaimedHost = claim?.ToHost,
@@ -228,6 +240,7 @@ internal sealed class Observation
             {
                 Mark = new ServerMark { ServerId = m.ServerId, Name = m.ServerName, Service = m.Service, Image = "", Stage = Stage.Nest, StateId = _stateId ?? default, CreatedAt = default, ChangedAt = default },
                 MemoryBytes = pool.Services.FirstOrDefault(service => service.Name == m.Service)?.Image.MemoryBytes ?? 0,
+                Cores = pool.Services.FirstOrDefault(service => service.Name == m.Service)?.Image.Cores ?? 0,
                 Claimed = true,
                 ClaimedTo = m.ToStage,
                 ClaimedHost = m.ToHost,
@@ -313,6 +326,7 @@ internal sealed class Observation
             Health = machine.Health,
             Address = machine.Address,
             MemoryBytes = machine.MemoryBytes,
+            Cores = machine.Cores,
             Image = mark.Image,
             Generation = mark.Generation,
             CreatedAt = mark.CreatedAt,

@@ -5,6 +5,7 @@ using System.Threading;
 using System.Threading.Tasks;
 using VMatrix.Drivers;
 using VMatrix.Moves;
+using VMatrix.Planning;
 
 namespace VMatrix;
 
@@ -213,17 +214,42 @@ public sealed partial class PoolSession
     private static bool IsBlock(MoveObstacle obstacle) => obstacle.Severity is ObstacleSeverity.Blocks;
 
     private IEnumerable<MoveObstacle> Obstacles(Observation seen, ServerInfo server, Stage to, HostSpec host) =>
-        MoveChecks.OfHost(Spec, FindService(server.Service), server, to, new CheckedHost
+        MoveChecks.OfHost(Spec, FindService(server.Service), to, new CheckedHost
         {
             Spec = host,
             Reachable = seen.IsReachable(host.Name),
             Problem = seen.ProblemOf(host.Name),
             PoweredDown = seen.IsPoweredDown(host.Name),
             SuspendedBy = SuspendedHosts(_clock.GetUtcNow()).TryGetValue(host.Name, out var o) ? Signed(o.By, o.At, o.Until) : null,
-            Servers = [.. seen.On(host)],
-            ForeignBytes = seen.ForeignBytes(host.Name),
             OpenMoves = _state?.ReadOpenMoves().Count(m => m.Status is MoveStatus.Running && (m.Move.FromHost == host.Name || m.Move.ToHost == host.Name)) ?? 0,
-        }, name => Spec.Services.FirstOrDefault(s => string.Equals(s.Name, name, StringComparison.OrdinalIgnoreCase)));
+        }, (seen.Rules ??= RulesOf(seen)).Check(server.Id, to, host.Name));
+
+    /// <summary>The planner's own rules over the pool as it was seen, moves under way and those that are to go at the same time included.</summary>
+    private PlacementRules RulesOf(Observation seen)
+    {
+        var now = _clock.GetUtcNow();
+        var suspended = SuspendedHosts(now);
+        return new PlacementRules(new PlannerInput
+        {
+            Pool = Spec,
+            Now = now,
+            Hosts =
+            [
+                .. Spec.Hosts.Select(h => new HostState
+                {
+                    Name = h.Name,
+                    Reachable = seen.IsReachable(h.Name),
+                    Suspended = suspended.ContainsKey(h.Name),
+                    PoweredDown = seen.IsPoweredDown(h.Name),
+                    ForeignMemoryBytes = seen.ForeignBytes(h.Name),
+                }),
+            ],
+            Servers = seen.ToStates(Spec, Claims().Concat(seen.Expected), new Dictionary<Guid, ServerHealth>()),
+            Loads = new Dictionary<string, IReadOnlyList<ServiceLoad>>(),
+            // Licences that were assigned to hosts are remembered there.
+            Memory = Spec.Licences.Any(l => l.Seats > 0) ? _memory ?? _state?.ReadMemory() : null,
+        });
+    }
 
     private static HostRole RoleFor(Stage stage) => stage is Stage.Chamber ? HostRole.Chamber : HostRole.Matrix;
 

@@ -53,7 +53,7 @@ public sealed partial class PoolSession
         var now = _clock.GetLocalNow();
         var suspended = SuspendedHosts(now);
         HostAction[] powered = Spec.Oracle.PowerDown && _state is not null ? [.. _state.ReadHostClaims().Select(c => c.Action)] : [];
-        var (servers, dead) = await AddLostAsync(seen, seen.ToStates(Spec, claims.Concat(Claims()), health.ToDictionary(h => h.Key, h => h.Value.Health)), fence, cancellation);
+        var (servers, dead) = await AddLostAsync(seen, seen.ToStates(Spec, claims.Concat(Claims()), health.ToDictionary(h => h.Key, h => h.Value.Health), _sensor.Told), fence, cancellation);
         var input = new PlannerInput
         {
             Pool = Spec,

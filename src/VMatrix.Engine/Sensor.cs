@@ -40,6 +40,10 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, PoolReads reads
         }
     }
 
+    /// <summary>What the balancer told of single servers when it answered last; null where that is too old or it never did.</summary>
+    public BalancerTold? Told =>
+        _before is { } last && clock.GetUtcNow() - last.At <= pool.Oracle.StaleAfter ? new BalancerTold(last, (drivers.Balancer as MeteredBalancer)?.Uses) : null;
+
     /// <summary>Measures each service's load since the measurement before. Who looks on beside the planner takes no sample away from it: right after one the same is returned again.</summary>
     public async Task<IReadOnlyDictionary<string, ServiceLoad>> MeasureAsync(CancellationToken cancellation)
     {

@@ -204,6 +204,15 @@ public sealed record HostActionRecord
     public string? Error { get; init; }
 }
 
+/// <summary>A setting of the pool file that a plan cannot meet, or that has no effect.</summary>
+/// <param name="Setting">The setting as the pool file names it, such as <c>oracle.balanceGap</c> or <c>priority of FINANCE</c>.</param>
+/// <param name="Why">What it asks for, what there is instead, and why, in words and numbers.</param>
+public sealed record UnmetSetting(string Setting, string Why)
+{
+    /// <inheritdoc/>
+    public override string ToString() => $"{Setting}: {Why}";
+}
+
 /// <summary>An ordered list of moves, each with its reason, and what was refused. A value: carried out exactly as it is, by its id.</summary>
 public sealed record Plan
 {
@@ -230,6 +239,12 @@ public sealed record Plan
 
     /// <summary>The decision for each service.</summary>
     public IReadOnlyList<ServiceDecision> Decisions { get; init; } = [];
+
+    /// <summary>Settings that are not met when the plan is carried out, or that have no effect, each with why.</summary>
+    public IReadOnlyList<UnmetSetting> Unmet { get; init; } = [];
+
+    /// <summary>Share of the servers in the Matrix that have a good load sample, from 0 to 1; 1 where there are none.</summary>
+    public double SampleCoverage { get; init; } = 1;
 
     /// <summary>The plan in one sentence; says why when there is nothing to do.</summary>
     public required string Summary { get; init; }

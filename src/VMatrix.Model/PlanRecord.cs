@@ -67,6 +67,12 @@ public sealed record PlanRecord
     /// <summary>The moves, in order.</summary>
     public IReadOnlyList<Move> Moves => Plan.Moves;
 
+    /// <summary>Settings that the plan leaves unmet, or that have no effect, each with why.</summary>
+    public IReadOnlyList<UnmetSetting> Unmet => Plan.Unmet;
+
+    /// <summary>Share of the servers in the Matrix that had a good load sample, from 0 to 1.</summary>
+    public double SampleCoverage => Plan.SampleCoverage;
+
     /// <summary>The ids of the moves, and of the actions with hosts, that wait, or waited, for an approval.</summary>
     public IReadOnlyList<Guid> Waiting { get; init; } = [];
 }

@@ -179,6 +179,9 @@ public sealed record ServerInfo
     /// <summary>Bytes of memory.</summary>
     public long MemoryBytes { get; init; }
 
+    /// <summary>Processor cores; 0 where the driver does not tell.</summary>
+    public int Cores { get; init; }
+
     /// <summary>The image version that it was made from.</summary>
     public string? Image { get; init; }
 

@@ -198,6 +198,15 @@ public sealed record ServiceSpec
     /// <summary>A licence that a host must hold to run it; null for none.</summary>
     public string? Licence { get; init; }
 
+    /// <summary>Names of servers, with <c>*</c> and <c>?</c> as wildcards, that are taken away first when there are more than needed.</summary>
+    public IReadOnlyList<string> RetireFirst { get; init; } = [];
+
+    /// <summary>Names of servers, with <c>*</c> and <c>?</c> as wildcards, that the Oracle never takes out of the Matrix for want of load or for the sake of another service. Broken ones are replaced, and hosts that are suspended are emptied, all the same.</summary>
+    public IReadOnlyList<string> Protected { get; init; } = [];
+
+    /// <summary>Names of servers, with <c>*</c> and <c>?</c> as wildcards, that are never moved to balance hosts or to gather servers on fewer of them.</summary>
+    public IReadOnlyList<string> NeverBalance { get; init; } = [];
+
     /// <summary>How far the Oracle may go with this service; null for the pool's setting.</summary>
     public OracleMode? Mode { get; init; }
 
@@ -347,6 +356,19 @@ public sealed record BalancerSpec
     public int? MostOpen { get; init; }
 }
 
+/// <summary>What load balancing between hosts goes by.</summary>
+public enum BalanceMeasure
+{
+    /// <summary>Memory in use.</summary>
+    Memory,
+
+    /// <summary>Processor cores in use; hosts need <see cref="HostSpec.Cores"/>.</summary>
+    Processor,
+
+    /// <summary>Both: neither is made worse for the other.</summary>
+    Both,
+}
+
 /// <summary>The Oracle's settings.</summary>
 public sealed record OracleSpec
 {
@@ -397,6 +419,15 @@ public sealed record OracleSpec
 
     /// <summary>Load balancing between hosts: the gap of memory use, as a share, above which servers are moved; null for off.</summary>
     public double? BalanceGap { get; init; }
+
+    /// <summary>With <see cref="BalanceGap"/>, hosts are balanced only while one of them is used above this share; null for always.</summary>
+    public double? BalanceAbove { get; init; }
+
+    /// <summary>What <see cref="BalanceGap"/> and <see cref="BalanceAbove"/> measure.</summary>
+    public BalanceMeasure BalanceBy { get; init; }
+
+    /// <summary>Share of the servers in the Matrix that must have a good sample; below it no service's count is changed by its load. 0 for no such floor.</summary>
+    public double MinSampleCoverage { get; init; }
 
     /// <summary>True to power idle hosts down and wake them ahead of need.</summary>
     public bool PowerDown { get; init; }

@@ -78,6 +78,9 @@ public sealed record BalancerMember
     /// <summary>Requests open at it now.</summary>
     public int Open { get; init; }
 
+    /// <summary>False where the balancer does not tell how many requests are open, so that <see cref="Open"/> says at most whether there are some.</summary>
+    public bool CountsOpen { get; init; } = true;
+
     /// <summary>Requests that it was sent since the balancer's start.</summary>
     public long Requests { get; init; }
 

@@ -76,8 +76,22 @@ public static class MoveChecks
     /// <param name="serviceOf">The settings of a service by name; null for one that the pool no longer names.</param>
     public static IEnumerable<MoveObstacle> OfHost(PoolSpec pool, ServiceSpec service, ServerInfo server, Stage to, CheckedHost host, Func<string, ServiceSpec?> serviceOf)
     {
-        var (spec, name) = (host.Spec, host.Spec.Name);
-        if (spec.Role != (to is Stage.Chamber ? HostRole.Chamber : HostRole.Matrix))
+        string name = host.Spec.Name;
+        ServerInfo[] there = [.. host.Servers.Where(s => s.Id != server.Id)];
+        var services = there.Select(s => serviceOf(s.Service)).OfType<ServiceSpec>().Append(service).GroupBy(s => s.Name).Select(g => g.Last());
+        var state = new HostState { Name = name, Reachable = host.Reachable, PoweredDown = host.PoweredDown, Suspended = host.SuspendedBy is not null, ForeignMemoryBytes = host.ForeignBytes };
+        var verdict = PlacementRules.Check(
+            pool with { Services = [.. services], Hosts = [.. pool.Hosts.Where(h => h.Name != name), host.Spec] },
+            PlacementRules.Server(server.Id, server.Name, service.Name, server.Stage, null, server.MemoryBytes, server.Cores),
+            to, state, there.Select(s => PlacementRules.Server(s.Id, s.Name, serviceOf(s.Service)?.Name ?? s.Service, to, name, s.MemoryBytes, s.Cores)));
+        return OfHost(pool, service, to, host, verdict);
+    }
+
+    /// <summary>What keeps a host from taking a server, by what <see cref="PlacementRules"/> says of both.</summary>
+    internal static IEnumerable<MoveObstacle> OfHost(PoolSpec pool, ServiceSpec service, Stage to, CheckedHost host, PlacementVerdict verdict)
+    {
+        var (spec, name, rules) = (host.Spec, host.Spec.Name, verdict.Rules);
+        if (rules.HasFlag(Rules.Role))
             yield return Block(ObstacleGroup.People, "HostRoleMismatch", $"{name} is a {(spec.Role is HostRole.Matrix ? "matrix" : "chamber")} host", "Name a host of the other role, or another stage: Get-VMatrixHost.");
         if (!host.Reachable)
             yield return Block(ObstacleGroup.Hardware, "HostUnreachable", $"{name} does not answer{(host.Problem is null ? "" : $" ({host.Problem.TrimEnd('.')})")}", $"Test-Connection {spec.Address ?? name}");
@@ -85,26 +99,56 @@ public static class MoveChecks
             yield return Block(ObstacleGroup.Hardware, "HostPoweredDown", $"{name} is powered down", $"Power {name} up.");
         if (host.SuspendedBy is not null)
             yield return Block(ObstacleGroup.People, "HostSuspended", $"{name} is suspended by {host.SuspendedBy}", $"Resume-VMatrixHost {name}");
-        if (Contains(service.ForbiddenHosts, name) || (service.AllowedHosts.Count > 0 && !Contains(service.AllowedHosts, name)))
+        if (rules.HasFlag(Rules.Hosts))
             yield return Block(ObstacleGroup.People, "HostNotAllowed", $"{name} is not allowed for {service.Name}", $"Change hosts of {service.Name} in {pool.Path}.");
-        if (service.Licence is { } licence && to is Stage.Matrix && !spec.Licences.Contains(licence, StringComparer.Ordinal) && pool.Licences.FirstOrDefault(l => l.Name == licence) is not { Seats: > 0 })
-            yield return Block(ObstacleGroup.People, "LicenceMissing", $"{name} does not hold the licence {licence} that {service.Name} needs", $"Give {name} the licence in {pool.Path}, or choose a host that holds it.");
+        if (rules.HasFlag(Rules.Licence))
+        {
+            yield return Block(ObstacleGroup.People, "LicenceMissing", $"{name} does not hold the licence {service.Licence} that {service.Name} needs{(Terms(pool, service) is { Seats: > 0 } terms ? Words.Text($", and none of its {terms.Seats} seats is free") : "")}",
+                $"Give {name} the licence in {pool.Path}, or choose a host that holds it.");
+        }
 
-        var there = host.Servers.Where(s => s.Id != server.Id).ToArray();
-        if (spec.MostServers is { } most && there.Length >= most)
-            yield return Block(ObstacleGroup.People, "MostServers", $"{name} has {there.Length} of {most} servers", $"Move one away first: Get-VMatrixServer -HostName {name}.");
-        if (to is Stage.Matrix && there.Length > 0 && (service.Isolation is Isolation.Dedicated || there.Any(s => serviceOf(s.Service)?.Isolation is Isolation.Dedicated)))
-            yield return Block(ObstacleGroup.People, "Isolation", $"{name} holds {there[0].Name} and isolation is dedicated (services with isolation: shared in the pool file share hosts)", $"Move-VMatrixServer {there[0].Id} -Stage Nest");
-        if (to is Stage.Matrix && there.FirstOrDefault(s => Contains(service.AntiAffinity, s.Service) || (serviceOf(s.Service) is { } other && Contains(other.AntiAffinity, service.Name))) is { } refused)
-            yield return Warn(ObstacleGroup.People, "AntiAffinity", $"{service.Name} and {refused.Service} refuse each other's company, and {name} holds {refused.Name}: the Oracle will take one of them away again", null);
-        var used = host.ForeignBytes + there.Sum(s => s.MemoryBytes);
-        if (spec.MemoryBytes - used < server.MemoryBytes)
-            yield return Block(ObstacleGroup.Hardware, "NoRoom", $"{name} has {(spec.MemoryBytes - used) >> 20} MiB free of the {server.MemoryBytes >> 20} MiB needed", $"Move a server away first: Get-VMatrixServer -HostName {name}.");
+        if (rules.HasFlag(Rules.LicenceInstances))
+        {
+            yield return Block(ObstacleGroup.People, "LicenceInstances", Words.Text($"{name} runs {verdict.Instances} of the {Terms(pool, service)?.InstancesPerHost} servers that the licence {service.Licence} allows on one host (instancesPerHost)"),
+                $"Choose another host, or move one away first: Get-VMatrixServer -HostName {name}.");
+        }
+
+        if (rules.HasFlag(Rules.MostServers))
+            yield return Block(ObstacleGroup.People, "MostServers", Words.Text($"{name} has {verdict.Others.Count} of {spec.MostServers} servers"), $"Move one away first: Get-VMatrixServer -HostName {name}.");
+        if (rules.HasFlag(Rules.Dedicated))
+            yield return Block(ObstacleGroup.People, "Isolation", $"{name} holds {verdict.Alone} and isolation is dedicated (services with isolation: shared in the pool file share hosts)", $"Move-VMatrixServer {verdict.Alone} -Stage Nest");
+        if (rules.HasFlag(Rules.AntiAffinity) && verdict.Refused is var (other, theirs))
+            yield return Warn(ObstacleGroup.People, "AntiAffinity", $"{service.Name} and {theirs} refuse each other's company, and {name} holds {other}: the Oracle will take one of them away again", null);
+        if (rules.HasFlag(Rules.Memory))
+            yield return Block(ObstacleGroup.Hardware, "NoRoom", Words.Text($"{name} has {Math.Max(0, verdict.FreeMemoryBytes) >> 20} MiB free of the {verdict.MemoryBytes >> 20} MiB needed"), $"Move a server away first: Get-VMatrixServer -HostName {name}.");
+        if (rules.HasFlag(Rules.Cores))
+        {
+            yield return Block(ObstacleGroup.Hardware, "TooFewCores", Words.Text($"{name} has {Math.Max(0, verdict.FreeCores)} of its {spec.Cores} cores free, and {verdict.Cores} {(verdict.Cores == 1 ? "is" : "are")} needed"),
+                $"Move a server away first: Get-VMatrixServer -HostName {name}; or change cores of {name} in {pool.Path}.");
+        }
+
         if (host.OpenMoves >= pool.Limits.MovesPerHost)
             yield return Warn(ObstacleGroup.People, "TooManyMoves", $"{host.OpenMoves} moves touch {name} already, and limits.movesPerHost is {pool.Limits.MovesPerHost}: it waits for its turn", "Get-VMatrixMove -Status Running");
     }
 
-    private static bool Contains(IReadOnlyList<string> names, string name) => names.Contains(name, StringComparer.OrdinalIgnoreCase);
+    /// <summary>Why a host has no place for a server that is on its way there, as a sentence; null when it has. A wish for company that is not met does not stop a move that was begun.</summary>
+    internal static string? LackOfRoom(PoolSpec pool, HostSpec host, string service, PlacementVerdict verdict)
+    {
+        var rules = verdict.Rules & ~(Rules.AntiAffinity | Rules.Suspended);
+        if (rules == Rules.None)
+            return null;
+        var spec = pool.Services.FirstOrDefault(s => s.Name == service);
+        string why = rules.HasFlag(Rules.PoweredDown) ? $"{host.Name} is powered down"
+            : rules.HasFlag(Rules.Memory) ? Words.Text($"{host.Name} has {host.MemoryBytes >> 20} MiB for servers, {(host.MemoryBytes - verdict.FreeMemoryBytes) >> 20} MiB are taken or spoken for, and a server of {service} needs {verdict.MemoryBytes >> 20} MiB")
+            : rules.HasFlag(Rules.Cores) ? Words.Text($"{host.Name} has {host.Cores} cores for servers, {host.Cores - verdict.FreeCores} are taken or spoken for, and a server of {service} needs {verdict.Cores}")
+            : rules.HasFlag(Rules.MostServers) ? Words.Text($"{host.Name} takes {host.MostServers} servers and has them or expects them: {string.Join(", ", verdict.Others)}")
+            : rules.HasFlag(Rules.LicenceInstances) ? Words.Text($"the licence {spec?.Licence} allows {(spec is null ? null : Terms(pool, spec)?.InstancesPerHost)} servers on one host, and {host.Name} has or expects {verdict.Instances}")
+            : rules.HasFlag(Rules.Dedicated) ? $"{(spec?.Isolation is Isolation.Dedicated ? $"{service} wants a host of its own" : $"{verdict.Alone} wants a host of its own")}, and {host.Name} has or expects {verdict.Alone}"
+            : $"{host.Name} is not for a server of {service}: {string.Join(", ", PlacementReasons.Names(rules))}";
+        return $"NoRoom: {why}.";
+    }
+
+    private static LicenceSpec? Terms(PoolSpec pool, ServiceSpec service) => pool.Licences.FirstOrDefault(l => l.Name == service.Licence);
 
     private static string Describe(FreezeSpec window) =>
         $"{(window.Days.Count == 0 ? "every day" : string.Join(", ", window.Days))} {window.From.ToString(@"hh\:mm", CultureInfo.InvariantCulture)} to {window.To.ToString(@"hh\:mm", CultureInfo.InvariantCulture)}";

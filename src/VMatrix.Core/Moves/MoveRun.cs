@@ -100,7 +100,7 @@ internal sealed class MoveRun
             return $"{Who} was moved by hand and is held until {mark.HeldUntil?.ToString("u", CultureInfo.InvariantCulture)}.";
         if (_move.Kind is MoveKind.Relocate && !sighting.Runs)
             return $"{Who} does not run: it is {sighting.Where}.";
-        if (_to is not null && !stays && await _mover.FindLackOfRoomAsync(_batch.Truth, _to, Service, _move.ServerId, sighting.Machine.MemoryBytes, since, cancellation) is { } lack)
+        if (_to is not null && !stays && await _mover.FindLackOfRoomAsync(_batch.Truth, _to, Service, _move.ServerId, _move.ToStage, (sighting.Machine.MemoryBytes, sighting.Machine.Cores), since, cancellation) is { } lack)
             return lack;
         if (_move.Kind is MoveKind.Publish)
             _former = (await _batch.Truth.NestAsync(since, cancellation)).Report.Images.TryGetValue(_move.Service, out var image) ? image : null;
@@ -184,7 +184,7 @@ internal sealed class MoveRun
             return $"{Mover.Sentence(unreachable)} The files of {Who} are on {_move.FromHost}; no other host reaches them. A new server made from the image can take its place, and this one is there again when its host is.";
         if (await _mover.ProveStoppedAsync(_move.ServerId, From, cancellation) is null)
             return $"{Mover.Sentence(unreachable)} Nothing proves that {Who} does not run there: its disk may be in use, no fence script has said that {_move.FromHost} is dead, and nobody has given their word (Suspend-VMatrixHost -ConfirmDead).";
-        if (await _mover.FindLackOfRoomAsync(_batch.Truth, To, Service, _move.ServerId, 0, since, cancellation) is { } lack)
+        if (await _mover.FindLackOfRoomAsync(_batch.Truth, To, Service, _move.ServerId, _move.ToStage, default, since, cancellation) is { } lack)
             return lack;
         _route = MoveRoutes.Restart;
         return null;

@@ -7,6 +7,7 @@ using System.Threading.Tasks;
 using Polly;
 using Polly.Retry;
 using VMatrix.Drivers;
+using VMatrix.Planning;
 
 namespace VMatrix.Moves;
 
@@ -276,35 +277,42 @@ public sealed partial class Mover
     }
 
     /// <summary>Why a host has no room for a server that is on its way there; null when it has. Open moves of everybody count.</summary>
-    internal async Task<string?> FindLackOfRoomAsync(Truth truth, HostSpec host, ServiceSpec service, Guid server, long memory, long since, CancellationToken cancellation)
+    /// <param name="truth">What the drivers report.</param>
+    /// <param name="host">The host.</param>
+    /// <param name="service">The server's service.</param>
+    /// <param name="server">The server; empty for one that does not exist yet.</param>
+    /// <param name="to">The stage that it is to be in there.</param>
+    /// <param name="size">Bytes of memory and cores that it needs; 0 for what its image says.</param>
+    /// <param name="since">No answer of the host that is older than this moment counts.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    internal async Task<string?> FindLackOfRoomAsync(Truth truth, HostSpec host, ServiceSpec service, Guid server, Stage to, (long MemoryBytes, int Cores) size, long since, CancellationToken cancellation)
     {
         var view = await truth.HostAsync(host, since, cancellation);
         if (view.Report.PoweredDown)
             return $"{host.Name} is powered down.";
-        if (memory == 0)
-            memory = service.Image.MemoryBytes;
 
-        // Those that run there, and those on their way there that the host does not show running yet.
-        var there = view.Report.Machines.Where(m => m.Power is PowerState.Running or PowerState.Paused && m.Mark?.ServerId != server)
-            .Select(m => (m.MemoryBytes, Service: m.Mark?.Service, m.Name, Id: m.Mark?.ServerId)).ToList();
-        foreach (var other in State.ReadOpen(out _).Where(o => o.Move.ToHost == host.Name && o.Move.ServerId != server && there.All(t => t.Id != o.Move.ServerId)))
-            there.Add((ServiceOf(other.Move.Service)?.Image.MemoryBytes ?? 0, other.Move.Service, other.Move.ServerName, other.Move.ServerId));
+        // Those that run there or belong there, and those on their way there that the host does not show yet.
+        long foreign = 0;
+        var there = new List<ServerState>();
+        var known = new HashSet<Guid>();
+        foreach (var machine in view.Report.Machines)
+        {
+            bool runs = machine.Power is PowerState.Running or PowerState.Paused;
+            if (machine.Mark is not { } mark || mark.StateId != State.Id)
+                foreign += runs ? machine.MemoryBytes : 0;
+            else if ((runs || mark.Stage is Stage.Matrix or Stage.Chamber) && known.Add(mark.ServerId))
+                there.Add(PlacementRules.Server(mark.ServerId, mark.Name, mark.Service, mark.Stage is Stage.Matrix or Stage.Chamber ? mark.Stage : Lives(host), host.Name, machine.MemoryBytes, machine.Cores));
+        }
 
-        var used = there.Sum(t => t.MemoryBytes);
-        if (used + memory > host.MemoryBytes)
-            return $"NoRoom: {host.Name} has {Mebibytes(host.MemoryBytes)} for servers, {Mebibytes(used)} are taken or spoken for, and a server of {service.Name} needs {Mebibytes(memory)}.";
-        if (host.MostServers is { } most && there.Count(t => t.Service is not null) + 1 > most)
-            return $"NoRoom: {host.Name} takes {most} servers and has them or expects them: {string.Join(", ", there.Where(t => t.Service is not null).Select(t => t.Name))}.";
-        if (host.Role is not HostRole.Matrix)
-            return null;
-        var ours = there.Where(t => t.Service is not null).ToArray();
-        if (ours.Length > 0 && service.Isolation is Isolation.Dedicated)
-            return $"NoRoom: {service.Name} wants a host of its own, and {host.Name} has or expects {ours[0].Name}.";
-        var dedicated = ours.FirstOrDefault(t => ServiceOf(t.Service!)?.Isolation is Isolation.Dedicated);
-        return dedicated.Name is null ? null : $"NoRoom: {dedicated.Name} on {host.Name} wants a host of its own.";
+        foreach (var other in State.ReadOpen(out _).Select(o => o.Move).Where(m => m.ToHost == host.Name && known.Add(m.ServerId)))
+            there.Add(PlacementRules.Server(other.ServerId, other.ServerName, other.Service, other.ToStage, host.Name, 0, 0));
+        var verdict = PlacementRules.Check(Pool, PlacementRules.Server(server, service.Name, service.Name, Stage.Nest, null, size.MemoryBytes, size.Cores), to,
+            new HostState { Name = host.Name, ForeignMemoryBytes = foreign }, there);
+        return MoveChecks.LackOfRoom(Pool, host, service.Name, verdict);
     }
 
-    private static string Mebibytes(long bytes) => (bytes >> 20).ToString(CultureInfo.InvariantCulture) + " MiB";
+    /// <summary>The stage that servers which run on a host are in.</summary>
+    private static Stage Lives(HostSpec host) => host.Role is HostRole.Chamber ? Stage.Chamber : Stage.Matrix;
 
     internal static string[] HostsOf(Move move) => new[] { move.FromHost, move.ToHost }.OfType<string>().Distinct().ToArray();
 

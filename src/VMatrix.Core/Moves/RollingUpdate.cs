@@ -204,12 +204,11 @@ public sealed partial class Mover
         {
             var truth = mover.MakeTruth();
             var suspended = new HashSet<string>(mover.State.Overrides.ReadHosts(mover.Clock.GetUtcNow()).Select(o => o.Host));
-            foreach (var host in mover.Pool.Hosts.Where(h => h.Role is HostRole.Matrix && !taken.Contains(h.Name) && !suspended.Contains(h.Name)
-                && (service.AllowedHosts.Count == 0 || service.AllowedHosts.Contains(h.Name)) && !service.ForbiddenHosts.Contains(h.Name)))
+            foreach (var host in mover.Pool.Hosts.Where(h => h.Role is HostRole.Matrix && !taken.Contains(h.Name) && !suspended.Contains(h.Name)))
             {
                 try
                 {
-                    if (await mover.FindLackOfRoomAsync(truth, host, service, Guid.Empty, service.Image.MemoryBytes, truth.Now(), cancellation) is null)
+                    if (await mover.FindLackOfRoomAsync(truth, host, service, Guid.Empty, Stage.Matrix, default, truth.Now(), cancellation) is null)
                         return host.Name;
                 }
                 catch (VMatrixException)

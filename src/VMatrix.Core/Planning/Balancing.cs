@@ -4,7 +4,7 @@ using System.Collections.Generic;
 namespace VMatrix.Planning;
 
 /// <summary>
-/// Moves servers between hosts until their memory use differs by no more than asked for, with few moves. Every host is to end
+/// Moves servers between hosts until their use of memory, of processors or of both differs by no more than asked for, with few moves. Every host is to end
 /// within a window as wide as that difference; hosts above it shed their largest servers to hosts below it. Where the window lies
 /// decides how much there is to shed and to fill, so several places are tried and the one with the fewest moves is kept. Hosts
 /// with dedicated servers are left out: nothing about them can be balanced.
@@ -28,6 +28,11 @@ internal sealed class Balancing
     private readonly List<(long Used, int Server)> _pool = [];
     private readonly List<(long Lacks, int Host)> _lacking = [];
 
+    // What is balanced at present: by host what is used and what there is, and by server what it uses.
+    private Measure _measure;
+    private long[] _used;
+    private long[] _usedOf;
+
     public Balancing(Placement placement, PlannerInput input)
     {
         _placement = placement;
@@ -35,13 +40,38 @@ internal sealed class Balancing
         _input = input;
         _lately = input.Now - input.Pool.Oracle.Horizon;
         _left = new bool[_state.Hosts];
+        (_used, _usedOf) = (_state.Used, _state.UsedOf);
     }
 
-    /// <summary>Balances, if that reaches the gap asked for or comes nearer to it by a point at least.</summary>
+    /// <summary>A resource that hosts are balanced by.</summary>
+    public enum Measure
+    {
+        Memory,
+        Processor,
+    }
+
+    /// <summary>What a pool's hosts are balanced by.</summary>
+    public static IReadOnlyList<Measure> Measures(OracleSpec oracle) => oracle.BalanceBy switch
+    {
+        BalanceMeasure.Processor => [Measure.Processor],
+        BalanceMeasure.Both => [Measure.Memory, Measure.Processor],
+        _ => [Measure.Memory],
+    };
+
+    /// <summary>Balances, if that reaches the gap asked for or comes nearer to it by a point at least, and makes no other resource's gap worse.</summary>
     public void Run(double gap)
     {
-        var (least, most, sum, hosts) = (double.MaxValue, double.MinValue, 0.0, 0);
+        var measures = Measures(_input.Pool.Oracle);
+        foreach (var measure in measures)
+            Run(gap, measure, measures.Count > 1 ? (measure is Measure.Memory ? Measure.Processor : Measure.Memory) : null);
+    }
+
+    /// <summary>The most and the least used of the hosts that are balanced, and how many there are.</summary>
+    public (double Least, double Most, int LeastHost, int MostHost, double Mean, int Hosts) Range(Measure measure)
+    {
+        Choose(measure);
         bool gathers = Gathering.Pays(_input);
+        var (least, most, leastHost, mostHost, sum, hosts) = (double.MaxValue, double.MinValue, PlacementState.Nowhere, PlacementState.Nowhere, 0.0, 0);
         for (int h = 0; h < _state.Hosts; h++)
         {
             // What was gathered is not spread again over hosts that are to be powered down.
@@ -49,12 +79,34 @@ internal sealed class Balancing
             if (!Counts(h))
                 continue;
             double use = Use(h);
-            (least, most, sum, hosts) = (Math.Min(least, use), Math.Max(most, use), sum + use, hosts + 1);
+            (least, leastHost) = use < least ? (use, h) : (least, leastHost);
+            (most, mostHost) = use > most ? (use, h) : (most, mostHost);
+            (sum, hosts) = (sum + use, hosts + 1);
         }
 
-        if (hosts < 2 || most - least <= gap + Hair)
+        return (least, most, leastHost, mostHost, hosts == 0 ? 0 : sum / hosts, hosts);
+    }
+
+    private void Choose(Measure measure)
+    {
+        _measure = measure;
+        (_used, _usedOf) = measure is Measure.Memory ? (_state.Used, _state.UsedOf) : (_state.Busy!, _state.BusyOf!);
+    }
+
+    private double GapOf(Measure measure)
+    {
+        var now = _measure;
+        var (least, most, _, _, _, hosts) = Range(measure);
+        Choose(now);
+        return hosts < 2 ? 0 : most - least;
+    }
+
+    private void Run(double gap, Measure measure, Measure? other)
+    {
+        var (least, most, _, _, mean, hosts) = Range(measure);
+        if (hosts < 2 || most - least <= gap + Hair || most <= (_input.Pool.Oracle.BalanceAbove ?? -1))
             return;
-        double mean = sum / hosts;
+        double mayBe = other is Measure beside ? Math.Max(gap, GapOf(beside)) + Hair : 0;
         int start = _state.Mark;
         FindUnsettled();
         var best = (Gap: most - least - WorthIt, Moves: int.MaxValue, Low: double.NaN);
@@ -85,16 +137,20 @@ internal sealed class Balancing
             bool bestThere = best.Gap <= gap + Hair;
             double reached = Level(low, low + gap - Hair, bestThere ? best.Moves : int.MaxValue);
             int moves = _moves;
+            bool spoils = other is Measure beside && GapOf(beside) > mayBe;
             _state.Back(start);
             bool there = reached <= gap + Hair;
-            if (there == bestThere ? (there ? moves < best.Moves : reached < best.Gap) : there)
+            if (!spoils && (there == bestThere ? (there ? moves < best.Moves : reached < best.Gap) : there))
                 best = (reached, moves, low);
         }
     }
 
-    private bool Counts(int h) => _state.Closed[h] == Rules.None && _state.Dedicated[h] == 0 && _state.MemoryCap[h] > 0 && !_left[h];
+    private bool Counts(int h) => _state.Closed[h] == Rules.None && _state.Dedicated[h] == 0 && Cap(h) > 0 && !_left[h];
 
-    private double Use(int h) => (double)_state.Used[h] / _state.MemoryCap[h];
+    /// <summary>What there is of a host; 0 where that is not known, so that it cannot be balanced.</summary>
+    private double Cap(int h) => _measure is Measure.Memory ? _state.MemoryCap[h] : _state.Host[h].Cores is int cores ? cores * PlacementState.CoreUnit : 0;
+
+    private double Use(int h) => _used[h] / Cap(h);
 
     /// <summary>Brings every host into the window as far as that goes; returns the difference that is left.</summary>
     private double Level(double low, double high, int mostMoves)
@@ -140,7 +196,7 @@ internal sealed class Balancing
     {
         _pool.Clear();
         foreach (int i in _unsettled)
-            _pool.Add((_state.UsedOf[i], i));
+            _pool.Add((_usedOf[i], i));
         foreach (var (use, h) in _byUse)
         {
             if (use <= high)
@@ -149,11 +205,11 @@ internal sealed class Balancing
             for (int i = _state.First[h]; i >= 0; i = _state.Next[i])
             {
                 if (MayMove(i))
-                    _largest.Add((_state.UsedOf[i], i));
+                    _largest.Add((_usedOf[i], i));
             }
 
             _largest.Sort();
-            double over = _state.Used[h] - (high * _state.MemoryCap[h]), under = _state.Used[h] - (low * _state.MemoryCap[h]);
+            double over = _used[h] - (high * Cap(h)), under = _used[h] - (low * Cap(h));
             for (int k = _largest.Count - 1; k >= 0 && over > 0; k--)
             {
                 if (_largest[k].Used > under)
@@ -170,7 +226,7 @@ internal sealed class Balancing
         {
             if (use >= low)
                 break;
-            _lacking.Add(((long)Math.Ceiling((low * _state.MemoryCap[h]) - _state.Used[h]), h));
+            _lacking.Add(((long)Math.Ceiling((low * Cap(h)) - _used[h]), h));
         }
 
         _lacking.Sort((a, b) => a.Lacks != b.Lacks ? b.Lacks.CompareTo(a.Lacks) : a.Host.CompareTo(b.Host));
@@ -231,7 +287,7 @@ internal sealed class Balancing
     /// <summary>The smallest server of the pool that is enough and that the host takes, else the largest that it takes.</summary>
     private int Smallest(long lacks, int to, double high)
     {
-        long most = (long)(high * _state.MemoryCap[to]) - _state.Used[to];
+        long most = (long)(high * Cap(to)) - _used[to];
         int first = _pool.BinarySearch((lacks, -1));
         first = first < 0 ? ~first : first;
         for (int n = first; n < _pool.Count && _pool[n].Used <= most; n++)
@@ -287,15 +343,15 @@ internal sealed class Balancing
 
     private int Largest(int from, int to, double low, double high)
     {
-        long mostHere = (long)((high * _state.MemoryCap[to]) - _state.Used[to]), mostThere = (long)(_state.Used[from] - (low * _state.MemoryCap[from]));
+        long mostHere = (long)((high * Cap(to)) - _used[to]), mostThere = (long)(_used[from] - (low * Cap(from)));
         long most = Math.Min(mostHere, mostThere);
         int best = PlacementState.Nowhere;
         // A try (for wishes) takes a server off its host and puts it back in front: the next is noted before.
         for (int i = _state.First[from], next; i >= 0; i = next)
         {
             next = _state.Next[i];
-            long used = _state.UsedOf[i];
-            if (used > most || used <= 0 || (best >= 0 && used <= _state.UsedOf[best]) || !MayMove(i))
+            long used = _usedOf[i];
+            if (used > most || used <= 0 || (best >= 0 && used <= _usedOf[best]) || !MayMove(i))
                 continue;
             if (_state.Fits(i, to) && _placement.KeepsWishes(i, from, to))
                 best = i;
@@ -306,7 +362,7 @@ internal sealed class Balancing
 
     /// <summary>A server moved lately is not moved again for balance alone; one that is only about to wake is free to go anywhere.</summary>
     private bool MayMove(int i) =>
-        _state.StillOf[i] == Still.Free && !_state.InChamber[i] && (_state.Home[i] < 0 || _input.Servers[i].Mark.ChangedAt <= _lately);
+        _state.StillOf[i] == Still.Free && !_state.InChamber[i] && _state.MayBeBalanced(i) && (_state.Home[i] < 0 || _input.Servers[i].Mark.ChangedAt <= _lately);
 
     private void Move(int i, int from, int to)
     {

@@ -138,6 +138,8 @@ internal sealed class Gathering
             if (_state.StillOf[i] != Still.Free || _state.InChamber[i] || _state.Home[i] != h || _input.Servers[i].Mark.ChangedAt > _lately)
                 return false;
             int s = _state.Of[i];
+            if (!_state.MayBeBalanced(i))
+                return false;
             // One that stops for its move is missed, unless there are more than needed.
             if (!_automatic[s] || (!_input.LiveMigration && _placement.Placed(s) <= _placement.Grants[s].Needs))
                 return false;

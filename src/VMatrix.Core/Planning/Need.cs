@@ -42,6 +42,9 @@ internal static class Need
 {
     private static readonly ForecastSettings s_settings = new();
 
+    /// <summary>No pool has more servers of one service: what is asked for beyond is not weighed.</summary>
+    private const int MostServers = 1 << 20;
+
     /// <summary>The grain of the forecast: a minute, or less where demand repeats itself sooner than after a day.</summary>
     public static TimeSpan Grain(OracleSpec oracle)
     {
@@ -61,15 +64,7 @@ internal static class Need
             : null);
         if (bad is not null)
         {
-            return new ServiceNeed
-            {
-                Bad = bad,
-                Capacity = service.Capacity ?? memory.Saturated ?? double.NaN,
-                Servers = has,
-                Calm = has,
-                Worth = (_, _) => 0,
-                Reason = $"frozen at {Words.Servers(has)}: {bad}",
-            };
+            return Frozen(service.Capacity ?? memory.Saturated ?? double.NaN, has, bad);
         }
 
         double spacing = Math.Max(0.05, samples!.Count > 1 ? (last!.At - samples[samples.Count - 2].At).TotalSeconds : oracle.Interval.TotalSeconds);
@@ -96,7 +91,7 @@ internal static class Need
         var forecaster = Feed(memory, samples, spacing, unit, oracle, grain, (wakeTime ?? grain) + hostLead);
         // The shares used of each server: near, from the last seconds; far, from the minutes, as far as there were enough of them.
         double believe = forecaster is null ? 0 : forecaster.Seen / (forecaster.Seen + s_settings.Prior);
-        double[] far = new double[(int)Math.Min(service.Most, 32 + 4 * Math.Max(has, demand.Mean / unit)) + 1];
+        double[] far = new double[(int)Math.Min(Math.Min(service.Most, MostServers), 32 + 4 * Math.Max(has, demand.Mean / unit)) + 1];
         forecaster?.Expect(far: true, level.Mean / unit, far);
         double expected = 0;
         for (int n = 1; n < far.Length; n++)
@@ -134,6 +129,20 @@ internal static class Need
             return new ServiceNeed { Forecast = forecast, Capacity = carries, Servers = servers, Calm = Remember(memory, now, servers, oracle.Calm), Worth = worth, Reason = reason };
         }
     }
+
+    /// <summary>What a service needs whose load is not known: what it has.</summary>
+    /// <param name="capacity">Requests per second that one server carries; NaN when not known.</param>
+    /// <param name="has">Servers that it has.</param>
+    /// <param name="bad">Why its load is not known.</param>
+    public static ServiceNeed Frozen(double capacity, int has, string bad) => new()
+    {
+        Bad = bad,
+        Capacity = capacity,
+        Servers = has,
+        Calm = has,
+        Worth = (_, _) => 0,
+        Reason = $"frozen at {Words.Servers(has)}: {bad}",
+    };
 
     /// <summary>Gives the forecast each whole minute of good samples.</summary>
     private static Forecaster? Feed(ServiceMemory memory, IReadOnlyList<ServiceLoad> samples, double spacing, double unit, OracleSpec oracle, TimeSpan grain, TimeSpan wake)
@@ -181,7 +190,7 @@ internal static class Need
     {
         // Doubling, then halving: worth does not rise with n, and demand may be any size.
         int high = 1;
-        while (high < service.Most && high < 1 << 20 && worth(high) > 0)
+        while (high < service.Most && high < MostServers && worth(high) > 0)
             high *= 2;
         int low = 0;
         high = Math.Min(high, service.Most);

@@ -114,7 +114,7 @@ internal sealed class Ordering
         {
             int x = ready.Dequeue();
             int h = _goal[x];
-            if (!Fits(x, h) && !TakeLeavers(x, h))
+            if (!_state.Fits(x, h) && !TakeLeavers(x, h))
             {
                 if (!_blocked.TryGetValue(h, out var waiting))
                     _blocked[h] = waiting = [];
@@ -133,11 +133,6 @@ internal sealed class Ordering
         }
     }
 
-    private bool Fits(int x, int h) => _state.InChamber[x] ? FitsChamber(x, h) : _state.Fits(x, h);
-
-    private bool FitsChamber(int x, int h) =>
-        _state.Memory[h] + _state.MemoryOf[x] <= _state.MemoryCap[h] && _state.Cores[h] + _state.CoresOf[x] <= _state.CoresCap[h] && _state.Live[h] < _state.Most[h];
-
     /// <summary>Makes those leave first that free the room.</summary>
     private bool TakeLeavers(int x, int h)
     {
@@ -146,7 +141,7 @@ internal sealed class Ordering
             foreach (int v in leavers)
             {
                 Take(v);
-                if (Fits(x, h))
+                if (_state.Fits(x, h))
                     return true;
             }
         }
@@ -160,7 +155,7 @@ internal sealed class Ordering
                 {
                     if (_state.Of[v] >= 0 && _state.LicenceOf[_state.Of[v]] == _state.LicenceOf[_state.Of[x]])
                         Take(v);
-                    if (Fits(x, h))
+                    if (_state.Fits(x, h))
                         return true;
                 }
             }
@@ -179,7 +174,7 @@ internal sealed class Ordering
         all.Sort();
         foreach (int x in all)
         {
-            if (!Fits(x, _goal[x]))
+            if (!_state.Fits(x, _goal[x]))
                 continue;
             _blocked[_goal[x]].Remove(x);
             Bring(x);
@@ -309,12 +304,21 @@ internal sealed class Ordering
             case Cause.Spread: return $"{_state.Service[_state.Of[i]].Name} is to be spread over fault domains, and there are at least two fewer of it in that of {_state.Host[_goal[i]].Name}";
             case Cause.Affinity: return $"what it wants beside it is on {_state.Host[_goal[i]].Name}";
             case Cause.Gather: return $"gathers servers, so that {home} can be powered down: {_placement.Rule[i]}";
-            case Cause.Balance: return Words.Text($"hosts are to differ by at most {100 * _input.Pool.Oracle.BalanceGap!.Value:0.#} points of memory use; {home} uses {Percent(_state.Home[i])} and {_state.Host[_goal[i]].Name} {Percent(_goal[i])} at this step");
+            case Cause.Balance: return Words.Text($"hosts are to differ by at most {100 * _input.Pool.Oracle.BalanceGap!.Value:0.#} points of {Used()} use; {home} uses {Percent(_state.Home[i])} and {_state.Host[_goal[i]].Name} {Percent(_goal[i])} at this step");
             default: return _placement.For.TryGetValue(i, out int whom) ? $"makes room on {home} for a server of {_state.Service[_state.Of[whom]].Name}" : "changes hosts so that fewer others must";
         }
     }
 
-    private string Percent(int h) => Words.Text($"{100.0 * _state.Used[h] / Math.Max(1, _state.MemoryCap[h]):0.0} %");
+    private string Used() => _input.Pool.Oracle.BalanceBy switch { BalanceMeasure.Processor => "processor", BalanceMeasure.Both => "memory and of processor", _ => "memory" };
+
+    private string Percent(int h)
+    {
+        string memory = Words.Text($"{100.0 * _state.Used[h] / Math.Max(1, _state.MemoryCap[h]):0.0} %");
+        if (_state.Busy is not { } busy)
+            return memory;
+        string processors = _state.Host[h].Cores is int cores ? Words.Text($"{100.0 * busy[h] / Math.Max(1, cores * PlacementState.CoreUnit):0.0} %") : "unknown processors";
+        return _input.Pool.Oracle.BalanceBy is BalanceMeasure.Processor ? processors : $"{memory} of memory, {processors} of processors";
+    }
 
     /// <summary>Takes a server off its host: out of use, or asleep.</summary>
     private void Take(int i)

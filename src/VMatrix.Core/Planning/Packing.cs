@@ -172,6 +172,7 @@ internal sealed class Packing
         _must = 0;
         _lifted.Sort((a, b) => _state.Of[a] != _state.Of[b] ? _state.Of[a].CompareTo(_state.Of[b])
             : (_state.Home[a] < 0) != (_state.Home[b] < 0) ? (_state.Home[a] < 0 ? 1 : -1)
+            : _state.MayBeTaken(a) != _state.MayBeTaken(b) ? (_state.MayBeTaken(a) ? 1 : -1)
             : _state.MemoryOf[a] != _state.MemoryOf[b] ? _state.MemoryOf[a].CompareTo(_state.MemoryOf[b]) : a.CompareTo(b));
         for (int from = 0, to; from < _lifted.Count; from = to)
         {
@@ -181,9 +182,11 @@ internal sealed class Packing
             }
 
             int beyond = Math.Max(0, _beyondFloor(s));
-            for (int k = from; k < to - beyond; k++)
+            for (int k = from; k < to; k++)
             {
-                if (_valueOfLast(s, beyond) >= least)
+                if (k >= to - beyond && _state.MayBeTaken(_lifted[k]))
+                    continue;
+                if (_valueOfLast(s, beyond) >= least || !_state.MayBeTaken(_lifted[k]))
                     Must(_lifted[k]);
             }
         }

@@ -398,25 +398,36 @@ internal sealed class Placement
         Wake(s, members, missing);
     }
 
-    /// <summary>Chooses who is given up: first those that must leave their host anyway, then those that fare badly, then old images, then where most stand together, then, where hosts are powered down, those with the least company, then those moved longest ago.</summary>
+    /// <summary>
+    /// Chooses who is given up, never one that its owner protects: first those that must leave their host anyway, then those that fare badly,
+    /// then those that their owner wants gone first, then the idle before those with open requests, then old images, then where most stand
+    /// together, then, where hosts are powered down, those with the least company, then those moved longest ago. A service that is spread
+    /// gives up one with open requests only where another would have to move for it.
+    /// </summary>
     private void GiveUp(int s, List<int> members, int surplus)
     {
-        var candidates = new List<(long Key, int Company, DateTimeOffset Moved, int Server)>();
+        var candidates = new List<(int Key, int Open, int Company, DateTimeOffset Moved, int Server)>();
         string? image = State.Image[s];
+        var first = State.Service[s].RetireFirst;
+        bool anyOpen = false;
         foreach (int i in members)
         {
-            if (State.StillOf[i] != Still.Free)
+            if (State.StillOf[i] != Still.Free || !State.MayBeTaken(i))
                 continue;
             int h = State.At[i];
             bool dead = (State.Closed[h] & Rules.Dead) != 0;
             bool leaves = !dead && (State.IsMisplaced(i) || !HoldsRules(i));
-            int key = dead ? 0 : leaves ? 1 : 2;
+            int key = dead ? 0 : leaves ? 1 : 2, open = Activity(i);
             key = (key << 1) + (_input.Servers[i].Health == ServerHealth.Healthy ? 1 : 0);
+            key = (key << 1) + (first.Count > 0 && NamePatterns.Match(first, _input.Servers[i].Mark.Name) ? 0 : 1);
+            key = (key << 1) + (open > 0 ? 1 : 0);
             key = (key << 1) + (image is null || _input.Servers[i].Mark.Image == image ? 1 : 0);
-            candidates.Add((key, Gathering is null ? 0 : State.Live[h], _input.Servers[i].Mark.ChangedAt, i));
+            anyOpen |= open > 0;
+            candidates.Add((key, open, Gathering is null ? 0 : State.Live[h], _input.Servers[i].Mark.ChangedAt, i));
         }
 
-        candidates.Sort((a, b) => a.Key != b.Key ? a.Key.CompareTo(b.Key) : a.Company != b.Company ? a.Company.CompareTo(b.Company) : a.Moved != b.Moved ? a.Moved.CompareTo(b.Moved) : Compare(a.Server, b.Server));
+        candidates.Sort((a, b) => a.Key != b.Key ? a.Key.CompareTo(b.Key) : a.Open != b.Open ? a.Open.CompareTo(b.Open)
+            : a.Company != b.Company ? a.Company.CompareTo(b.Company) : a.Moved != b.Moved ? a.Moved.CompareTo(b.Moved) : Compare(a.Server, b.Server));
         int drops = Math.Max(0, Math.Min(_grants[s].Needs, members.Count) - _grants[s].Granted);
         var gone = new HashSet<int>();
         int[]? domains = State.DomainCount[s];
@@ -426,8 +437,10 @@ internal sealed class Placement
             int pick = -1;
             while (from < candidates.Count && gone.Contains(candidates[from].Server))
                 from++;
+            if (domains is not null && anyOpen)
+                pick = LeastMissed(domains);
             // Of equal ones, the one in the fault domain with the most.
-            for (int c = from; c < candidates.Count && candidates[c].Key == candidates[from].Key; c++)
+            for (int c = from; (domains is null || !anyOpen) && c < candidates.Count && candidates[c].Key == candidates[from].Key; c++)
             {
                 int i = candidates[c].Server;
                 if (gone.Contains(i))
@@ -452,6 +465,34 @@ internal sealed class Placement
         }
 
         members.RemoveAll(gone.Contains);
+
+        // The one whose going disturbs the fewest: with open requests it disturbs its own, and from a fault domain that has fewer than another
+        // those of a server that has to move there.
+        int LeastMissed(int[] domains)
+        {
+            int best = -1, most = 0;
+            foreach (var c in candidates)
+                most = gone.Contains(c.Server) ? most : Math.Max(most, domains[State.Domain[State.At[c.Server]]]);
+            var least = (Rank: int.MaxValue, Missed: 0, Moves: 0, Image: 0);
+            foreach (var c in candidates)
+            {
+                if (gone.Contains(c.Server))
+                    continue;
+                int moves = domains[State.Domain[State.At[c.Server]]] < most ? 1 : 0;
+                var rank = (c.Key >> 2, moves + (c.Open > 0 ? 1 : 0), moves, c.Key & 1);
+                if (best < 0 || rank.CompareTo(least) < 0)
+                    (best, least) = (c.Server, rank);
+            }
+
+            return best;
+        }
+    }
+
+    /// <summary>Requests open at a server; where its balancer does not count them, how busy its processors are, in tenths and from a tenth on.</summary>
+    private int Activity(int i)
+    {
+        var server = _input.Servers[i];
+        return server.OpenRequests is int open ? Math.Max(0, open) : server.ProcessorUse is double use ? (int)Math.Max(0, Math.Min(10, use * 10)) : 0;
     }
 
     /// <summary>Chooses who wakes: a kept memory before a boot, the newest image next, then those asleep longest; then new ones are made.</summary>
@@ -473,7 +514,7 @@ internal sealed class Placement
         }
 
         // One that no host may take sleeps on, and others come in its place.
-        dormant.RemoveAll(State.IsRuledOutEverywhere);
+        dormant.RemoveAll(i => State.IsRuledOutEverywhere(i) || State.IsTooLarge(i));
         for (int k = 0; k < missing; k++)
         {
             int i = k < dormant.Count ? dormant[k] : State.New(s);
@@ -590,6 +631,13 @@ internal sealed class Placement
             return (best, "carries a server of a service that it refuses beside it");
         long memory = State.Memory[h] - State.MemoryCap[h];
         int cores = State.Cores[h] - State.CoresCap[h], live = State.Live[h] - State.Most[h];
+        // One that is larger than its host and stays there is not made smaller by the going of others.
+        for (int i = State.First[h]; i >= 0; i = State.Next[i])
+        {
+            memory -= State.MemoryOf[i] > State.MemoryCap[h] && !IsFree(i) ? State.MemoryOf[i] : 0;
+            cores -= State.CoresOf[i] > State.CoresCap[h] && !IsFree(i) ? State.CoresOf[i] : 0;
+        }
+
         if (memory <= 0 && cores <= 0 && live <= 0)
             return (PlacementState.Nowhere, "");
         bool bestEnough = false;
@@ -863,11 +911,8 @@ internal sealed class Placement
         int best = PlacementState.Nowhere;
         for (int h = 0; h < State.Hosts; h++)
         {
-            if (State.Closed[h] == Rules.Role && State.Memory[h] + State.MemoryOf[i] <= State.MemoryCap[h] && State.Cores[h] + State.CoresOf[i] <= State.CoresCap[h]
-                && State.Live[h] < State.Most[h] && State.RuledOut(i, h) is null && (best < 0 || State.MemoryCap[h] - State.Memory[h] > State.MemoryCap[best] - State.Memory[best]))
-            {
+            if (State.Fits(i, h) && (best < 0 || State.MemoryCap[h] - State.Memory[h] > State.MemoryCap[best] - State.Memory[best]))
                 best = h;
-            }
         }
 
         if (best < 0)
@@ -1127,7 +1172,12 @@ internal sealed class Placement
     }
 
     private bool IsAsGood(int a, int b) =>
-        Alike(a, b) && _input.Servers[a].Health == _input.Servers[b].Health && _input.Servers[a].Mark.Image == _input.Servers[b].Mark.Image;
+        Alike(a, b) && _input.Servers[a].Health == _input.Servers[b].Health && _input.Servers[a].Mark.Image == _input.Servers[b].Mark.Image
+        // The first is kept in place of the second, which sleeps.
+        && (State.Open(b) == 0 || State.Open(a) > 0) && State.MayBeTaken(b) && (!GoesFirst(a) || GoesFirst(b));
+
+    private bool GoesFirst(int i) =>
+        State.Service[State.Of[i]].RetireFirst is { Count: > 0 } first && i < _input.Servers.Count && NamePatterns.Match(first, _input.Servers[i].Mark.Name);
 
     private bool Alike(int a, int b) => State.MemoryOf[a] == State.MemoryOf[b] && State.CoresOf[a] == State.CoresOf[b] && State.UsedOf[a] == State.UsedOf[b];
 }

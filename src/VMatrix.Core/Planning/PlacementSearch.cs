@@ -175,8 +175,10 @@ internal sealed class PlacementSearch
         double leastValue = value;
         for (int q = 1; q < _queue.Count; q++)
         {
-            double worth = _valueOfLast(_state.Of[_queue[q].Server], 0);
-            if (worth < leastValue)
+            int server = _queue[q].Server;
+            double worth = _state.MayBeTaken(server) ? _valueOfLast(_state.Of[server], 0) : double.MaxValue;
+            // Of equal ones at the end of equal chains, one without open requests.
+            if (worth < leastValue || (least >= 0 && worth == leastValue && _state.Open(server) < _state.Open(_queue[least].Server) && Links(q) == Links(least)))
                 (least, leastValue) = (q, worth);
         }
 
@@ -221,6 +223,14 @@ internal sealed class PlacementSearch
         }
 
         return best;
+    }
+
+    private int Links(int q)
+    {
+        int links = 0;
+        for (; q >= 0; q = _queue[q].Parent)
+            links++;
+        return links;
     }
 
     private bool IsInChain(int q, int h)
@@ -300,8 +310,11 @@ internal sealed class PlacementSearch
                 if (_state.StillOf[v] != Still.Free || _state.InChamber[v] || (drop && _valueOfLast(_state.Of[v], Victims(_state.Of[v])) >= value))
                     continue;
                 bool enough = _state.MemoryOf[v] >= memory && _state.CoresOf[v] >= cores && live <= 1;
-                if (best < 0 || (enough && !bestEnough) || (enough == bestEnough && (enough ? _state.MemoryOf[v] < _state.MemoryOf[best] : _state.MemoryOf[v] > _state.MemoryOf[best])))
+                if (best < 0 || (enough && !bestEnough) || (enough == bestEnough && (enough ? _state.MemoryOf[v] < _state.MemoryOf[best] : _state.MemoryOf[v] > _state.MemoryOf[best]))
+                    || (enough == bestEnough && _state.MemoryOf[v] == _state.MemoryOf[best] && _state.Open(v) < _state.Open(best)))
+                {
                     (best, bestEnough) = (v, enough);
+                }
             }
 
             if (best < 0)
@@ -319,7 +332,7 @@ internal sealed class PlacementSearch
             int to = Find(v);
             if (to >= 0)
                 _state.Set(v, to);
-            else if (drop)
+            else if (drop && _state.MayBeTaken(v))
                 dropped.Add(v);
             else
                 return false;

@@ -114,6 +114,18 @@ internal sealed class PlacementState
     public int[] Next;
     public int[] Prev;
 
+    /// <summary>By server of the input, true where its owner protects it from being taken away; null where no service names any.</summary>
+    public readonly bool[]? IsProtected;
+
+    /// <summary>By server of the input, true where its owner wants it never moved for balance; null where no service names any.</summary>
+    public readonly bool[]? IsUnbalanced;
+
+    /// <summary>Millionths of a core in use, by host and by server; null where hosts are balanced by memory alone.</summary>
+    public readonly long[]? Busy;
+
+    /// <inheritdoc cref="Busy"/>
+    public long[]? BusyOf;
+
     // Licences.
     private readonly LicenceSpec[] _licence;
     private readonly bool[][] _licensed;
@@ -141,12 +153,16 @@ internal sealed class PlacementState
     private readonly int[]?[] _domainsWith;
     private readonly bool[]?[] _domainOpen;
 
+    // Servers on their way, by the number under which they take room where they come from.
+    private Dictionary<int, int>? _shadows;
+
     private readonly List<(int Server, int Host)> _journal = [];
     private readonly long[] _spareOf;
     private readonly List<(long Memory, int Cores, int Most, int Count)> _kinds = [];
     private readonly DateTimeOffset _now;
     private readonly DateTimeOffset _lately;
     private readonly bool _byUse;
+    private readonly bool _byMemory;
 
     /// <param name="input">What the planner may know, its servers in order.</param>
     /// <param name="passedOver">Servers that sleep on, because the hosts that are left to them have no room.</param>
@@ -156,6 +172,7 @@ internal sealed class PlacementState
         _lately = _now - Economy.StayEnds(input.Pool.Oracle);
         _passedOver = passedOver;
         _byUse = input.Pool.Oracle.BalanceGap is not null;
+        _byMemory = input.Pool.Oracle.BalanceBy is not BalanceMeasure.Processor;
         var pool = input.Pool;
         Hosts = pool.Hosts.Count;
         Host = new HostSpec[Hosts];
@@ -356,6 +373,14 @@ internal sealed class PlacementState
         Home = new int[Count];
         StillOf = new Still[Count];
         InChamber = new bool[Count];
+        for (int s = 0; s < Services; s++)
+        {
+            IsProtected ??= Service[s].Protected.Count > 0 ? new bool[Count] : null;
+            IsUnbalanced ??= Service[s].NeverBalance.Count > 0 ? new bool[Count] : null;
+        }
+
+        if (_byUse && input.Pool.Oracle.BalanceBy is not BalanceMeasure.Memory)
+            (Busy, BusyOf) = (new long[Hosts], new long[Count]);
         IsSteady = new bool[Count];
         Next = new int[Count];
         Prev = new int[Count];
@@ -417,6 +442,37 @@ internal sealed class PlacementState
     public bool ReserveHolds { get; set; }
 
     public string Name(int server) => Input[server].Mark.Name;
+
+    /// <summary>Requests that the balancer told are open at a server; 0 where it tells nothing, and for servers that do not exist yet.</summary>
+    public int Open(int server) => server < Input.Count && Input[server].OpenRequests is > 0 and int open ? open : 0;
+
+    /// <summary>True for a server that may be taken from its service.</summary>
+    public bool MayBeTaken(int server) => IsProtected is null || server >= IsProtected.Length || !IsProtected[server];
+
+    /// <summary>True for a server that may be moved to balance hosts.</summary>
+    public bool MayBeBalanced(int server) => IsUnbalanced is null || server >= IsUnbalanced.Length || !IsUnbalanced[server];
+
+    /// <summary>True for a server larger than any open host, where one as its image describes it would find room.</summary>
+    public bool IsTooLarge(int i)
+    {
+        var image = Service[Of[i]].Image;
+        if (MemoryOf[i] <= image.MemoryBytes && CoresOf[i] <= image.Cores)
+            return false;
+        bool others = false;
+        foreach (var kind in _kinds)
+        {
+            if (MemoryOf[i] <= kind.Memory && CoresOf[i] <= kind.Cores)
+                return false;
+            others |= image.MemoryBytes <= kind.Memory && image.Cores <= kind.Cores;
+        }
+
+        return others;
+    }
+
+    /// <summary>In what <see cref="Busy"/> counts a core.</summary>
+    public const double CoreUnit = 1e6;
+
+    private static long Cores6(double cores) => (long)(cores * CoreUnit);
 
     private int[]? Indexes(IReadOnlyList<string> names, int self)
     {
@@ -515,21 +571,32 @@ internal sealed class PlacementState
         var image = s < 0 ? null : Service[s].Image;
         MemoryOf[i] = server.MemoryBytes > 0 ? server.MemoryBytes : image?.MemoryBytes ?? 0;
         UsedOf[i] = server.MemoryUsedBytes ?? MemoryOf[i];
-        CoresOf[i] = server.Cores;
+        CoresOf[i] = server.Cores > 0 ? server.Cores : image?.Cores ?? 1;
+        if (BusyOf is not null)
+            BusyOf[i] = Cores6(CoresOf[i] * (server.ProcessorUse ?? 1));
+        if (IsProtected is not null && s >= 0)
+            IsProtected[i] = NamePatterns.Match(Service[s].Protected, mark.Name);
+        if (IsUnbalanced is not null && s >= 0)
+            IsUnbalanced[i] = NamePatterns.Match(Service[s].NeverBalance, mark.Name);
         var stage = server.Claimed ? server.ClaimedTo ?? mark.Stage : mark.Stage;
         string? hostName = server.Claimed ? server.ClaimedHost ?? server.Host : server.Host;
         int h = !server.Claimed ? Input.HostOf(i) : hostName is not null && HostIndex.TryGetValue(hostName, out int at) ? at : Nowhere;
         bool held = mark.HeldUntil is DateTimeOffset until && until > _now;
         StillOf[i] = server.Claimed ? Still.Claimed : held ? Still.Held : server.Waits is not null ? Still.Failed : s < 0 ? Still.Unknown : Still.Free;
 
-        // A server on its way still takes room where it comes from: as a shadow of itself that nobody counts on.
-        if (server.Claimed && server.Host is not null && mark.Stage is Stage.Matrix or Stage.Chamber
-            && (stage is not (Stage.Matrix or Stage.Chamber) || server.Host != hostName) && HostIndex.TryGetValue(server.Host!, out int from))
+        // A server on its way still takes room where it comes from: as a shadow of itself that nobody counts on. So does one that runs though
+        // its mark says that it sleeps.
+        bool comes = server.Claimed && mark.Stage is Stage.Matrix or Stage.Chamber && (stage is not (Stage.Matrix or Stage.Chamber) || server.Host != hostName);
+        bool runsOn = !server.Claimed && stage is Stage.Nest or Stage.Disposed && server.Power is PowerState.Running or PowerState.Paused;
+        if ((comes || runsOn) && server.Host is not null && HostIndex.TryGetValue(server.Host, out int from))
         {
             int shadow = New(s);
+            (_shadows ??= [])[shadow] = i;
             (MemoryOf[shadow], UsedOf[shadow], CoresOf[shadow]) = (MemoryOf[i], UsedOf[i], CoresOf[i]);
+            if (BusyOf is not null)
+                BusyOf[shadow] = BusyOf[i];
             StillOf[shadow] = Still.Claimed;
-            InChamber[shadow] = mark.Stage == Stage.Chamber;
+            InChamber[shadow] = comes ? mark.Stage == Stage.Chamber : Host[from].Role == HostRole.Chamber;
             Home[shadow] = from;
             Add(shadow, from);
         }
@@ -551,6 +618,9 @@ internal sealed class PlacementState
         Add(i, h);
     }
 
+    /// <summary>The server that takes room under another number where it comes from; <see cref="Nowhere"/> for any other number.</summary>
+    public int ShadowOf(int i) => _shadows is not null && _shadows.TryGetValue(i, out int server) ? server : Nowhere;
+
     /// <summary>Adds a server that does not exist yet.</summary>
     public int New(int s)
     {
@@ -567,6 +637,8 @@ internal sealed class PlacementState
             Array.Resize(ref InChamber, size);
             Array.Resize(ref Next, size);
             Array.Resize(ref Prev, size);
+            if (BusyOf is not null)
+                Array.Resize(ref BusyOf, size);
         }
 
         int i = Count++;
@@ -576,6 +648,9 @@ internal sealed class PlacementState
             MemoryOf[i] = UsedOf[i] = Service[s].Image.MemoryBytes;
             CoresOf[i] = Service[s].Image.Cores;
         }
+
+        if (BusyOf is not null)
+            BusyOf[i] = Cores6(CoresOf[i]);
 
         At[i] = Home[i] = Next[i] = Prev[i] = Nowhere;
         return i;
@@ -656,6 +731,8 @@ internal sealed class PlacementState
         Memory[h] += MemoryOf[i];
         Used[h] += UsedOf[i];
         Cores[h] += CoresOf[i];
+        if (Busy is not null)
+            Busy[h] += BusyOf![i];
         Live[h]++;
         // A server that nobody describes is nobody's company.
         if (!InChamber[i] && (s < 0 || IsDedicated[s]))
@@ -687,6 +764,8 @@ internal sealed class PlacementState
         Memory[h] -= MemoryOf[i];
         Used[h] -= UsedOf[i];
         Cores[h] -= CoresOf[i];
+        if (Busy is not null)
+            Busy[h] -= BusyOf![i];
         Live[h]--;
         if (!InChamber[i] && (s < 0 || IsDedicated[s]))
             Dedicated[h]--;
@@ -717,6 +796,18 @@ internal sealed class PlacementState
         _domainsWith[s]![before]--;
         _domainsWith[s]![after]++;
     }
+
+    /// <summary>In how many fault domains there are open hosts that a spread service may use.</summary>
+    public int DomainsOpen(int s)
+    {
+        int open = 0;
+        foreach (bool is_ in _domainOpen[s]!)
+            open += is_ ? 1 : 0;
+        return open;
+    }
+
+    /// <summary>True where a spread service may use an open host of a fault domain.</summary>
+    public bool IsDomainOpen(int s, int domain) => _domainOpen[s]![domain];
 
     /// <summary>Fewest servers of a spread service in a fault domain that it may use.</summary>
     public int LeastInDomain(int s)
@@ -767,7 +858,13 @@ internal sealed class PlacementState
     {
         // Where the load is to be balanced, the least used is the emptiest, whatever was promised to its servers.
         if (_byUse)
-            return Math.Max(0, (int)((MemoryCap[h] - Used[h]) * _perMemory[h]));
+        {
+            double idle = _byMemory ? (MemoryCap[h] - Used[h]) * _perMemory[h] : Buckets - 1;
+            if (Busy is not null && _perCore[h] > 0)
+                idle = Math.Min(idle, (CoresCap[h] - (Busy[h] / CoreUnit)) * _perCore[h]);
+            return Math.Max(0, (int)idle);
+        }
+
         double free = (MemoryCap[h] - Memory[h]) * _perMemory[h];
         if (_perCore[h] > 0)
             free = Math.Min(free, (CoresCap[h] - Cores[h]) * _perCore[h]);
@@ -842,65 +939,100 @@ internal sealed class PlacementState
     /// <param name="i">The server; it is not on that host.</param>
     /// <param name="h">The host.</param>
     /// <param name="without">A server on that host that is thought away; <see cref="Nowhere"/> for none.</param>
-    public bool Fits(int i, int h, int without = Nowhere)
+    public bool Fits(int i, int h, int without = Nowhere) => Check(i, h, without, all: false, refused: null) == Rules.None;
+
+    /// <summary>Every rule that keeps a server away from a host.</summary>
+    /// <param name="i">The server.</param>
+    /// <param name="h">The host.</param>
+    /// <param name="refused">Whether the host carries a server that it refuses beside it, where that is known already.</param>
+    public Rules Excludes(int i, int h, bool? refused = null) => Check(i, h, Nowhere, all: true, refused);
+
+    /// <summary>Every rule that keeps a server away from a chamber host, wherever it is now.</summary>
+    public Rules ExcludesInChamber(int i, int h)
     {
-        if (Closed[h] != Rules.None)
-            return false;
+        bool was = InChamber[i];
+        InChamber[i] = true;
+        var rules = Check(i, h, Nowhere, all: true, refused: null);
+        InChamber[i] = was;
+        return rules;
+    }
+
+    /// <summary>
+    /// The one evaluator of what keeps a server away from a host: for the planner by <see cref="Fits"/> and <see cref="Excludes"/>, for moves by
+    /// hand and for the preconditions of moves by <see cref="PlacementRules"/>.
+    /// </summary>
+    /// <param name="i">The server; where it is in the Chamber, chamber hosts are looked at, and who else is there matters for room alone.</param>
+    /// <param name="h">The host.</param>
+    /// <param name="without">A server on that host that is thought away; <see cref="Nowhere"/> for none.</param>
+    /// <param name="all">True to find every rule, false to stop after the first.</param>
+    /// <param name="refused">As for <see cref="Excludes"/>.</param>
+    private Rules Check(int i, int h, int without, bool all, bool? refused)
+    {
+        bool live = !InChamber[i];
+        var rules = live ? Closed[h] : Closed[h] ^ Rules.Role;
+        if (rules != Rules.None && !all)
+            return rules;
         int s = Of[i];
         long memory = Memory[h] + MemoryOf[i];
-        int cores = Cores[h] + CoresOf[i], live = Live[h], dedicated = Dedicated[h];
+        int cores = Cores[h] + CoresOf[i], others = Live[h], dedicated = Dedicated[h];
         if (without >= 0)
         {
             memory -= MemoryOf[without];
             cores -= CoresOf[without];
-            live--;
+            others--;
             dedicated -= IsAlone(without) ? 1 : 0;
         }
 
-        if (memory > MemoryCap[h] || cores > CoresCap[h] || live >= Most[h] || dedicated > 0 || (IsDedicated[s] && live > 0))
-            return false;
-        if (Eligible[s]?[h] == false || RuledOut(i, h) is not null)
-            return false;
-        if (LicenceOf[s] >= 0 && LicenceRules(s, h, without) != Rules.None)
-            return false;
-        if (Anti[s] is bool[] anti && Refuses(anti, h, i, without))
-            return false;
-        return !ReserveHolds || KeepsReserve(i, h);
+        if (memory > MemoryCap[h])
+            rules |= Rules.Memory;
+        if (cores > CoresCap[h])
+            rules |= Rules.Cores;
+        if (others >= Most[h])
+            rules |= Rules.MostServers;
+        if (live && (dedicated > 0 || (others > 0 && (s < 0 || IsDedicated[s]))))
+            rules |= Rules.Dedicated;
+        if (s < 0 || (rules != Rules.None && !all))
+            return rules;
+        if (live ? Eligible[s]?[h] == false : !MayRepair(s, h))
+            rules |= Rules.Hosts;
+        if (RuledOut(i, h) is not null)
+            rules |= Rules.RuledOut;
+        if (!live)
+            return rules;
+        if (LicenceOf[s] >= 0 && (all || rules == Rules.None))
+            rules |= LicenceRules(s, h, without);
+        if (Anti[s] is bool[] anti && (all || rules == Rules.None) && (refused ?? Refuses(anti, h, i, without)))
+            rules |= Rules.AntiAffinity;
+        if (ReserveHolds && (all || rules == Rules.None) && !KeepsReserve(i, h))
+            rules |= Rules.Reserve;
+        return rules;
+    }
+
+    /// <summary>True where a service's servers may be in the Chamber: a list of allowed hosts that names no chamber host leaves all of them open.</summary>
+    private bool MayRepair(int s, int h)
+    {
+        if (Eligible[s] is not bool[] eligible || eligible[h])
+            return true;
+        var spec = Service[s];
+        foreach (string name in spec.ForbiddenHosts)
+        {
+            if (name == Host[h].Name)
+                return false;
+        }
+
+        foreach (string name in spec.AllowedHosts)
+        {
+            if (HostIndex.TryGetValue(name, out int other) && Host[other].Role == HostRole.Chamber)
+                return false;
+        }
+
+        return true;
     }
 
     private bool IsAlone(int i) => !InChamber[i] && (Of[i] < 0 || IsDedicated[Of[i]]);
 
     /// <summary>True when anything but room decides where a service's servers may run.</summary>
     public bool HasRules(int s) => Eligible[s] is not null || Anti[s] is not null || LicenceOf[s] >= 0 || _ruledOut[s] is not null || _ruledOutFor is not null;
-
-    /// <summary>Every rule that keeps a server away from a host.</summary>
-    /// <param name="i">The server.</param>
-    /// <param name="h">The host.</param>
-    /// <param name="refused">Whether the host carries a server that it refuses beside it, where that is known already.</param>
-    public Rules Excludes(int i, int h, bool? refused = null)
-    {
-        int s = Of[i];
-        var rules = Closed[h];
-        if (Eligible[s]?[h] == false)
-            rules |= Rules.Hosts;
-        if (RuledOut(i, h) is not null)
-            rules |= Rules.RuledOut;
-        if (LicenceOf[s] >= 0)
-            rules |= LicenceRules(s, h, Nowhere);
-        if (Dedicated[h] > 0 || (IsDedicated[s] && Live[h] > 0))
-            rules |= Rules.Dedicated;
-        if (refused ?? (Anti[s] is bool[] anti && Refuses(anti, h, i, Nowhere)))
-            rules |= Rules.AntiAffinity;
-        if (Memory[h] + MemoryOf[i] > MemoryCap[h])
-            rules |= Rules.Memory;
-        if (Cores[h] + CoresOf[i] > CoresCap[h])
-            rules |= Rules.Cores;
-        if (Live[h] >= Most[h])
-            rules |= Rules.MostServers;
-        if (ReserveHolds && !KeepsReserve(i, h))
-            rules |= Rules.Reserve;
-        return rules;
-    }
 
     private bool KeepsReserve(int i, int h)
     {

@@ -92,9 +92,10 @@ public static partial class Planner
             {
                 if (_state.Closed[h] != Rules.Role)
                     continue;
+                var rules = _state.ExcludesInChamber(index, h);
                 string? lacks = busy.Contains(_state.Host[h].Name) ? "one at a time is refreshed in a chamber"
                     : _state.RuledOut(index, h)
-                    ?? (_state.Memory[h] + _state.MemoryOf[index] > _state.MemoryCap[h] || _state.Cores[h] + _state.CoresOf[index] > _state.CoresCap[h] || _state.Live[h] >= _state.Most[h] ? "no chamber has room" : null);
+                    ?? (rules.HasFlag(Rules.Hosts) ? "no chamber is allowed for it" : rules != Rules.None ? "no chamber has room" : null);
                 if (lacks is not null)
                     why = lacks;
                 else if (best < 0 || _state.MemoryCap[h] - _state.Memory[h] > _state.MemoryCap[best] - _state.Memory[best])

@@ -22,6 +22,7 @@ public static partial class Planner
     /// <summary>Decides with every look ahead. Returns the draft, and the last look, which may be the draft itself.</summary>
     private static (Draft Draft, Draft Last) Settle(PlannerInput input)
     {
+        input = Soundness.Of(input);
         var draft = new Draft(InOrder(input));
         Draft last = LookAhead(draft);
         if (!draft.GatheredInVain)
@@ -89,7 +90,7 @@ public static partial class Planner
         /// <summary>In the Matrix and to be counted on: healthy or not broken yet, claimed ones where they go. By index in the input.</summary>
         public List<int> Live { get; } = [];
 
-        /// <summary>Of those, how many this plan may move.</summary>
+        /// <summary>Of those, how many this plan may take away.</summary>
         public int Movable { get; set; }
 
         /// <summary>What those of them that were moved lately are worth more.</summary>
@@ -154,6 +155,9 @@ public static partial class Planner
         private readonly List<Move> _moves = [];
         private readonly List<RefusedMove> _refused = [];
         private int _ordinal;
+        private int _sampled;
+        private double _coverage = 1;
+        private string? _uncovered;
 
         /// <param name="input">What the planner may know.</param>
         /// <param name="before">For a look ahead, the draft that it looks ahead of: needs are measured once.</param>
@@ -174,6 +178,9 @@ public static partial class Planner
         public void Decide()
         {
             Look();
+            foreach (var service in _services)
+                service.Need = Measure(service);
+            HoldWithoutSamples();
             foreach (var service in _services)
                 Want(service);
             AllocateAndPlace();
@@ -197,6 +204,7 @@ public static partial class Planner
             for (int s = 0; s < _services.Count; s++)
                 _services[s].Claim.Granted = last._services[s].Claim.Granted;
             var seats = last._state.Seats();
+            var unmet = FindUnmet(last);
             _moves.AddRange(_placement.Order(last._placement, NewId, NewName));
             _refused.AddRange(last._short.Where(w => w is not null)!);
             _refused.AddRange(last._placement.Reasons.Refused);
@@ -215,7 +223,9 @@ public static partial class Planner
                 Moves = _moves.ToArray(),
                 Refused = _refused.ToArray(),
                 Decisions = _services.Select(Decide).ToArray(),
-                Summary = Summarise(),
+                Unmet = unmet,
+                SampleCoverage = Math.Round(_coverage, 4),
+                Summary = Summarise(unmet),
             };
             var output = new PlannerOutput(plan, Written(seats) with { Refreshes = refreshes, GatherSince = last._placement.Gathering?.Since });
             return (Oracle.Mode is OracleMode.Shadow ? hosts?.Shadowed() : hosts)?.AddTo(output) ?? output;
@@ -341,9 +351,12 @@ public static partial class Planner
         {
             // Told by the plan itself, not by what it looks ahead to.
             if (_before is null)
+            {
+                _refused.AddRange(_input.Unsound ?? []);
                 _refused.AddRange(_input.Advice.Problems.Select(problem => new RefusedMove("go by what the platform says of hosts", problem)));
-            if (_before is null)
                 TellSilences();
+            }
+
             for (int s = 0; s < _input.Pool.Services.Count; s++)
             {
                 var spec = _input.Pool.Services[s];
@@ -362,7 +375,7 @@ public static partial class Planner
                 if (_state.IsSteady[index] && _services[s].Memory.Failing.Count == 0)
                 {
                     _services[s].Live.Add(index);
-                    _services[s].Movable++;
+                    _services[s].Movable += _state.MayBeTaken(index) ? 1 : 0;
                     continue;
                 }
 
@@ -435,7 +448,7 @@ public static partial class Planner
             if (server.Claimed || Now - server.Mark.ChangedAt < Economy.StayEnds(Oracle))
                 service.Stay.Add(Economy.Stay(Oracle, server.Claimed ? TimeSpan.Zero : Now - server.Mark.ChangedAt));
             bool stays = held || server.Waits is not null;
-            if (!server.Claimed && !stays && (answers || lost))
+            if (!server.Claimed && !stays && (answers || lost) && _state.MayBeTaken(index))
                 service.Movable++;
             if ((!answers && !lost) || (stays && host is not { Suspended: false, ProvenDead: false }))
                 service.Outside++;
@@ -507,19 +520,53 @@ public static partial class Planner
             return number;
         }
 
+        /// <summary>What a service needs by its load.</summary>
+        private ServiceNeed Measure(Service service)
+        {
+            if (_before is not null)
+                return _before._byName[service.Spec.Name].Need;
+            var spec = service.Spec;
+            _input.Loads.TryGetValue(spec.Name, out var samples);
+            return Need.Of(spec, _input.Pool, samples, service.Live.Count, _input.WakeTime.TryGetValue(spec.Name, out var wake) ? wake : null, service.Memory, Now,
+                Oracle.PowerDown && _input.HostPower ? HostLead : TimeSpan.Zero, WakeBytes(spec.Name));
+        }
+
+        /// <summary>Counts the servers with a good sample, and where they are too few lets no load change a count.</summary>
+        private void HoldWithoutSamples()
+        {
+            if (_before is not null)
+                return;
+            int servers = 0;
+            foreach (var service in _services)
+            {
+                servers += service.Live.Count;
+                if (service.Need.Bad is not null)
+                    continue;
+                _sampled += service.Live.Count;
+                foreach (int i in service.Live)
+                    _sampled -= _state.Input[i].Sampled == false ? 1 : 0;
+            }
+
+            _coverage = servers == 0 ? 1 : (double)_sampled / servers;
+            if (_coverage >= Oracle.MinSampleCoverage)
+                return;
+            _uncovered = Words.Text($"{_sampled} of {servers} servers have a good load sample, {100 * _coverage:0} %, and oracle.minSampleCoverage asks for {100 * Oracle.MinSampleCoverage:0.#} %");
+            _refused.Add(new RefusedMove("change counts of servers by their load", _uncovered));
+            foreach (var service in _services)
+                service.Need = service.Need.Bad is null ? Need.Frozen(service.Need.Capacity, service.Live.Count, _uncovered) : service.Need;
+        }
+
         /// <summary>What a service asks for.</summary>
         private void Want(Service service)
         {
             var spec = service.Spec;
             int live = service.Live.Count, broken = service.Broken.Count, has = live + broken;
-            _input.Loads.TryGetValue(spec.Name, out var samples);
-            var need = _before is not null ? _before._byName[spec.Name].Need : Need.Of(spec, _input.Pool, samples, live, _input.WakeTime.TryGetValue(spec.Name, out var wake) ? wake : null, service.Memory, Now, Oracle.PowerDown && _input.HostPower ? HostLead : TimeSpan.Zero, WakeBytes(spec.Name));
+            var need = service.Need;
             var (fits, perHost) = _state.Room(_state.ServiceIndex[spec.Name]);
             // What lives is not taken away for want of a host that may take it: it stays, and the rules that cannot hold are told.
             int ceiling = Math.Min(spec.Most, Math.Max(live - service.Leaving, (int)Math.Min(int.MaxValue, (long)fits + service.Outside)));
             int untouchable = live - service.Movable;
             int floor = Math.Max(untouchable, Math.Min(spec.Least, ceiling));
-            service.Need = need;
             // The latest first.
             service.Stay.Sort((a, b) => b.CompareTo(a));
             if (service.Frozen is not null)
@@ -529,7 +576,8 @@ public static partial class Planner
             }
             else if (_input.Pinned.TryGetValue(spec.Name, out int pinned))
             {
-                floor = Math.Max(untouchable, pinned);
+                // Far more than there is room for is not tried one by one.
+                floor = (int)Math.Max(untouchable, Math.Min(pinned, 100L + (2L * fits) + live + service.Outside));
                 ceiling = floor;
             }
             else if (need.Bad is not null)
@@ -644,18 +692,22 @@ public static partial class Planner
             };
         }
 
-        private string Summarise()
+        private string Summarise(IReadOnlyList<UnmetSetting> unmet)
         {
+            string held = _uncovered is null ? "" : $" No count is changed by load: {_uncovered}.";
             if (_moves.Count > 0)
             {
                 var kinds = _moves.GroupBy(m => (m.Kind, m.Service)).Select(g => Words.Text($"{g.Key.Kind.ToString().ToLowerInvariant()} {g.Count()} of {g.Key.Service}")).ToList();
                 string moves = string.Join(", ", kinds.Take(6)) + (kinds.Count > 6 ? Words.Text($" and {kinds.Count - 6} more kinds") : "");
-                return Words.Text($"{_moves.Count} {(_moves.Count == 1 ? "move" : "moves")}: {moves}.") + Refusals();
+                return Words.Text($"{_moves.Count} {(_moves.Count == 1 ? "move" : "moves")}: {moves}.") + held + Refusals();
             }
 
             var short_ = _services.Select(s => Words.Text($"{s.Spec.Name} has {s.Live.Count} and needs {s.Need.Servers}{(s.Need.Bad is null ? "" : " (frozen: " + s.Need.Bad + ")")}")).ToList();
-            return "Nothing to do: " + string.Join(", ", short_.Take(6)) + (short_.Count > 6 ? Words.Text($" and {short_.Count - 6} more services") : "") + "." + Refusals();
+            return "Nothing to do: " + string.Join(", ", short_.Take(6)) + (short_.Count > 6 ? Words.Text($" and {short_.Count - 6} more services") : "") + "." + held + Refusals()
+                + (unmet.Count == 0 ? "" : $" Not met: {string.Join("; ", unmet.Take(MostUnmetTold))}{(unmet.Count > MostUnmetTold ? Words.Text($"; and {unmet.Count - MostUnmetTold} settings more") : "")}.");
         }
+
+        private const int MostUnmetTold = 3;
 
         private string Refusals() => _refused.Count == 0 ? "" : Words.Text($" {_refused.Count} refused, the first: {_refused[0].What}, because {_refused[0].Reason}.");
 

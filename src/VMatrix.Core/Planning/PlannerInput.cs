@@ -22,6 +22,9 @@ public sealed record PlannerInput
     /// <summary>False once the planner has seen that hosts which gathering would free are filled again at once.</summary>
     internal bool MayGather { get; init; } = true;
 
+    /// <summary>What was found in it that cannot be, and how it was taken instead; null before it was looked at, see <see cref="Soundness"/>.</summary>
+    internal IReadOnlyList<RefusedMove>? Unsound { get; init; }
+
     /// <summary>Load samples by service, oldest first; the last one is now. Bad ones carry their reason.</summary>
     public required IReadOnlyDictionary<string, IReadOnlyList<ServiceLoad>> Loads { get; init; }
 
@@ -114,11 +117,20 @@ public sealed record ServerState
     /// <summary>Bytes of memory that it really uses, which load balancing between hosts goes by; null where nobody measures it.</summary>
     public long? MemoryUsedBytes { get; init; }
 
-    /// <summary>Cores that it holds or needs.</summary>
+    /// <summary>Cores that it holds or needs; 0 for what its image says.</summary>
     public int Cores { get; init; } = 1;
 
     /// <summary>Why it is left alone for now, because moves of it failed; null when it is not. Follows from <see cref="PlannerInput.Failures"/>.</summary>
     internal string? Waits { get; init; }
+
+    /// <summary>Share of its own cores that it really uses, from 0 to 1; null where nobody measures it.</summary>
+    public double? ProcessorUse { get; init; }
+
+    /// <summary>Requests open at it now, as the balancer tells; null where the balancer does not count them, or has not told lately.</summary>
+    public int? OpenRequests { get; init; }
+
+    /// <summary>Whether the last answer of the balancer told of this server; null where that is not known, so that its service's sample speaks for it.</summary>
+    public bool? Sampled { get; init; }
 
     /// <summary>True while a move holds a claim on it: the planner leaves it alone and counts it as where it goes.</summary>
     public bool Claimed { get; init; }

@@ -45,9 +45,28 @@ internal sealed class ServiceMemory
 
     public static ServiceMemory Read(PlannerMemory? memory, string service)
     {
-        var own = memory is not null && memory.ByService.TryGetValue(service, out string? text) ? JsonSerializer.Deserialize<ServiceMemory>(text) ?? new() : new();
+        var own = memory is not null && memory.ByService.TryGetValue(service, out string? text) ? Parse(text) : new();
         if (memory is not null && memory.Forecasts.TryGetValue(service, out var forecast))
             own.Forecast = forecast;
+        return own;
+    }
+
+    // What cannot be read, or cannot be, is learned anew.
+    private static ServiceMemory Parse(string? text)
+    {
+        ServiceMemory? own = null;
+        try
+        {
+            own = text is null ? null : JsonSerializer.Deserialize<ServiceMemory>(text);
+        }
+        catch (JsonException)
+        {
+        }
+
+        if (own is not { Failing: not null, Needs: not null } || own.Needs.Contains(null!) || own.Failing.ContainsValue(null!))
+            return new();
+        own.Saturated = own.Saturated is > 0 and < double.PositiveInfinity ? own.Saturated : null;
+        own.Carried = own.Carried is >= 0 and < double.PositiveInfinity ? own.Carried : 0;
         return own;
     }
 

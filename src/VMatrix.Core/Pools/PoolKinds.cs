@@ -365,6 +365,9 @@ internal sealed class Text : ScalarKind
         @"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$|^[A-Za-z0-9][A-Za-z0-9._-]{0,40}\[[0-9]{1,6}-[0-9]{1,6}\]$",
         "a name of at most 63 letters, digits, dots, dashes and underscores, or a range of names such as host[1-100] (in quotes within { } and [ ])");
 
+    /// <summary>The name of a server, or a pattern of names.</summary>
+    public static Text ServerName { get; } = new("^[A-Za-z0-9*?]([A-Za-z0-9._*?-]{0,61}[A-Za-z0-9*?])?$", "a server's name of at most 63 letters, digits, dots, dashes and underscores, in which * stands for any letters and ? for one (in quotes)");
+
     /// <summary>The path of a web request.</summary>
     public static Text HttpPath { get; } = new("^/[!-~]{0,500}$", "a path that begins with /, such as /health, without spaces");
 

@@ -46,7 +46,7 @@ internal sealed class NlbBalancer(PoolSpec pool, IShell shell, TimeProvider cloc
                 state = MemberState.Down;
             }
 
-            return new BalancerMember { Service = entry.Value.Service, ServerId = entry.Key, Address = entry.Value.Address, State = state, Open = open };
+            return new BalancerMember { Service = entry.Value.Service, ServerId = entry.Key, Address = entry.Value.Address, State = state, Open = open, CountsOpen = false };
         }));
         return new BalancerReport { At = clock.GetUtcNow(), Incarnation = "nlb", Members = members, Services = [] };
     }

@@ -115,6 +115,7 @@ public sealed class ScriptBalancer : IBalancer
         State = Enum.TryParse<MemberState>(member.State ?? nameof(MemberState.Ready), ignoreCase: true, out var state) && Enum.IsDefined(state) ? state
             : throw Invalid($"the state '{member.State}' of a member is none of {string.Join(", ", Enum.GetNames<MemberState>())}"),
         Open = member.Open ?? 0,
+        CountsOpen = member.Open is not null,
         Requests = member.Requests ?? 0,
         Errors = member.Errors ?? 0,
         ResponseTime = TimeSpan.FromMilliseconds(member.ResponseMs ?? 0),

@@ -34,11 +34,12 @@ public sealed class SimulatedBalancer(SimulatedWorld world) : IBalancer
             CheckRunning(state);
             var now = world.Clock.GetUtcNow();
             var services = world.Pool.Services.ToDictionary(service => service.Name, service => Count(world, state, service, now));
+            var busy = Busy(state, services, now);
             return new BalancerReport
             {
                 At = now,
                 Incarnation = state.Balancer.Incarnation.ToString(CultureInfo.InvariantCulture),
-                Members = [.. state.Members.Values.Select(member => Show(state, member, services, now))],
+                Members = [.. state.Members.Values.Select(member => Show(state, member, services, busy, now))],
                 Services = [.. world.Pool.Services.Select(service => Show(state, service, services[service.Name], now))],
             };
         }));
@@ -222,7 +223,22 @@ public sealed class SimulatedBalancer(SimulatedWorld world) : IBalancer
         throw new VMatrixException("BalancerUnreachable", VMatrixErrorKind.Unreachable, $"The balancer did not answer to {operation} (simulated).") { IsTransient = fault.Kind == FaultKind.Fail };
     }
 
-    private BalancerMember Show(WorldState state, WorldMember member, Dictionary<string, WorldService> services, DateTimeOffset now)
+    /// <summary>The members with a request open: of each service as many as its demand keeps busy at a time, by id.</summary>
+    private HashSet<Guid> Busy(WorldState state, Dictionary<string, WorldService> services, DateTimeOffset now)
+    {
+        var busy = new HashSet<Guid>();
+        foreach (var members in state.Members.Values.Where(m => !m.Draining && state.AtAddress(m.Address) is { } machine && machine.Mark?.ServerId == m.ServerId && world.Answers(state, machine, now) is null).GroupBy(m => m.Service))
+        {
+            if (world.Pool.Services.FirstOrDefault(s => s.Name == members.Key) is not { } service)
+                continue;
+            double open = services[service.Name].Queue > 0 ? double.MaxValue : Math.Ceiling(Demand(world, service.Name, now) / (service.Capacity ?? world.Settings.Capacity));
+            busy.UnionWith(members.Select(m => m.ServerId).OrderBy(id => id).Where((_, n) => n < open));
+        }
+
+        return busy;
+    }
+
+    private BalancerMember Show(WorldState state, WorldMember member, Dictionary<string, WorldService> services, HashSet<Guid> open, DateTimeOffset now)
     {
         var spec = world.Pool.Services.FirstOrDefault(service => service.Name == member.Service);
         services.TryGetValue(member.Service, out var counters);
@@ -231,7 +247,7 @@ public sealed class SimulatedBalancer(SimulatedWorld world) : IBalancer
         var each = spec?.Capacity ?? world.Settings.Capacity;
         var rate = spec is null ? 0 : Demand(world, member.Service, now);
         var response = TimeSpan.FromSeconds(1 / each);
-        var busy = member.Draining ? rate > 0 && now - member.Since < response : rate > 0 && !down;
+        var busy = member.Draining ? rate > 0 && now - member.Since < response : !down && open.Contains(member.ServerId);
         return new BalancerMember
         {
             Service = member.Service,

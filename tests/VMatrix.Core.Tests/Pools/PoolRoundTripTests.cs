@@ -60,6 +60,9 @@ public sealed class PoolRoundTripTests
             Isolation = (bits & 4) > 0 ? Isolation.Shared : Isolation.Dedicated,
             Spread = (bits & 8) > 0,
             Licence = (bits & 16) > 0 ? "SQL" : null,
+            RetireFirst = (bits & 64) > 0 ? ["s0-1", "s0-2*"] : [],
+            Protected = (bits & 128) > 0 ? ["*"] : [],
+            NeverBalance = (bits & 1) > 0 ? ["?0-1"] : [],
             Mode = (bits & 32) > 0 ? OracleMode.Shadow : null,
             Freeze = freeze,
         });
@@ -80,7 +83,7 @@ public sealed class PoolRoundTripTests
         (interval, mode, use, calm, horizon, gap, power, most) => new OracleSpec
         {
             Interval = interval, Mode = mode, TargetUse = use, MostRate = most, Calm = calm, Horizon = horizon, Season = horizon + TimeSpan.FromMinutes(1), PlanExpiry = calm, StaleAfter = interval + calm, HoldFor = horizon,
-            ReserveHosts = 0, ServerCost = use, ActivationCost = gap, CopyCost = use, Stay = gap, BalanceGap = power ? gap : null, PowerDownAfter = horizon, IdleHosts = power ? 3 : 0, HostWakeTime = calm,
+            ReserveHosts = 0, ServerCost = use, ActivationCost = gap, CopyCost = use, Stay = gap, BalanceGap = power ? gap : null, BalanceAbove = power ? use : null, BalanceBy = power ? BalanceMeasure.Both : BalanceMeasure.Processor, MinSampleCoverage = use, PowerDownAfter = horizon, IdleHosts = power ? 3 : 0, HostWakeTime = calm,
         });
 
     private static readonly Gen<SimulationSpec> s_simulation = Gen.Select(Gen.Int[0, 1000], s_time, s_memory, s_share, Gen.Bool, s_share,

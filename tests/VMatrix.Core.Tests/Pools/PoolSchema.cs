@@ -88,6 +88,7 @@ internal static class PoolSchema
         PathTo => "path",
         VMatrix.Pools.Text t when t == VMatrix.Pools.Text.Name => "name",
         VMatrix.Pools.Text t when t == VMatrix.Pools.Text.HostName => "name or range",
+        VMatrix.Pools.Text t when t == VMatrix.Pools.Text.ServerName => "name of a server, with * and ?",
         VMatrix.Pools.Text t when t == VMatrix.Pools.Text.HttpPath => "path of a web request",
         _ => "text",
     };
