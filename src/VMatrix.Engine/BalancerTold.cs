@@ -27,7 +27,7 @@ internal sealed class BalancerTold
     public int? OpenAt(Guid server) => _members.TryGetValue(server, out var member) && member is { CountsOpen: true, Open: >= 0 } ? member.Open : null;
 
     /// <summary>Share of its own processors that a server used; null where that was not measured.</summary>
-    public double? ProcessorUseOf(Guid server) => _uses is not null && _uses.TryGetValue(server, out double use) ? use : null;
+    public double? ProcessorUseOf(Guid server) => _uses is not null && _uses.TryGetValue(server, out double use) && use >= 0 ? use : null;
 
     /// <summary>True where the balancer told of a server and nothing of it was negative, and its processors were measured where load comes from them.</summary>
     public bool Sampled(Guid server) =>

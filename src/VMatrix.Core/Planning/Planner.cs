@@ -692,7 +692,7 @@ public static partial class Planner
             };
         }
 
-        private string Summarise(IReadOnlyList<UnmetSetting> unmet)
+        private string Summarise(List<UnmetSetting> unmet)
         {
             string held = _uncovered is null ? "" : $" No count is changed by load: {_uncovered}.";
             if (_moves.Count > 0)

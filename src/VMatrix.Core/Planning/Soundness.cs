@@ -65,7 +65,7 @@ internal static class Soundness
                 return null;
             if (host.MemoryBytes is >= 0 and <= MostMemory && host.Cores is null or (>= 0 and <= MostCores) && host.MostServers is null or >= 0 && host.Licences is not null)
                 return host;
-            all.Add(new RefusedMove($"place servers on {host.Name}", Words.Text($"it is said to have {host.MemoryBytes} bytes of memory and {host.Cores?.ToString() ?? "any"} cores, which no host has; it counts as having none")));
+            all.Add(new RefusedMove($"place servers on {host.Name}", Words.Text($"it is said to have {host.MemoryBytes} bytes of memory and {(object?)host.Cores ?? "any"} cores, which no host has; it counts as having none")));
             return host with { MemoryBytes = host.MemoryBytes is >= 0 and <= MostMemory ? host.MemoryBytes : 0, Cores = host.Cores is null or (>= 0 and <= MostCores) ? host.Cores : 0, MostServers = host.MostServers is < 0 ? 0 : host.MostServers, Licences = host.Licences ?? [] };
         });
         var services = Of(pool.Services, told, (service, all) =>
