@@ -53,6 +53,7 @@ internal static class Soundness
             HostWakeTime = input.HostWakeTime is { } wake && (wake < TimeSpan.Zero || wake > s_longestWake) ? null : input.HostWakeTime,
             Images = input.Images ?? new Dictionary<string, string>(),
             Advice = Advice(input.Advice),
+            Failures = input.Failures is null || input.Failures.Contains(null!) ? [.. (input.Failures ?? []).Where(f => f is not null)] : input.Failures,
             Unsound = told,
         };
     }
