@@ -25,6 +25,16 @@ public enum AddressSource
     Dhcp,
 }
 
+/// <summary>Which of a server's addresses is used where it has several.</summary>
+public enum IpFamily
+{
+    /// <summary>An IPv4 address; another one only where it has none.</summary>
+    Ipv4,
+
+    /// <summary>An IPv6 address; another one only where it has none.</summary>
+    Ipv6,
+}
+
 /// <summary>What is done with a saved state that a host cannot resume.</summary>
 public enum ResumeFailure
 {
@@ -59,6 +69,9 @@ public sealed record HyperVSpec
 
     /// <summary>Where a server's address comes from.</summary>
     public AddressSource Address { get; init; }
+
+    /// <summary>Which address is used where a server's adapters tell several.</summary>
+    public IpFamily AddressFamily { get; init; }
 
     /// <summary>What is done with a saved state that a host cannot resume.</summary>
     public ResumeFailure ResumeFailure { get; init; }

@@ -64,6 +64,9 @@ public sealed partial class CommandCall(DoubleWorld world, BoundCommand bound, C
     /// <summary>The id of one of its errors as PowerShell puts it together.</summary>
     public string ErrorIdOf(DoubleError error) => $"{error.Id},{ClassOf(bound.Command)}";
 
+    /// <summary>The HRESULT of the exception that a module throws: Hyper-V's and CIM's have only .NET's own for every error.</summary>
+    public static int ResultOf(SurfaceCommand command, DoubleError error) => error.Code == 0 || command.Module is "Hyper-V" or "CimCmdlets" ? unchecked((int)0x80131500) : error.Code;
+
     /// <summary>The class that a command is in its module.</summary>
     public static string ClassOf(SurfaceCommand command) => command.Module switch
     {

@@ -82,6 +82,21 @@ public sealed class DoubleShell(DoubleWorld world, int callsAtOnce = 1000, strin
 
     private async Task<IReadOnlyList<object>> RunAsync(ShellCall call, CancellationToken cancellation)
     {
+        var opened = new List<CimSession>();
+        try
+        {
+            return await RunAsync(call, opened, cancellation);
+        }
+        finally
+        {
+            // As every shell does: what was opened for a call ends with it.
+            foreach (var session in opened)
+                await new CommandCall(world, world.Binder.Bind(@"CimCmdlets\Remove-CimSession", new Dictionary<string, object?> { ["CimSession"] = session }, null), CancellationToken.None, local).RunAsync();
+        }
+    }
+
+    private async Task<IReadOnlyList<object>> RunAsync(ShellCall call, List<CimSession> opened, CancellationToken cancellation)
+    {
         cancellation.ThrowIfCancellationRequested();
         IReadOnlyList<object>? input = null;
         (BoundCommand Bound, DoubleError Error)? failed = null;
@@ -92,7 +107,7 @@ public sealed class DoubleShell(DoubleWorld world, int callsAtOnce = 1000, strin
             {
                 given[name] = value switch
                 {
-                    ShellCall nested => Nested(await RunAsync(nested, cancellation)),
+                    ShellCall nested => Nested(Opened(await RunAsync(nested, cancellation), opened)),
                     ShellCall[] many => await AllAsync(many, cancellation),
                     _ => Admit(command, name, value),
                 };
@@ -133,6 +148,12 @@ public sealed class DoubleShell(DoubleWorld world, int callsAtOnce = 1000, strin
         return [.. all];
     }
 
+    private static IReadOnlyList<object> Opened(IReadOnlyList<object> results, List<CimSession> opened)
+    {
+        opened.AddRange(results.OfType<CimSession>());
+        return results;
+    }
+
     private static object? Nested(IReadOnlyList<object> results) => results.Count == 1 ? results[0] : results.Count == 0 ? null : results.ToArray();
 
     // What may not cross to another process must not be used here either.
@@ -149,7 +170,7 @@ public sealed class DoubleShell(DoubleWorld world, int callsAtOnce = 1000, strin
         ErrorId = $"{error.Id},{CommandCall.ClassOf(bound.Command)}",
         Category = error.Category,
         ExceptionType = bound.Command.Module == "Hyper-V" ? "Microsoft.HyperV.PowerShell.VirtualizationException" : "System.Exception",
-        Code = error.Code,
+        Code = CommandCall.ResultOf(bound.Command, error),
     };
 
     private static PropertyBag Bag(object item, (string Name, string[] Parts)[] paths)

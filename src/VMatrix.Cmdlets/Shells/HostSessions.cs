@@ -103,10 +103,21 @@ internal sealed class HostSession
         if ($null -ne $state.Failed) {
             $failed = $state.Failed
             $codes = @(for ($e = $failed.Exception; $null -ne $e; $e = $e.InnerException) { $e.HResult })
+            $texts = @(for ($e = $failed.Exception; $null -ne $e; $e = $e.InnerException) {
+                $e.Message
+                if ($e.GetType().FullName -eq 'Microsoft.Management.Infrastructure.CimException') {
+                    foreach ($of in @($e, $e.ErrorData)) {
+                        foreach ($name in 'MessageId', 'error_WindowsErrorMessage', 'error_Code') {
+                            $property = if ($null -ne $of) { $of.psobject.Properties[$name] }
+                            if ($null -ne $property) { if ($property.Value -is [uint32]) { '0x{0:X8}' -f $property.Value } else { "$($property.Value)" } }
+                        }
+                    }
+                }
+            })
             $of = $failed.InvocationInfo.MyCommand
             $named = if ($null -eq $of) { $part.commands[0].name } elseif ($of.ModuleName) { "$($of.ModuleName)\$($of.Name)" } else { "$($of.Name)" }
             return [System.Management.Automation.PSSerializer]::Serialize(@{
-                '$error' = $failed.Exception.Message; command = $named; id = $failed.FullyQualifiedErrorId; category = "$($failed.CategoryInfo.Category)"; type = $failed.Exception.GetType().FullName; codes = $codes
+                '$error' = $failed.Exception.Message; command = $named; id = $failed.FullyQualifiedErrorId; category = "$($failed.CategoryInfo.Category)"; type = $failed.Exception.GetType().FullName; codes = $codes; texts = $texts
             }, 4)
         }
         foreach ($item in $found) {
@@ -242,6 +253,6 @@ internal sealed class HostSession
         ErrorId = (string?)read(told["id"]) ?? "",
         Category = (string?)read(told["category"]) ?? "",
         ExceptionType = (string?)read(told["type"]) ?? "",
-        Code = RunspaceShell.CodeOf(read(told["codes"]) is object?[] codes ? codes.OfType<int>() : []),
+        Codes = ErrorCodes.Of(read(told["codes"]) is object?[] codes ? codes.OfType<int>() : [], read(told["texts"]) is object?[] texts ? texts.OfType<string>() : []),
     };
 }

@@ -99,6 +99,18 @@ public sealed class RunspaceShell : IDisposable
 
     private static string Names(ShellCall call) => string.Join(" | ", call.Commands.Select(command => command.Name));
 
+    /// <summary>
+    /// Carries out a command through a CIM session that is opened for it alone, and removes the session however that ends: in the same runspace,
+    /// which is the only one that knows it.
+    /// </summary>
+    private const string BySession = """
+        param([string] $New, [hashtable] $Open, [string] $Name, [hashtable] $Given, [string] $Remove)
+        $session = & $New @Open
+        if ($null -eq $session) { return }
+        try { & $Name -CimSession $session @Given }
+        finally { & $Remove -CimSession $session }
+        """;
+
     private async Task<IReadOnlyList<PSObject>> RunAsync(ShellCall call, CancellationToken stop)
     {
         stop.ThrowIfCancellationRequested();
@@ -106,6 +118,15 @@ public sealed class RunspaceShell : IDisposable
         try
         {
             shell.RunspacePool = _pool.Value;
+            if (call.Commands.Count == 1 && call.Commands[0].Parameters.TryGetValue("CimSession", out object? through) && through is ShellCall { Commands: [{ Name: "CimCmdlets\\New-CimSession" } open] })
+            {
+                var given = call.Commands[0].Parameters.Where(parameter => parameter.Value != through);
+                _ = shell.AddScript(BySession, useLocalScope: true)
+                    .AddParameter("New", open.Name).AddParameter("Open", await ToTableAsync(open.Parameters, stop))
+                    .AddParameter("Name", call.Commands[0].Name).AddParameter("Given", await ToTableAsync(given, stop)).AddParameter("Remove", "CimCmdlets\\Remove-CimSession");
+                return await ExecuteAsync(shell, call, stop);
+            }
+
             foreach (var command in call.Commands)
             {
                 shell.AddCommand(command.Name);
@@ -159,6 +180,14 @@ public sealed class RunspaceShell : IDisposable
             else
                 _ = running.ContinueWith(ended => { _ = ended.Exception; shell.Dispose(); }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
         }
+    }
+
+    private async Task<Hashtable> ToTableAsync(IEnumerable<KeyValuePair<string, object?>> parameters, CancellationToken stop)
+    {
+        var table = new Hashtable();
+        foreach (var parameter in parameters)
+            table[parameter.Key] = await ToValueAsync(parameter.Value, stop);
+        return table;
     }
 
     private async Task<object?> ToValueAsync(object? value, CancellationToken stop)
@@ -223,22 +252,40 @@ public sealed class RunspaceShell : IDisposable
             ErrorId = error.FullyQualifiedErrorId ?? "",
             Category = error.CategoryInfo.Category.ToString(),
             ExceptionType = cause?.GetType().FullName ?? "",
-            Code = CodeOf(Causes(cause).Select(each => each.HResult)),
+            Codes = ErrorCodes.Of(Causes(cause).Select(each => each.HResult), Causes(cause).SelectMany(Texts).Append(error.ErrorDetails?.Message)),
         };
     }
 
+    /// <summary>An error and all that it wraps, the outermost first.</summary>
     private static IEnumerable<Exception> Causes(Exception? error)
     {
-        for (; error is not null; error = error.InnerException)
-            yield return error;
+        if (error is null)
+            return [];
+        var inner = error is AggregateException many ? many.InnerExceptions.SelectMany(Causes) : Causes(error.InnerException);
+        return new[] { error }.Concat(inner);
     }
 
-    /// <summary>The innermost code that says more than "an exception of .NET"; 0 for none.</summary>
-    /// <param name="codes">The codes, the outermost first.</param>
-    internal static int CodeOf(IEnumerable<int> codes)
+    /// <summary>What an error says in words, and where it is one of CIM what its data says: <c>HRESULT 0x80070005</c>, or the code as a number.</summary>
+    private static IEnumerable<string?> Texts(Exception error)
     {
-        const int Facility = 0x1FFF0000, OfDotNet = 0x00130000;
-        return codes.LastOrDefault(code => (code & Facility) != OfDotNet && code is not (0 or unchecked((int)0x80004005) or unchecked((int)0x80004003) or unchecked((int)0x80070057)));
+        yield return error.Message;
+        if (error.GetType().FullName != "Microsoft.Management.Infrastructure.CimException")
+            yield break;
+        foreach (object? of in new[] { error, Value(error, "ErrorData") })
+            foreach (string name in new[] { "MessageId", "MessageID", "error_WindowsErrorMessage", "error_Code" })
+                yield return Value(of, name) is { } told ? told is uint code ? $"0x{code:X8}" : told.ToString() : null;
+    }
+
+    private static object? Value(object? of, string name)
+    {
+        try
+        {
+            return of is null ? null : PSObject.AsPSObject(of).Properties[name]?.Value is PSObject wrapped ? wrapped.BaseObject : PSObject.AsPSObject(of).Properties[name]?.Value;
+        }
+        catch (GetValueException)
+        {
+            return null;
+        }
     }
 
     private static PropertyBag ReadBag(PSObject item, IReadOnlyList<string> properties)

@@ -11,6 +11,9 @@ namespace VMatrix.Moves;
 /// <summary>One open move on its way: its preconditions, its steps, and their taking back.</summary>
 internal sealed class MoveRun
 {
+    /// <summary>While a server does not pass its health check its address is asked for again after this time at the latest.</summary>
+    private static readonly TimeSpan s_addressAge = TimeSpan.FromSeconds(5);
+
     private readonly Mover _mover;
     private readonly OpenMove _open;
     private readonly Mover.Batch _batch;
@@ -224,7 +227,7 @@ internal sealed class MoveRun
                         i--;
                         continue;
                     }
-                    return await BackAsync(steps, cancelled ? "Cancelled." : Mover.Sentence(e), Mover.IdOf(e));
+                    return await BackAsync(steps, Mover.Sentence(e), Mover.IdOf(e));
                 }
             }
             return Close(MoveStatus.Done, null);
@@ -243,7 +246,7 @@ internal sealed class MoveRun
         switch (act)
         {
             case Act.Image:
-                _image = await _mover.PrepareImageAsync(_call, Service, ImageHost(), cancellation);
+                _image = await _mover.PrepareImageAsync(_call, Service, _to, cancellation);
                 break;
             case Act.Create:
                 await Call("Creating", c => hypervisor.CreateAsync(_call, FirstMark(), Service, c));
@@ -374,8 +377,6 @@ internal sealed class MoveRun
         HeldUntil = _open.HoldFor is { } hold ? _mover.Clock.GetUtcNow() + hold : _original.HeldUntil,
     };
 
-    private HostSpec ImageHost() => _to ?? _mover.Pool.Hosts.FirstOrDefault(h => h.Role is HostRole.Chamber) ?? _mover.Pool.Hosts[0];
-
     private async Task CheckAsync(HostSpec on, CancellationToken cancellation)
     {
         var clock = _mover.Clock;
@@ -383,8 +384,12 @@ internal sealed class MoveRun
         var began = clock.GetTimestamp();
         var patience = TimeSpan.FromMilliseconds(250);
         var lookAgain = TimeSpan.FromSeconds(1);
+        var told = new List<string>();
         while (true)
         {
+            if (_address is not null && !told.Contains(_address))
+                told.Add(_address);
+
             // The first tries are short: a request sent before the guest listens may hang while the next one is answered at once.
             patience = patience < health.Timeout ? patience : health.Timeout;
             var problem = await ProbeAsync(patience, cancellation);
@@ -392,15 +397,17 @@ internal sealed class MoveRun
                 return;
             var elapsed = clock.GetElapsedTime(began);
             if (elapsed >= health.StartTimeout)
-                throw new VMatrixException("HealthCheckFailed", VMatrixErrorKind.Timeout, $"{Who} on {on.Name} did not pass its health check within {health.StartTimeout.TotalSeconds:0.#} s: {problem.TrimEnd('.')}. See that the service answers there; its port and health are {Service.Name}'s in the pool file.");
+                throw new VMatrixException("HealthCheckFailed", VMatrixErrorKind.Timeout, $"{Who} on {on.Name} did not pass its health check within {health.StartTimeout.TotalSeconds:0.#} s: {problem.TrimEnd('.')}. {(told.Count == 0 ? $"{on.Name} has told no address of it" : $"{on.Name} has told the address {string.Join(", then ", told)}")}. See that the service answers there; its port and health are {Service.Name}'s in the pool file.");
             if (elapsed >= lookAgain)
             {
-                // A machine that has died will not become healthy.
-                lookAgain = elapsed + elapsed;
+                // A machine that has died will not become healthy, and the address that a guest told first need not be the one that it answers at.
+                lookAgain = elapsed + (elapsed < s_addressAge ? elapsed : s_addressAge);
                 var machine = (await _mover.TryAsync($"Reading {on.Name}", Limits.StepTimeout, c => _mover.Hypervisor.ReadHostAsync(on, c), cancellation))
                     .Machines.FirstOrDefault(m => m.Mark?.ServerId == _move.ServerId);
                 if (machine is null || machine.Power is PowerState.Off or PowerState.Saved || machine.Health is ServerHealth.Dead)
                     throw new VMatrixException("MachineDied", VMatrixErrorKind.Failed, $"{Who} on {on.Name} stopped running after its start: {machine?.Problem ?? "its host does not show it"}.");
+                if (machine.Address is { } now && now != _address)
+                    (_address, patience) = (now, TimeSpan.FromMilliseconds(125));
             }
             patience += patience;
             await clock.WaitAsync(elapsed < TimeSpan.FromSeconds(1) ? TimeSpan.FromMilliseconds(10) : elapsed < TimeSpan.FromSeconds(10) ? TimeSpan.FromMilliseconds(50) : TimeSpan.FromMilliseconds(500), cancellation);

@@ -19,6 +19,7 @@ public sealed partial class Mover
     private readonly MoveGate _gate;
     private readonly ResiliencePipeline _retries;
     private readonly Dictionary<string, Task> _imagesInWork = new(StringComparer.Ordinal);
+    private volatile string? _imageHost;
     private readonly CancellationTokenSource _dead = new();
     private AbandonException? _abandoned;
 
@@ -347,7 +348,7 @@ public sealed partial class Mover
                 }
                 catch (OperationCanceledException e) when (deadline.IsCancellationRequested && !c.CancellationToken.IsCancellationRequested)
                 {
-                    throw new VMatrixException("StepTimeout", VMatrixErrorKind.Timeout, $"{s.what} took longer than {s.timeout.TotalSeconds:0.#} s.", e);
+                    throw new VMatrixException("StepTimeout", VMatrixErrorKind.Timeout, $"{s.what} took longer than {s.timeout.TotalSeconds:0.#} s.{(e is GoesOnException ? " " + e.Message : "")}", e);
                 }
             }, context, (what, timeout, call, Clock));
         }
@@ -364,8 +365,12 @@ public sealed partial class Mover
             return true;
         }, cancellation);
 
-    /// <summary>Prepares an image, one caller a service at a time.</summary>
-    internal async Task<string> PrepareImageAsync(DriverCall call, ServiceSpec service, HostSpec on, CancellationToken cancellation)
+    /// <summary>Prepares an image, one caller a service at a time, on the first host that can: one that does not answer stops the making of nothing.</summary>
+    /// <param name="call">Who calls.</param>
+    /// <param name="service">The service.</param>
+    /// <param name="on">The host that the server is made for; null for none, then the Chamber is asked first and every other host after it.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    internal async Task<string> PrepareImageAsync(DriverCall call, ServiceSpec service, HostSpec? on, CancellationToken cancellation)
     {
         var done = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
         while (true)
@@ -383,7 +388,21 @@ public sealed partial class Mover
         }
         try
         {
-            return await TryAsync($"Preparing the image of {service.Name}", Pool.Limits.StepTimeout + service.Health.StartTimeout, c => Hypervisor.PrepareImageAsync(call, service, on, null, c), cancellation);
+            VMatrixException? first = null;
+            foreach (var host in Pool.Hosts.OrderBy(h => h == on ? 0 : h.Name == _imageHost ? 1 : h.Role is HostRole.Chamber ? 2 : 3))
+            {
+                try
+                {
+                    var image = await TryAsync($"Preparing the image of {service.Name}", Pool.Limits.StepTimeout + service.Health.StartTimeout, c => Hypervisor.PrepareImageAsync(call, service, host, null, c), cancellation);
+                    _imageHost = host.Name;
+                    return image;
+                }
+                catch (VMatrixException e) when (e.Kind is VMatrixErrorKind.Unreachable or VMatrixErrorKind.Denied or VMatrixErrorKind.Timeout or VMatrixErrorKind.Failed)
+                {
+                    first ??= e;
+                }
+            }
+            throw first!;
         }
         finally
         {
@@ -437,6 +456,7 @@ public sealed partial class Mover
     internal static string Sentence(Exception e) => e switch
     {
         VMatrixException v => $"{v.Id}: {v.Message}",
+        GoesOnException => $"Cancelled. {e.Message}",
         OperationCanceledException => "Cancelled.",
         _ when StateFiles.IsFileError(e) => $"StateUnreachable: {e.Message}",
         _ => $"{e.GetType().Name}: {e.Message}",

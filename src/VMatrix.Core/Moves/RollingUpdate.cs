@@ -35,8 +35,7 @@ public sealed partial class Mover
         // By hand, the decider must keep off meanwhile; as the decider, we are the one.
         if (context.Epoch == 0)
             context = context with { HoldFor = context.HoldFor ?? Pool.Oracle.HoldFor };
-        var on = Pool.Hosts.FirstOrDefault(h => h.Role is HostRole.Chamber) ?? Pool.Hosts[0];
-        var image = await PrepareImageAsync(new DriverCall(Guid.NewGuid(), context.Epoch), service, on, cancellation);
+        var image = await PrepareImageAsync(new DriverCall(Guid.NewGuid(), context.Epoch), service, null, cancellation);
         var update = new Update(this, service, image, options, context, progress);
         return await update.RunAsync(cancellation);
     }

@@ -40,6 +40,8 @@ internal sealed class HyperVCompare(HyperVHost from, HyperVHost to, HyperVMachin
             TryAsync("the machine's own state", () => LookAtMachineAsync(there, cancellation)),
             TryAsync("its checkpoints", () => LookAtCheckpointsAsync(cancellation)),
             TryAsync("its devices", () => LookAtDevicesAsync(cancellation)),
+            TryAsync("its protection", () => LookAtSecurityAsync(cancellation)),
+            TryAsync($"its replica on {to.Spec.Name}", () => LookAtReplicaAsync(cancellation)),
             TryAsync($"the free memory of {to.Spec.Name}", () => LookAtMemoryAsync(cancellation)));
         if (ReferenceEquals(from, to) || here is null || there is null)
             return _found;
@@ -76,6 +78,22 @@ internal sealed class HyperVCompare(HyperVHost from, HyperVHost to, HyperVMachin
         return _found;
     }
 
+    /// <summary>What Compare-VM has against taking the memory that a machine keeps to a host: its processor or the machine's version; null when it says nothing of that.</summary>
+    public static async Task<string?> FindAgainstMemoryAsync(HyperVHost from, HyperVHost to, HyperVMachine machine, CancellationToken cancellation)
+    {
+        var reports = await from.AskOfAsync(machine.Id, $"Comparing {machine.Who} with {to.Spec.Name}", ["Incompatibilities.MessageId", "Incompatibilities.Message"],
+            "Hyper-V\\Compare-VM", cancellation, [.. from.MoveParameters(to, await to.FolderAsync(machine.Ours!.Mark.ServerId, cancellation))]);
+        foreach (var report in reports)
+        {
+            var (ids, texts) = (Values(report, "Incompatibilities.MessageId"), Texts(report, "Incompatibilities.Message"));
+            for (var i = 0; i < ids.Count; i++)
+                if (s_known.TryGetValue(Convert.ToInt64(ids[i], CultureInfo.InvariantCulture), out var what) && what is "ProcessorFeatures" or "ConfigurationVersion")
+                    return i < texts.Count ? texts[i].TrimEnd('.') : what;
+        }
+
+        return null;
+    }
+
     private async Task<PropertyBag?> FindHostAsync(HyperVHost host, CancellationToken cancellation)
     {
         try
@@ -108,9 +126,7 @@ internal sealed class HyperVCompare(HyperVHost from, HyperVHost to, HyperVMachin
             Add(ObstacleGroup.Software, backup ? "BackupRunning" : "OperationRunning", backup ? "A backup of it runs." : $"Hyper-V is at work on it ({word}).", $"Wait for it to end: ({This}).OperationalStatus");
         }
 
-        if (Text(row, "ReplicationMode") is "Replica" or "TestReplica" or "ExtendedReplica")
-            Add(ObstacleGroup.Software, "IsReplica", $"It is the replica of a machine elsewhere ({Text(row, "ReplicationMode")}), and is kept by Hyper-V Replica.", "Fail over to it, or take its replication away first: Remove-VMReplication.");
-        else if (Text(row, "ReplicationState") is { } replication && !s_settled.Contains(replication))
+        if (Text(row, "ReplicationState") is { } replication && !s_settled.Contains(replication))
             Add(ObstacleGroup.Software, "ReplicaState", $"Hyper-V Replica is in the middle of something ({replication}).", $"Wait for it, or {This} | Suspend-VMReplication");
         else if (Text(row, "ReplicationState") == "Replicating")
             Warn(ObstacleGroup.Software, "ReplicaTarget", $"It is replicated from {from.Spec.Name}; the replica server must accept {to.Spec.Name} too, or replication stops after the move.", $"On the replica server: New-VMReplicationAuthorizationEntry {to.Address} ...");
@@ -160,6 +176,30 @@ internal sealed class HyperVCompare(HyperVHost from, HyperVHost to, HyperVMachin
         var parts = await from.AskOfAsync(machine.Id, $"Asking for graphics of {machine.Who}", ["Id"], "Hyper-V\\Get-VMGpuPartitionAdapter", cancellation);
         if (parts.Count > 0)
             Warn(ObstacleGroup.Hardware, "GpuPartition", $"It has a part of a graphics processor; hosts before Windows Server 2025 do not move it live, and {to.Spec.Name} must have a partition free.", $"{This} | Remove-VMGpuPartitionAdapter");
+    }
+
+    // Its key protector names the guardians that may unlock its TPM: a host that is none of them has the machine and cannot start it.
+    private async Task LookAtSecurityAsync(CancellationToken cancellation)
+    {
+        var row = HyperVHost.First(await from.AskOfAsync(machine.Id, $"Asking for the protection of {machine.Who}", ["TpmEnabled", "Shielded", "EncryptStateAndVmMigrationTraffic"], "Hyper-V\\Get-VMSecurity", cancellation));
+        if (row is null || ReferenceEquals(from, to))
+            return;
+        if (Is(row, "Shielded"))
+        {
+            Warn(ObstacleGroup.People, "ShieldedMachine", $"It is shielded: only hosts that its guardian service attests run it, and whether {to.Spec.Name} is one of them only that service knows.", $"On {to.Address}: Get-HgsClientConfiguration must say IsHostGuarded for the same attestation server as {from.Address}; then move it by hand.");
+        }
+        else if (Is(row, "TpmEnabled"))
+        {
+            Warn(ObstacleGroup.People, "VirtualTpm", $"It has a virtual TPM: {to.Spec.Name} starts it only with the certificates of the guardian that its key was made for, and the move fails without them.", $"Bring the certificates Shielded VM Encryption and Shielded VM Signing, with their private keys, from {from.Address} to {to.Address} (Cert:\\LocalMachine\\Shielded VM Local Certificates), then move it by hand; or take the TPM away: {This} | Disable-VMTPM");
+        }
+
+        static bool Is(PropertyBag row, string name) => row.TryGetValue(name, out var value) && value is true;
+    }
+
+    private async Task LookAtReplicaAsync(CancellationToken cancellation)
+    {
+        if (!ReferenceEquals(from, to) && await to.FindAsync(machine.Id, cancellation) is { IsCopy: true } replica)
+            Add(ObstacleGroup.Software, "ReplicaThere", $"{to.Spec.Name} keeps the replica of it ({replica.ReplicationMode}), and a host has one machine of an id.", $"Move it to another host, or end its replication: {This} | Remove-VMReplication, then remove the replica.");
     }
 
     private Task LookAtMemoryAsync(CancellationToken cancellation) => ReferenceEquals(from, to) ? Task.CompletedTask : LookAtFreeMemoryAsync(cancellation);
@@ -223,7 +263,7 @@ internal sealed class HyperVCompare(HyperVHost from, HyperVHost to, HyperVMachin
         }
         catch (VMatrixException e)
         {
-            Add(e.Kind is VMatrixErrorKind.Denied ? ObstacleGroup.People : ObstacleGroup.Hardware, e.Id, e.Message, e.Id == "DelegationMissing"
+            Add(e.Kind is VMatrixErrorKind.Denied || e.Id == "CreatorUnknown" ? ObstacleGroup.People : ObstacleGroup.Hardware, e.Id, e.Message, e.Id == "DelegationMissing"
                 ? $"Get-ADComputer {from.Address} | Set-ADObject -Add @{{ 'msDS-AllowedToDelegateTo' = 'Microsoft Virtual System Migration Service/{to.Address}', 'cifs/{to.Address}' }}, and the other way round: see about_VMatrix_HyperV."
                 : e.Kind is VMatrixErrorKind.Denied ? Rights(to) : null);
             return;

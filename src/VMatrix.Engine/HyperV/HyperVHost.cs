@@ -50,6 +50,18 @@ internal sealed record HyperVMachine
 
     public bool IsClustered { get; init; }
 
+    /// <summary>What it is to Hyper-V Replica, by its own word: <c>None</c>, <c>Primary</c>, or one of the copies that it keeps.</summary>
+    public string ReplicationMode { get; init; } = "None";
+
+    /// <summary>True for a copy that Hyper-V Replica keeps of a machine elsewhere, and for a machine of a test failover. Neither is a server, whatever its id and its notes say: those are the original's.</summary>
+    public bool IsCopy => IsCopyMode(ReplicationMode);
+
+    /// <summary>True for a mode of Hyper-V Replica that a copy has.</summary>
+    public static bool IsCopyMode(string? mode) => mode is "Replica" or "TestReplica" or "ExtendedReplica";
+
+    /// <summary>True for what a cluster has left of a machine on a node that does not own it. The node that does has the server.</summary>
+    public bool IsLeftByCluster { get; init; }
+
     public IReadOnlyList<string> Disks { get; init; } = [];
 
     /// <summary>The folder of its configuration, as its host writes it; known of a machine that was asked for by itself.</summary>
@@ -91,7 +103,7 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     /// <summary>Exports, copies and moves of disks take what they take; the caller's own deadline ends them.</summary>
     private static readonly TimeSpan s_long = TimeSpan.FromDays(1);
     private static readonly TimeSpan s_factsAge = TimeSpan.FromMinutes(10);
-    private static readonly string[] s_listed = ["Id", "Name", "State", "Notes", "MemoryAssigned", "MemoryStartup", "ProcessorCount", "Version", "IsClustered", "OperationalStatus"];
+    private static readonly string[] s_listed = ["Id", "Name", "State", "Notes", "MemoryAssigned", "MemoryStartup", "ProcessorCount", "Version", "IsClustered", "OperationalStatus", "ReplicationMode"];
     private static readonly string[] s_one = [.. s_listed, "Path", "HardDrives.Path", "DVDDrives.Path"];
 
     /// <summary>Moves that this process asks of the host at once; more of them wait here rather than fail there.</summary>
@@ -217,8 +229,21 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     }
 
     /// <summary>Carries out a command on a machine; returns what it wrote.</summary>
+    /// <exception cref="GoesOnException">The call was ended, and the host goes on with what it began.</exception>
     public Task<IReadOnlyList<PropertyBag>> OnAsync(HyperVMachine machine, string what, string command, CancellationToken cancellation, params (string, object?)[] parameters) =>
-        RunAsync($"{what} {machine.Who}", [], s_long, cancellation, Get(machine.Id), Of(command, parameters));
+        OrGoesOnAsync(machine, what, RunAsync($"{what} {machine.Who}", [], s_long, cancellation, Get(machine.Id), Of(command, parameters)), cancellation);
+
+    private async Task<IReadOnlyList<PropertyBag>> OrGoesOnAsync(HyperVMachine machine, string what, Task<IReadOnlyList<PropertyBag>> work, CancellationToken cancellation)
+    {
+        try
+        {
+            return await work;
+        }
+        catch (OperationCanceledException e) when (cancellation.IsCancellationRequested)
+        {
+            throw new GoesOnException($"Hyper-V on {host.Name} may go on with it ({char.ToLowerInvariant(what[0])}{what.Substring(1)} {machine.Who}), for it ends no operation with the call that began it: (Get-VM -ComputerName {Address} -Id {machine.Id:D}) | Format-List State, Status tells how far it is.", e, cancellation);
+        }
+    }
 
     public Task WriteNotesAsync(HyperVMachine machine, HyperVMark mark, string? newName, CancellationToken cancellation)
     {
@@ -228,10 +253,9 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
         return OnAsync(machine, "Marking", "Hyper-V\\Set-VM", cancellation, [.. parameters]);
     }
 
-    /// <summary>The first address of a machine that others may reach; null while it has none.</summary>
-    public async Task<string?> FindAddressAsync(HyperVMachine machine, CancellationToken cancellation) =>
-        PickAddress((await RunAsync($"Asking for the address of {machine.Who}", ["IPAddresses"], null, cancellation, Get(machine.Id), Of("Hyper-V\\Get-VMNetworkAdapter")))
-            .SelectMany(row => Texts(row, "IPAddresses")));
+    /// <summary>Every address that a machine's adapters tell, in their order.</summary>
+    public async Task<IReadOnlyList<string>> FindAddressesAsync(HyperVMachine machine, CancellationToken cancellation) =>
+        [.. (await RunAsync($"Asking for the address of {machine.Who}", ["IPAddresses"], null, cancellation, Get(machine.Id), Of("Hyper-V\\Get-VMNetworkAdapter"))).SelectMany(row => Texts(row, "IPAddresses"))];
 
     /// <summary>Connects a machine's adapters to the switch that this host has for servers, where one is named.</summary>
     public async Task ConnectAsync(HyperVMachine machine, CancellationToken cancellation)
@@ -287,19 +311,12 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     {
         if (machine.IsClustered)
         {
-            await RunAsync($"Moving {machine.Who} to {to.Spec.Name} by its cluster", [], s_long, cancellation, Of("FailoverClusters\\Move-ClusterVirtualMachineRole",
-                ("VMId", machine.Id), ("Node", to.Node), ("MigrationType", machine.Power is PowerState.Running ? "Live" : "Quick"), ("Cluster", Address)));
+            await OrGoesOnAsync(machine, $"Moving to {to.Spec.Name}", RunAsync($"Moving {machine.Who} to {to.Spec.Name} by its cluster", [], s_long, cancellation, Of("FailoverClusters\\Move-ClusterVirtualMachineRole",
+                ("VMId", machine.Id), ("Node", to.Node), ("MigrationType", machine.Power is PowerState.Running ? "Live" : "Quick"), ("Cluster", Address))), cancellation);
             return;
         }
 
-        // Said when it is false too: without it PowerShell cannot choose between two ways to call the command.
-        var parameters = new List<(string, object?)> { ("DestinationHost", to.Address), ("IncludeStorage", !SharesStorageWith(to)) };
-        if (!SharesStorageWith(to))
-            parameters.Add(("DestinationStoragePath", folder));
-
-        if (to.Credential is { } secret)
-            parameters.Add(("DestinationCredential", new ShellSecret(secret)));
-        await MoveByHostAsync(machine, to, parameters, cancellation);
+        await MoveByHostAsync(machine, to, [.. MoveParameters(to, folder)], cancellation);
     }
 
     private async Task<IReadOnlyList<PropertyBag>> MoveByHostAsync(HyperVMachine machine, HyperVHost to, List<(string, object?)> parameters, CancellationToken cancellation)
@@ -349,6 +366,22 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
         var most = Math.Min(Number(rows[0], "MaximumVirtualMachineMigrations"), Number(rows[0], "MaximumStorageMigrations"));
         return (await ListAsync(cancellation)).Count(m => m.IsMoving) >= most ? most : null;
     }
+
+    /// <summary>The node that owns a clustered machine's role, by its name in the cluster; null where the cluster does not tell.</summary>
+    public async Task<string?> FindOwnerAsync(Guid machine, CancellationToken cancellation)
+    {
+        try
+        {
+            return First(await RunAsync("Asking for the owner of a role", ["OwnerNode.Name"], null, cancellation, Of("FailoverClusters\\Get-ClusterGroup", ("VMId", machine), ("Cluster", Address)))) is { } group ? Text(group, "OwnerNode.Name") : null;
+        }
+        catch (VMatrixException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>True when a cluster means this host by a node's name.</summary>
+    public bool IsNode(string name) => string.Equals(Node, name, StringComparison.OrdinalIgnoreCase);
 
     /// <summary>Takes a machine out of its cluster, where it is in one; the machine stays.</summary>
     public async Task LeaveClusterAsync(HyperVMachine machine, CancellationToken cancellation)
@@ -436,20 +469,28 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
         _ => found!.IndexOfAny([':']) >= 0 ? $"[{found}]:{port}" : $"{found}:{port}",
     };
 
-    public static string? PickAddress(IEnumerable<string> addresses)
+    /// <summary>The address that others may reach a machine at: the first of the wanted family, else the first of any; null for none.</summary>
+    public static string? PickAddress(IEnumerable<string> addresses, IpFamily wanted)
     {
         string? second = null;
         foreach (var text in addresses)
         {
-            if (!IPAddress.TryParse(text, out var address) || text.StartsWith("169.254.", StringComparison.Ordinal) || address.IsIPv6LinkLocal)
+            if (!IPAddress.TryParse(text, out var address) || IsOfNoUse(address))
                 continue;
-            if (address.AddressFamily == System.Net.Sockets.AddressFamily.InterNetwork)
+            if (IsOf(text, wanted))
                 return text;
             second ??= text;
         }
 
         return second;
     }
+
+    /// <summary>True for an address of a family.</summary>
+    public static bool IsOf(string address, IpFamily family) => address.IndexOf(':') >= 0 == family is IpFamily.Ipv6;
+
+    // One that a guest gives itself where nobody gives it any, and what names no machine at all.
+    private static bool IsOfNoUse(IPAddress address) => address.IsIPv6LinkLocal || address.IsIPv6Multicast || IPAddress.IsLoopback(address) || address.Equals(IPAddress.Any) || address.Equals(IPAddress.IPv6Any)
+        || address.ToString().StartsWith("169.254.", StringComparison.Ordinal);
 
     /// <inheritdoc/>
     public void Dispose() => _moves.Dispose();
@@ -518,7 +559,9 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
         }
 
         var (_, ours, problem) = read;
-        var counts = ours is { Released: false } && ours.Mark.MachineId == id.ToString("D");
+        var replication = Text(row, "ReplicationMode") ?? "None";
+        var copy = HyperVMachine.IsCopyMode(replication);
+        var counts = ours is { Released: false } && ours.Mark.MachineId == id.ToString("D") && !copy;
         var isRunning = Text(row, "State") is "Running" or "RunningCritical" or "Paused" or "PausedCritical";
         return new HyperVMachine
         {
@@ -527,15 +570,19 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
             Name = Text(row, "Name") ?? "",
             State = Text(row, "State") ?? "",
             Notes = notes,
+            ReplicationMode = replication,
             Ours = counts ? ours : null,
-            Stale = counts ? null : ours?.Mark,
+            Stale = counts || copy ? null : ours?.Mark,
             Static = ours?.Address,
-            LiesInNest = ours is { Released: true, Place: HyperVPlace.Nest } && ours.Mark.MachineId == id.ToString("D") && !isRunning,
-            Foreign = problem is not null ? $"{Text(row, "Name")} ({id}) on {host.Name} is left alone: {problem}."
+            LiesInNest = ours is { Released: true, Place: HyperVPlace.Nest } && ours.Mark.MachineId == id.ToString("D") && !isRunning && !copy,
+            Foreign = copy ? ours is null ? null : $"{Text(row, "Name")} ({id}) on {host.Name} is a copy of {ours.Mark.Name} that Hyper-V Replica keeps there ({replication}): it is no server, and is left alone. To make it one, fail over to it, end its replication (Remove-VMReplication) and register it."
+                : problem is not null ? $"{Text(row, "Name")} ({id}) on {host.Name} is left alone: {problem}."
                 : ours is { Released: true } ? null
                 : ours is not null && ours.Mark.MachineId != id.ToString("D") ? $"{Text(row, "Name")} ({id}) on {host.Name} carries the mark of {ours.Mark.Name} ({ours.Mark.ServerId}), which was written on machine {ours.Mark.MachineId}: a clone or an import, left alone until it is registered."
                 : null,
-            MemoryBytes = isRunning && Number(row, "MemoryAssigned") is > 0 and var assigned ? assigned : Number(row, "MemoryStartup"),
+            MemoryBytes = isRunning && Number(row, "MemoryAssigned") is > 0 and var assigned ? assigned
+                : counts && Text(row, "State") is "Saved" or "SavedCritical" && ours!.Saved?.Memory is > 0 and var held ? held
+                : Number(row, "MemoryStartup"),
             Cores = (int)Math.Max(1, Number(row, "ProcessorCount")),
             Version = Text(row, "Version"),
             Doing = [.. Texts(row, "OperationalStatus")],

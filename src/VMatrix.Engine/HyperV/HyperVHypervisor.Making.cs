@@ -34,8 +34,9 @@ public sealed partial class HyperVHypervisor
             {
                 await MakeAsync(host, mark, service, again: false, cancellation);
             }
-            catch (VMatrixException e) when (e.Kind is VMatrixErrorKind.Unreachable)
+            catch (VMatrixException e) when (e.Kind is VMatrixErrorKind.Unreachable || (e.Kind is VMatrixErrorKind.Denied or VMatrixErrorKind.Timeout && _nest.Trace(mark.ServerId) is null))
             {
+                // A host that is ill does not keep the others from making it.
                 last = e;
                 continue;
             }
@@ -135,11 +136,24 @@ public sealed partial class HyperVHypervisor
         // A host that does not answer hides marks; what was claimed for its servers is in the nest all the same.
         var (machines, _, _) = await ListAllAsync(cancellation);
         var taken = new HashSet<string>(machines.Select(machine => machine.Static).OfType<string>());
-        foreach (var told in await Task.WhenAll(machines.Where(machine => machine.Sleeper is null).Select(machine => machine.Host).Distinct().Select(host => HostOf(host).ListAddressesAsync(cancellation))))
-            taken.UnionWith(told.SelectMany(each => each));
+        foreach (var told in await Task.WhenAll(machines.Where(machine => machine.Sleeper is null).Select(machine => machine.Host).Distinct().Select(host => TryListAddressesAsync(HostOf(host), cancellation))))
+            taken.UnionWith(told);
         return range.All().FirstOrDefault(address => !taken.Contains(address) && _nest.TryClaim(address, mark.ServerId))
             ?? throw new VMatrixException("AddressesUsedUp", VMatrixErrorKind.NoRoom,
                 $"{mark.Name} gets no address: all {range.Count} of {range} are taken. Servers that sleep or are disposed of keep theirs: purge what is not needed (Remove-VMatrixServer -Purge), or make addresses.range of {service.Name} larger in the pool file.");
+    }
+
+    // What a host does not tell is known for our own servers by their claims.
+    private static async Task<IEnumerable<string>> TryListAddressesAsync(HyperVHost host, CancellationToken cancellation)
+    {
+        try
+        {
+            return (await host.ListAddressesAsync(cancellation)).SelectMany(each => each);
+        }
+        catch (VMatrixException)
+        {
+            return [];
+        }
     }
 
     /// <inheritdoc/>

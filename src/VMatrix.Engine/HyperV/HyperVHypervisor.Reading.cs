@@ -76,16 +76,18 @@ public sealed partial class HyperVHypervisor
             Mark = ours?.Mark,
             StaleMark = machine.Stale,
             Power = machine.Power,
-            Address = machine.Power == PowerState.Running && on is not null ? on.ToAddress(machine, PortOf(ours?.Mark ?? machine.Stale), addresses is null ? null : HyperVHost.PickAddress(addresses[machine.Id])) : null,
+            Address = machine.Power == PowerState.Running && on is not null ? on.ToAddress(machine, PortOf(ours?.Mark ?? machine.Stale), addresses is null ? null : HyperVHost.PickAddress(addresses[machine.Id], _pool.HyperV.AddressFamily)) : null,
             MemoryBytes = machine.MemoryBytes,
             Cores = machine.Cores,
             AsleepSince = machine.Power == PowerState.Saved ? ours?.Saved?.At : null,
-            Health = died ? ServerHealth.Dead : ServerHealth.Unknown,
+
+            // Its storage is gone or full: whatever its state is called, it serves nobody.
+            Health = machine.IsCritical && ours is { Place: HyperVPlace.Host } ? ServerHealth.Hung : died ? ServerHealth.Dead : ServerHealth.Unknown,
             Problem = machine.Foreign
                 ?? (ours is null ? null
-                : machine.IsCritical ? $"{machine.Who} is {machine.State} on {machine.Host.Name}: the host cannot reach its disk. Bring its storage back."
+                : machine.IsCritical ? $"{machine.Who} is {machine.State} on {machine.Host.Name} and serves nobody: the host cannot reach its storage, or its volume is full. Bring the storage back or free some room on it, then: Get-VM -ComputerName {HostOf(machine.Host).Address} -Id {machine.Id:D} | {(machine.Power is PowerState.Running or PowerState.Paused ? "Resume-VM" : "Start-VM")}."
                 : died ? $"{machine.Who} is off on {machine.Host.Name}, and VMatrix has not stopped it: it powered itself off, or its host did. The host's event log Hyper-V-Worker tells why."
-                : ours.Address is { } own && addresses is not null && HyperVHost.PickAddress(addresses[machine.Id]) is { } told && !addresses[machine.Id].Contains(own)
+                : ours.Address is { } own && addresses is not null && HyperVHost.PickAddress(addresses[machine.Id], _pool.HyperV.AddressFamily) is { } told && !addresses[machine.Id].Contains(own)
                     ? $"{machine.Who} has the address {told} and not its own, {own}: see that its guest takes that one, as image.specialize says."
                 : ours.Told),
         };

@@ -12,6 +12,9 @@ namespace VMatrix.HyperV;
 /// <content>Starting, waking, saving and stopping servers, and moving them while they run.</content>
 public sealed partial class HyperVHypervisor
 {
+    /// <summary>How long an address of the wanted family is waited for while the guest tells only one of the other.</summary>
+    private static readonly TimeSpan s_otherFamily = TimeSpan.FromSeconds(10);
+
     /// <inheritdoc/>
     public Task<string> StartAsync(DriverCall call, Guid server, ServiceSpec service, HostSpec on, CancellationToken cancellation) => ChangeAsync(call, server, async () =>
     {
@@ -20,11 +23,9 @@ public sealed partial class HyperVHypervisor
         if (machine.Power != PowerState.Running)
         {
             await RefuseSecondLifeAsync(machine, cancellation);
-            var ours = machine.Ours! with { Ran = true };
             if (machine.Power == PowerState.Saved && await FindObstacleToResumeAsync(host, machine, cancellation) is { } obstacle)
-                machine = await GiveUpMemoryAsync(host, machine, obstacle, on, cancellation);
-            else
-                await WriteMarkAsync(machine, ours, null, cancellation);
+                await RefuseToGiveUpAsync(machine, obstacle, on, cancellation);
+            await WriteMarkAsync(machine, machine.Ours! with { Ran = true }, null, cancellation);
             await host.ConnectAsync(machine, cancellation);
             if (machine.Power == PowerState.Paused)
                 await host.OnAsync(machine, "Resuming", "Hyper-V\\Resume-VM", cancellation);
@@ -43,13 +44,12 @@ public sealed partial class HyperVHypervisor
             await InsertSeedAsync(host, machine, service, cancellation);
             await host.OnAsync(machine, "Starting", "Hyper-V\\Start-VM", cancellation);
         }
-        catch (VMatrixException e) when (machine.Power == PowerState.Saved && !e.IsTransient && e.Kind is VMatrixErrorKind.Failed or VMatrixErrorKind.Corrupt or VMatrixErrorKind.NotSupported
-            && e.InnerException is ShellException && _pool.HyperV.ResumeFailure == ResumeFailure.Boot)
+        catch (VMatrixException e) when (machine.Power == PowerState.Saved && _pool.HyperV.ResumeFailure == ResumeFailure.Boot && HyperVErrors.IsAboutResuming(e))
         {
             machine = await FindSettledAsync(machine.Ours!.Mark.ServerId, machine.Host, cancellation);
             if (machine.Power == PowerState.Saved)
             {
-                machine = await GiveUpMemoryAsync(host, machine, e.Message, host.Spec, cancellation);
+                machine = await GiveUpMemoryAsync(host, machine, e.Message.TrimEnd('.'), host.Spec, cancellation);
                 await InsertSeedAsync(host, machine, service, cancellation);
                 await host.OnAsync(machine, "Starting", "Hyper-V\\Start-VM", cancellation);
             }
@@ -86,19 +86,35 @@ public sealed partial class HyperVHypervisor
             : saved.ObstacleOn(await host.FactsAsync(cancellation));
     }
 
-    private async Task<HyperVMachine> GiveUpMemoryAsync(HyperVHost host, HyperVMachine machine, string obstacle, HostSpec wakesOn, CancellationToken cancellation)
+    // Where the owner does not allow it, and where the machine could not even boot, nothing is given up for it.
+    private async Task RefuseToGiveUpAsync(HyperVMachine machine, string obstacle, HostSpec wakesOn, CancellationToken cancellation)
     {
-        // Where the machine could not even boot, nothing is given up for it.
         if (_pool.HyperV.ResumeFailure == ResumeFailure.Refuse || machine.Ours!.Saved?.IsUnknownTo(await HostOf(wakesOn).FactsAsync(cancellation)) == true)
         {
             throw new VMatrixException("SavedStateNotResumable", VMatrixErrorKind.NotSupported,
                 $"The memory of {machine.Who} is not resumed on {wakesOn.Name}: {obstacle}. Wake it on a host like the one it was saved on, or set hyperv.resumeFailure: boot to give the memory up.");
         }
+    }
 
-        var told = $"Its memory was given up on {wakesOn.Name}, and it was booted from its disk: {obstacle}.";
+    /// <summary>Deletes the memory that a machine keeps. Only for what a host itself has said of that memory (<see cref="HyperVErrors.IsAboutResuming"/>, or Compare-VM), never for what is only concluded.</summary>
+    private async Task<HyperVMachine> GiveUpMemoryAsync(HyperVHost host, HyperVMachine machine, string proof, HostSpec wakesOn, CancellationToken cancellation)
+    {
+        await RefuseToGiveUpAsync(machine, proof, wakesOn, cancellation);
+        var told = $"Its memory was given up on {wakesOn.Name}, and it was booted from its disk: {proof}.";
         await WriteMarkAsync(machine, machine.Ours! with { Ran = IsOn(machine, wakesOn), Saved = null, Told = told }, null, cancellation);
         await host.OnAsync(machine, "Giving up the memory of", "Hyper-V\\Remove-VMSavedState", cancellation);
         return await FindSettledAsync(machine.Ours!.Mark.ServerId, machine.Host, cancellation);
+    }
+
+    /// <summary>A saved machine as it can be moved to a host: without its memory where Compare-VM says that the host cannot take it, and the owner allows that. A cluster takes it along, and the start tells.</summary>
+    private async Task<HyperVMachine> FitForMoveAsync(HyperVMachine machine, HyperVHost to, CancellationToken cancellation)
+    {
+        if (machine.Power != PowerState.Saved || await FindObstacleToResumeAsync(to, machine, cancellation) is not { } obstacle)
+            return machine;
+        await RefuseToGiveUpAsync(machine, obstacle, to.Spec, cancellation);
+        var from = HostOf(machine.Host);
+        return !machine.IsClustered && await HyperVCompare.FindAgainstMemoryAsync(from, to, machine, cancellation) is { } proof
+            ? await GiveUpMemoryAsync(from, machine, $"{obstacle}; Hyper-V says: {proof}", to.Spec, cancellation) : machine;
     }
 
     // The disk's lock keeps two copies of one disk from running; copies with disks of their own are kept apart here.
@@ -110,27 +126,38 @@ public sealed partial class HyperVHypervisor
             {
                 return await h.FindAsync(machine.Id, cancellation);
             }
-            catch (VMatrixException e) when (e.Kind is VMatrixErrorKind.Unreachable or VMatrixErrorKind.Denied)
+            catch (VMatrixException)
             {
+                // A host that is ill keeps no other one's server from waking.
                 return null;
             }
         }));
-        if (others.FirstOrDefault(other => other is not null) is { } twin)
-            throw new VMatrixException("ServerTwice", VMatrixErrorKind.InvalidState, $"{machine.Who} is not started on {machine.Host.Name}: a machine of the same id is {twin.State} on {twin.Host.Name}. Find out which of the two is right, and take the other one away.");
+
+        // A replica has the same id and lies still; one that was failed over to runs, and is the server's life then. What a cluster leaves on a node that does not own it is nobody's.
+        foreach (var other in others)
+            if (other is { IsCopy: true, Power: PowerState.Off or PowerState.Saved } || (other is not null && await IsLeftByClusterAsync(other, cancellation)))
+                continue;
+            else if (other is { } twin)
+                throw new VMatrixException("ServerTwice", VMatrixErrorKind.InvalidState, $"{machine.Who} is not started on {machine.Host.Name}: a machine of the same id is {twin.State} on {twin.Host.Name}. Find out which of the two is right, and take the other one away.");
     }
 
     private async Task<string> AddressAsync(HyperVHost host, HyperVMachine machine, ServiceSpec service, CancellationToken cancellation)
     {
-        var until = _clock.GetUtcNow() + service.Health.StartTimeout;
+        var byAdapter = _pool.HyperV.Address == AddressSource.Adapter && machine.Ours!.Address is null;
+        var (began, family) = (_clock.GetTimestamp(), _pool.HyperV.AddressFamily);
         while (true)
         {
-            var found = _pool.HyperV.Address == AddressSource.Adapter && machine.Ours!.Address is null ? await host.FindAddressAsync(machine, cancellation) : null;
-            if (host.ToAddress(machine, service.Port, found) is { } address)
+            var told = byAdapter ? await host.FindAddressesAsync(machine, cancellation) : [];
+            var found = HyperVHost.PickAddress(told, family);
+            var waited = _clock.GetElapsedTime(began);
+
+            // What a guest tells first is not all that it will: one of the other family is taken when no better one comes.
+            if (host.ToAddress(machine, service.Port, found) is { } address && (found is null || HyperVHost.IsOf(found, family) || waited >= s_otherFamily || waited >= service.Health.StartTimeout))
                 return address;
-            if (_clock.GetUtcNow() >= until)
+            if (waited >= service.Health.StartTimeout)
             {
                 throw new VMatrixException("ServerWithoutAddress", VMatrixErrorKind.Timeout,
-                    $"{machine.Who} runs on {host.Spec.Name}, and its integration services have told no address for {service.Health.StartTimeout.TotalSeconds:0} s. Check its network and its integration services, or set hyperv.address: dhcp.");
+                    $"{machine.Who} runs on {host.Spec.Name}, and its integration services have told {(told.Count == 0 ? "no address" : $"no address that others reach ({string.Join(", ", told)})")} for {service.Health.StartTimeout.TotalSeconds:0} s. Check its network and its integration services, or set hyperv.address: dhcp.");
             }
 
             await _clock.WaitAsync(TimeSpan.FromMilliseconds(200), cancellation);
@@ -148,7 +175,7 @@ public sealed partial class HyperVHypervisor
             throw new VMatrixException("ServerNotRunning", VMatrixErrorKind.InvalidState, $"{machine.Who} cannot be hibernated: it does not run on {on.Name} and has no memory to keep.");
         await EjectSeedAsync(host, machine, cancellation);
         var facts = await host.FactsAsync(cancellation);
-        await WriteMarkAsync(machine, machine.Ours! with { Saved = new SavedFacts(facts.Processor, machine.Version, facts.Build, _clock.GetUtcNow()), Told = null }, null, cancellation);
+        await WriteMarkAsync(machine, machine.Ours! with { Saved = new SavedFacts(facts.Processor, machine.Version, facts.Build, _clock.GetUtcNow(), machine.MemoryBytes), Told = null }, null, cancellation);
         await host.OnAsync(machine, "Saving", "Hyper-V\\Save-VM", cancellation);
         var after = await FindSettledAsync(server, on, cancellation);
         if (after.Power != PowerState.Saved)

@@ -66,7 +66,7 @@ public sealed partial class HyperVHypervisor
     private (IReadOnlyList<HyperVMachine> Sleepers, IReadOnlyList<string> Problems) Sleepers(IReadOnlyList<HyperVMachine> registered, bool allAnswer)
     {
         var (sleepers, problems) = (new List<HyperVMachine>(), new List<string>());
-        var there = new HashSet<Guid>(registered.Select(machine => machine.Id));
+        var there = new HashSet<Guid>(registered.Where(machine => !machine.IsCopy).Select(machine => machine.Id));
         foreach (var sleeper in GuardFiles(() => _share.List(problems)).Where(sleeper => !there.Contains(sleeper.Id)))
         {
             if (sleeper.Configuration is null)
@@ -337,15 +337,17 @@ public sealed partial class HyperVHypervisor
     {
         if (e.InnerException is not ShellException told)
             return e;
-        var what = $"{host.Name} could not use the nest's share {_pool.Nest.Folder} for {who}: {told.Message.TrimEnd('.', ' ')} (0x{told.Code:X8}).";
-        return unchecked((uint)told.Code) switch
-        {
-            0x80070005 => new("ShareAccessDenied", VMatrixErrorKind.Denied, $"{what} Give the account of VMatrix and the computer account of {host.Name} full control of the share and its folder; where VMatrix runs on another machine, let {host.Name} delegate to the file server too (cifs, see about_VMatrix_HyperV).", e),
-            0x80070033 or 0x80070035 or 0x8007003B or 0x80070040 or 0x80070043 or 0x80070079 => new("ShareUnreachable", VMatrixErrorKind.Failed, $"{what} Check the file server and the network between the two: Test-Path {_pool.Nest.Folder} on {host.Name}.", e) { IsTransient = true },
-            0x80070070 or 0x80070027 => new("DiskFull", VMatrixErrorKind.NoRoom, $"{what} Free some room there: an export takes the server's disk, its memory, and for a while the image that its disk leans on.", e),
-            0x80070050 => new("DiskNamesCollide", VMatrixErrorKind.NotSupported, $"{what} An export puts all disks of a machine into one folder: give them file names that differ, or set hyperv.nest: hosts.", e),
-            0xC03A000E => new("ImageChanged", VMatrixErrorKind.Corrupt, $"{what} The image in the nest is not the one that its disk was made on: restore that from a backup.", e),
-            _ => e,
-        };
+        var what = $"{host.Name} could not use the nest's share {_pool.Nest.Folder} for {who}: {HyperVErrors.Sentence(told)}.";
+        return told.Codes.Select(code => OfShare(unchecked((uint)code), what, host, e)).FirstOrDefault(found => found is not null) ?? e;
     }
+
+    private VMatrixException? OfShare(uint code, string what, HostSpec host, VMatrixException e) => code switch
+    {
+        0x80070005 => new("ShareAccessDenied", VMatrixErrorKind.Denied, $"{what} Give the account of VMatrix and the computer account of {host.Name} full control of the share and its folder; where VMatrix runs on another machine, let {host.Name} delegate to the file server too (cifs, see about_VMatrix_HyperV).", e),
+        0x80070033 or 0x80070035 or 0x8007003B or 0x80070040 or 0x80070043 or 0x80070079 => new("ShareUnreachable", VMatrixErrorKind.Failed, $"{what} Check the file server and the network between the two: Test-Path {_pool.Nest.Folder} on {host.Name}.", e) { IsTransient = true },
+        0x80070070 or 0x80070027 => new("DiskFull", VMatrixErrorKind.NoRoom, $"{what} Free some room there: an export takes the server's disk, its memory, and for a while the image that its disk leans on.", e),
+        0x80070050 => new("DiskNamesCollide", VMatrixErrorKind.NotSupported, $"{what} An export puts all disks of a machine into one folder: give them file names that differ, or set hyperv.nest: hosts.", e),
+        0xC03A000E => new("ImageChanged", VMatrixErrorKind.Corrupt, $"{what} The image in the nest is not the one that its disk was made on: restore that from a backup.", e),
+        _ => null,
+    };
 }

@@ -29,6 +29,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
     private readonly ConcurrentDictionary<Guid, (string Host, Guid Machine)> _seen = new();
     private readonly ConcurrentDictionary<Guid, SemaphoreSlim> _gates = new();
     private readonly ConcurrentDictionary<string, (DateTimeOffset At, string? Problem)> _clusters = new(StringComparer.OrdinalIgnoreCase);
+    private readonly ConcurrentDictionary<(string Host, Guid Machine), DateTimeOffset> _owned = new();
     private readonly SemaphoreSlim _prepare = new(1);
     private IReadOnlyList<HyperVMachine>? _keepers;
 
@@ -85,9 +86,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
         else if (to is not null && !IsOn(machine, to))
         {
             // Hyper-V takes no kept memory to a host that cannot resume it.
-            if (machine.Power == PowerState.Saved && await FindObstacleToResumeAsync(HostOf(to), machine, cancellation) is { } obstacle)
-                machine = await GiveUpMemoryAsync(HostOf(machine.Host), machine, obstacle, to, cancellation);
-            machine = await ShiftAsync(machine, HostOf(to), cancellation);
+            machine = await ShiftAsync(await FitForMoveAsync(machine, HostOf(to), cancellation), HostOf(to), cancellation);
         }
 
         await WriteMarkAsync(machine, machine.Ours! with { Place = to is null ? HyperVPlace.Nest : HyperVPlace.Host, Ran = false, Told = to is null ? WhyRegistered(machine) : machine.Ours.Told }, machine.Ours.Mark.Name, cancellation);
@@ -168,6 +167,10 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
                 : new VMatrixException("MachineNotFound", VMatrixErrorKind.NotFound, $"There is no machine {machineId} {(on is null ? "in the nest" : $"on {on.Name}")}.");
         }
 
+        if (machine.IsCopy || machine.IsLeftByCluster)
+            throw new VMatrixException("MachineNotFit", VMatrixErrorKind.InvalidState, machine.IsCopy
+                ? $"{machine.Name} on {machine.Host.Name} is a copy that Hyper-V Replica keeps there ({machine.ReplicationMode}), and cannot become a server: fail over to it and end its replication first (Remove-VMReplication)."
+                : $"{machine.Name} on {machine.Host.Name} is what its cluster has left there, and cannot become a server: register the machine on the node that owns its role.");
         if (machine.Ours is { } ours && ours.Mark.ServerId != mark.ServerId)
             throw new VMatrixException("MachineMarked", VMatrixErrorKind.InvalidState, $"{machine.Name} on {machine.Host.Name} is server {machine.Who} already.");
         if (machines.FirstOrDefault(m => m.Ours?.Mark.ServerId == mark.ServerId && m.Id != machine.Id) is { } other)
@@ -224,8 +227,8 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
     private async Task<IReadOnlyList<HyperVMachine>> ListAsync(HyperVHost host, CancellationToken cancellation)
     {
         var machines = await host.ListAsync(cancellation);
-        if (machines.Any(machine => machine.Ours?.Bed is not null))
-            machines = [.. machines.Select(WithRecord)];
+        if (machines.Any(machine => machine.Ours is { Bed: not null } || machine is { Ours: not null, IsClustered: true }))
+            machines = await Task.WhenAll(machines.Select(machine => ServerOrNotAsync(machine, cancellation)));
         foreach (var machine in machines)
             if (machine.Ours is { } ours)
                 _seen[ours.Mark.ServerId] = (host.Spec.Name, machine.Id);
@@ -271,7 +274,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
             {
                 try
                 {
-                    if (await _hosts[name!].FindAsync(seen.Machine, cancellation) is { } known && WithRecord(known) is { Ours: { } ours } machine && ours.Mark.ServerId == server)
+                    if (await _hosts[name!].FindAsync(seen.Machine, cancellation) is { } known && await ServerOrNotAsync(known, cancellation) is { Ours: { } ours } machine && ours.Mark.ServerId == server)
                         return machine;
                 }
                 catch (VMatrixException e) when (e.Kind is VMatrixErrorKind.Unreachable && name != first?.Name)
@@ -286,11 +289,48 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
         if (copies.Length > 1)
             throw new VMatrixException("ServerTwice", VMatrixErrorKind.InvalidState, $"Server {server} is on more than one host: {string.Join(", ", copies.Select(c => $"{c.State} on {c.Host.Name}"))}. Find out which is right, and unregister the others.");
         if (copies.Length == 0 && GuardFiles(() => _share.Find(server)) is { } sleeper && IsAsleep(sleeper, lost.Count == 0)
-            && machines.All(m => m.Id != sleeper.Id) && Asleep(sleeper) is { Ours: { } asleep } found && asleep.Mark.ServerId == server)
+            && machines.All(m => m.Id != sleeper.Id || m.IsCopy) && Asleep(sleeper) is { Ours: { } asleep } found && asleep.Mark.ServerId == server)
             return found;
         if (copies.Length == 0 && lost.Count > 0)
             throw new VMatrixException(lost[0].Id, lost[0].Kind, $"Server {server} was not found, and not every host answers: {lost[0].Message}", lost[0]) { IsTransient = lost[0].IsTransient };
         return copies.FirstOrDefault() is { } copy && await HostOf(copy.Host).FindAsync(copy.Id, cancellation) is { } there ? WithRecord(there) : null;
+    }
+
+    /// <summary>A machine with what is known of it beside its host's word: the record that it slept with, and whether it is only what its cluster has left there.</summary>
+    private async Task<HyperVMachine> ServerOrNotAsync(HyperVMachine machine, CancellationToken cancellation)
+    {
+        machine = WithRecord(machine);
+        return machine.Ours is null || !await IsLeftByClusterAsync(machine, cancellation) ? machine : machine with
+        {
+            Ours = null,
+            IsLeftByCluster = true,
+            Foreign = $"{machine.Name} ({machine.Id}) on {machine.Host.Name} is what its cluster has left there: another node owns its role and has it. It is no server, and is left alone; remove it there when the cluster is well (Get-VM -ComputerName {HostOf(machine.Host).Address} -Id {machine.Id:D} | Remove-VM).",
+        };
+    }
+
+    /// <summary>True when a machine does not run, is in a cluster, and the host of this pool that owns its role has it as well. Asked again after ten minutes, and whenever it was last seen on another host.</summary>
+    private async Task<bool> IsLeftByClusterAsync(HyperVMachine machine, CancellationToken cancellation)
+    {
+        if (!machine.IsClustered || machine.Power is PowerState.Running or PowerState.Paused)
+            return false;
+        var key = (machine.Host.Name, machine.Id);
+        if (_owned.TryGetValue(key, out var at) && _clock.GetUtcNow() - at <= s_clusterAge && _seen.Values.All(seen => seen.Machine != machine.Id || seen.Host == machine.Host.Name))
+            return false;
+        if (await HostOf(machine.Host).FindOwnerAsync(machine.Id, cancellation) is { } node && _hosts.Values.FirstOrDefault(host => host.IsNode(node)) is { } owner && !IsOn(machine, owner.Spec))
+        {
+            try
+            {
+                if (await owner.FindAsync(machine.Id, cancellation) is not null)
+                    return true;
+            }
+            catch (VMatrixException)
+            {
+                // Whether it is there is not known: then nothing is concluded.
+            }
+        }
+
+        _owned[key] = _clock.GetUtcNow();
+        return false;
     }
 
     /// <summary>A server as soon as nothing is done to it any more, such as what outlived the call that began it.</summary>

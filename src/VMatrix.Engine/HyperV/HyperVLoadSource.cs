@@ -52,11 +52,11 @@ internal sealed class HyperVLoadSource(PoolSpec pool, IShell shell, TimeProvider
 
     private async Task<IReadOnlyList<ServerUse>> ReadAsync(HyperVHost host, CancellationToken cancellation)
     {
-        var rows = await host.ReadAsync("Listing machines", ["Id", "Name", "State", "Notes", "ProcessorCount", "ResourceMeteringEnabled"], "Hyper-V\\Get-VM", cancellation);
+        var rows = await host.ReadAsync("Listing machines", ["Id", "Name", "State", "Notes", "ProcessorCount", "ResourceMeteringEnabled", "ReplicationMode"], "Hyper-V\\Get-VM", cancellation);
         var servers = new List<(Guid Id, string Name, ServerMark Mark, double Cores, bool Metered)>();
         foreach (var row in rows)
         {
-            if (row.TryGetValue("Id", out var value) && value is Guid id && Text(row, "State") == "Running"
+            if (row.TryGetValue("Id", out var value) && value is Guid id && Text(row, "State") == "Running" && !HyperVMachine.IsCopyMode(Text(row, "ReplicationMode"))
                 && HyperVNotes.Read(Text(row, "Notes")).Mark is { Mark: { Stage: Stage.Matrix } mark } && mark.MachineId == id.ToString("D"))
             {
                 servers.Add((id, Text(row, "Name") ?? "", mark, Math.Max(1, Number(row, "ProcessorCount")), row.TryGetValue("ResourceMeteringEnabled", out var metered) && metered is true));

@@ -20,7 +20,8 @@ internal enum HyperVPlace
 /// <param name="Version">The machine's configuration version.</param>
 /// <param name="Build">Build of the host's system.</param>
 /// <param name="At">When.</param>
-internal sealed record SavedFacts(string? Processor, string? Version, string? Build, DateTimeOffset At)
+/// <param name="Memory">Bytes of memory that the machine held when it was saved, which resuming it takes again: with dynamic memory more than it starts with. Null where that is not known.</param>
+internal sealed record SavedFacts(string? Processor, string? Version, string? Build, DateTimeOffset At, long? Memory = null)
 {
     /// <summary>Why a host cannot resume it, in words that follow the host's name; null when nothing speaks against it. What is not known excludes nothing: the host itself refuses.</summary>
     public string? ObstacleOn(ResumeFacts host) =>

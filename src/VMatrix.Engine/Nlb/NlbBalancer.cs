@@ -131,7 +131,7 @@ internal sealed class NlbBalancer(PoolSpec pool, IShell shell, TimeProvider cloc
         {
             return await shell.InvokeAsync(new ShellCall { Commands = [command], Properties = properties, Timeout = properties.Length > 0 ? pool.Limits.ReadTimeout : pool.Limits.StepTimeout }, cancellation);
         }
-        catch (ShellException e) when (e.Category is "ConnectionError" or "OpenError" || e.Code == NoServer)
+        catch (ShellException e) when (e.Category is "ConnectionError" or "OpenError" || e.Codes.Contains(NoServer))
         {
             throw new VMatrixException("NlbNodeUnreachable", VMatrixErrorKind.Unreachable, $"{what} failed: {node} does not answer ({e.Message.TrimEnd('.')}). Check the guest, its network, and that its firewall lets remote management through.", e) { IsTransient = true };
         }

@@ -355,7 +355,7 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
             MemoryBytes = Whole(row, "Memory") << 20 ?? 0,
             Cores = (int)(Whole(row, "CPUCount") ?? 1),
             IsLeftToVmm = row.TryGetValue("BlockDynamicOptimization", out var blocked) && blocked is false,
-            Address = row.TryGetValue("VirtualNetworkAdapters.IPv4Addresses", out var addresses) && addresses is Array all ? HyperVHost.PickAddress(all.OfType<string>()) : null,
+            Address = row.TryGetValue("VirtualNetworkAdapters.IPv4Addresses", out var addresses) && addresses is Array all ? HyperVHost.PickAddress(all.OfType<string>(), IpFamily.Ipv4) : null,
         };
     }
 

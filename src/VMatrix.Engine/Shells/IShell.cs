@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
 
@@ -14,6 +15,7 @@ namespace VMatrix.Shells;
 /// an array of these, <see cref="PropertyBag"/> (results only), <see cref="ShellCall"/> (parameters only: its live results are the value; of an array of them, the results of all)
 /// and <see cref="ShellSecret"/> (parameters only: the credential of that name is the value).
 /// An enumeration is sent by name or number and comes back as its name.
+/// A CIM session that a call opens for its <c>CimSession</c> (<c>CimCmdlets\New-CimSession</c>) is removed when the call ends, however it ends.
 /// </remarks>
 public interface IShell : IAsyncDisposable
 {
@@ -90,9 +92,12 @@ public sealed class PropertyBag : Dictionary<string, object?>
     }
 }
 
-/// <summary>A command's error, as PowerShell tells it. Texts are localised: decide by id, code and category.</summary>
+/// <summary>A command's error, as PowerShell tells it. Texts are localised: decide by id, codes and category.</summary>
 public sealed class ShellException : Exception
 {
+    private readonly int _code;
+    private readonly IReadOnlyList<int> _codes = [];
+
     /// <summary>An error.</summary>
     public ShellException(string message)
         : base(message)
@@ -111,6 +116,17 @@ public sealed class ShellException : Exception
     /// <summary>The type of the exception, with its namespace.</summary>
     public string ExceptionType { get; init; } = "";
 
-    /// <summary>The exception's HRESULT, 0 when it has none; for a wrapped one the innermost that is not generic.</summary>
-    public int Code { get; init; }
+    /// <summary>The code that says most, the first of <see cref="Codes"/>; 0 when the error tells none.</summary>
+    public int Code
+    {
+        get => Codes.Count > 0 ? Codes[0] : 0;
+        init => _code = value;
+    }
+
+    /// <summary>Every code that the error tells, the most telling first: HRESULTs of it and its inner errors, then what its text, its id and its data name. Set to what the shell has read; the text's and the id's are added.</summary>
+    public IReadOnlyList<int> Codes
+    {
+        get => [.. _codes.Concat(ErrorCodes.Of([_code], [Message, ErrorId])).Distinct()];
+        init => _codes = value ?? throw new ArgumentNullException(nameof(value));
+    }
 }

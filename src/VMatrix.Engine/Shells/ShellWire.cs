@@ -67,7 +67,7 @@ internal static class ShellWire
         ["errorId"] = e.ErrorId,
         ["category"] = e.Category,
         ["type"] = e.ExceptionType,
-        ["code"] = e.Code,
+        ["codes"] = new JsonArray([.. e.Codes.Select(code => (JsonNode?)code)]),
     };
 
     public static ShellException ReadError(JsonNode node) => new(node["message"]!.GetValue<string>())
@@ -76,7 +76,7 @@ internal static class ShellWire
         ErrorId = node["errorId"]!.GetValue<string>(),
         Category = node["category"]!.GetValue<string>(),
         ExceptionType = node["type"]!.GetValue<string>(),
-        Code = node["code"]!.GetValue<int>(),
+        Codes = [.. node["codes"]!.AsArray().Select(code => code!.GetValue<int>())],
     };
 
     public static JsonObject Write(VMatrixException e) => new()

@@ -208,7 +208,7 @@ namespace VMatrix.Doubles
 
         private static ClusterGroup? Show(WorldState state, GroupState group)
         {
-            var machine = state.Machines.Values.FirstOrDefault(machine => machine.Id == group.Machine);
+            var machine = state.Machines.Values.Where(machine => machine.Id == group.Machine).MaxBy(machine => group.Owners.Count > 0 && Same(machine.Host, group.Owners[0]));
             return machine is null ? null : new ClusterGroup
             {
                 Name = group.Name,

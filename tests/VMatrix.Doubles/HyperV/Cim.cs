@@ -39,12 +39,13 @@ namespace Microsoft.Management.Infrastructure
 
 namespace VMatrix.Doubles
 {
-    /// <summary>The two commands of CimCmdlets that tell of a host what its modules do not.</summary>
+    /// <summary>The commands of CimCmdlets that tell of a host what its modules do not.</summary>
     public sealed partial class CommandCall
     {
         private static void AddCim(Dictionary<string, Func<CommandCall, Task>> commands)
         {
             commands.Add(@"CimCmdlets\New-CimSession", call => call.NewCimSessionAsync());
+            commands.Add(@"CimCmdlets\Remove-CimSession", call => call.RemoveCimSessionAsync());
             commands.Add(@"CimCmdlets\Get-CimInstance", call => call.GetCimInstanceAsync());
         }
 
@@ -54,8 +55,17 @@ namespace VMatrix.Doubles
             await EachAsync(Computers(), async computer =>
             {
                 await ReachAsync(computer, change: false);
-                Output.Add(new CimSession(computer));
+                var session = new CimSession(computer);
+                World.Change(state => state.Managed.Put("cim/" + session.InstanceId, new ManagedState { Id = session.InstanceId, Kind = "cim session", Name = computer }));
+                Output.Add(session);
             });
+        }
+
+        private Task RemoveCimSessionAsync()
+        {
+            foreach (var session in Bound.All<CimSession>("CimSession"))
+                World.Change(state => state.Managed.Remove("cim/" + session.InstanceId));
+            return Task.CompletedTask;
         }
 
         private async Task GetCimInstanceAsync()

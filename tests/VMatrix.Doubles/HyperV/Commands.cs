@@ -66,6 +66,7 @@ public sealed partial class CommandCall
             ["Get-VMProcessor"] = call => call.ListVMAsync((_, host, machine) => [new VMProcessor { ComputerName = host.Name, VMId = machine.Id, VMName = machine.Name, Count = machine.Cores }]),
             ["Get-VMIntegrationService"] = call => call.ListVMAsync((state, host, machine) => call.Integration(state, host, machine)),
             ["Get-VMAssignableDevice"] = call => call.ListVMAsync((_, host, machine) => machine.Devices.Select(path => new VMAssignedDevice { ComputerName = host.Name, VMId = machine.Id, VMName = machine.Name, LocationPath = path })),
+            ["Get-VMSecurity"] = call => call.ListVMAsync((_, host, machine) => [new VMSecurity { ComputerName = host.Name, VMId = machine.Id, VMName = machine.Name, TpmEnabled = machine.Tpm, Shielded = machine.Shielded }]),
             ["Get-VMGpuPartitionAdapter"] = call => call.ListVMAsync((_, _, _) => []),
             ["Get-VMReplication"] = call => call.ListVMAsync((_, host, machine) => machine.Replication == VMReplicationState.Disabled ? [] : [new VMReplication { ComputerName = host.Name, VMId = machine.Id, VMName = machine.Name, Name = machine.Name, State = machine.Replication, Mode = VMReplicationMode.Primary, Health = VMReplicationHealthState.Normal }]),
             ["Enable-VMResourceMetering"] = call => call.EachVMAsync((_, _, machine) => machine.Metering ? machine : machine with { Metering = true, MeteringSince = call.World.Clock.GetUtcNow() }),
@@ -269,7 +270,7 @@ public sealed partial class CommandCall
                 throw DoubleError.WrongState(found.Name, found.Critical);
             var saved = found.State == VMState.Saved;
             if (saved && found.SavedOn != host.ProcessorFamily)
-                throw DoubleError.Failed($"'{found.Name}' could not be restored: the saved state was made on another kind of processor ({found.SavedOn}) than {host.Name} has ({host.ProcessorFamily}).");
+                throw DoubleError.NotRestorable(found.Name, $"the saved state was made on another kind of processor ({found.SavedOn}) than {host.Name} has ({host.ProcessorFamily})");
             if (!host.Versions.Contains(found.Version))
                 throw DoubleError.Failed($"'{found.Name}' cannot start: {host.Name} does not support its configuration version {found.Version}.");
             DoubleWorld.CheckMemory(state, host, found with { State = VMState.Starting });
@@ -762,7 +763,7 @@ public sealed partial class CommandCall
             StatusDescriptions = [Text(state, "Operating normally")],
             Uptime = machine.Runs ? now - machine.StartedAt : TimeSpan.Zero,
             MemoryStartup = machine.MemoryBytes,
-            MemoryAssigned = machine.Runs ? machine.MemoryBytes : 0,
+            MemoryAssigned = !machine.Runs ? 0 : machine.DynamicMemory ? machine.AssignedBytes ?? machine.MemoryBytes : machine.MemoryBytes,
             MemoryDemand = machine.Runs ? machine.MemoryBytes * 3 / 4 : 0,
             MemoryMinimum = machine.MinimumBytes,
             MemoryMaximum = machine.MaximumBytes,
@@ -780,7 +781,7 @@ public sealed partial class CommandCall
             CreationTime = machine.Created.LocalDateTime,
             ParentCheckpointId = machine.ParentCheckpoint,
             ReplicationState = machine.Replication,
-            ReplicationMode = machine.IsReplica ? VMReplicationMode.Replica : machine.Replication == VMReplicationState.Disabled ? VMReplicationMode.None : VMReplicationMode.Primary,
+            ReplicationMode = machine.IsReplica ? VMReplicationMode.Replica : machine.IsTestReplica ? VMReplicationMode.TestReplica : machine.Replication == VMReplicationState.Disabled ? VMReplicationMode.None : VMReplicationMode.Primary,
             ResourceMeteringEnabled = machine.Metering,
             Heartbeat = machine.State != VMState.Running || !machine.IntegrationServices ? null : machine.Hung ? VMHeartbeatStatus.LostCommunication : now < machine.ReadyAt ? VMHeartbeatStatus.NoContact : VMHeartbeatStatus.OkApplicationsHealthy,
             AutomaticStartAction = machine.StartAction,
@@ -838,7 +839,7 @@ public sealed partial class CommandCall
             SwitchName = adapter.Switch,
             Connected = adapter.Switch is not null,
             MacAddress = adapter.Mac,
-            IPAddresses = told && adapter.Switch is not null && DoubleWorld.AddressOf(state, machine) is { } address ? [address, $"fe80::{machine.Address:x}"] : [],
+            IPAddresses = machine.Tells is { } tells ? [.. tells] : told && adapter.Switch is not null && DoubleWorld.AddressOf(state, machine) is { } address ? [address, $"fe80::{machine.Address:x}"] : [],
             Status = Text(state, "OK"),
         });
     }

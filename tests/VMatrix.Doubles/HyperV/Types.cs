@@ -8,6 +8,8 @@ namespace Microsoft.Management.Infrastructure
     {
         public string ComputerName { get; } = computerName;
 
+        public Guid InstanceId { get; } = Guid.NewGuid();
+
         public override string ToString() => $"CimSession: {ComputerName}";
     }
 }
@@ -462,6 +464,17 @@ namespace Microsoft.HyperV.PowerShell
         public VMReplicationHealthState Health { get; init; }
 
         public VMReplicationMode Mode { get; init; }
+    }
+
+    public sealed class VMSecurity : VMComponentObject
+    {
+        public bool TpmEnabled { get; init; }
+
+        public bool KsdEnabled { get; init; }
+
+        public bool Shielded { get; init; }
+
+        public bool EncryptStateAndVmMigrationTraffic { get; init; }
     }
 
     public sealed class VMMemory : VMComponentObject

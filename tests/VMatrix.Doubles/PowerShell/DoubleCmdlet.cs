@@ -6,12 +6,8 @@ using System.Threading;
 
 namespace Microsoft.HyperV.PowerShell
 {
-    /// <summary>What the module Hyper-V throws.</summary>
-    public sealed class VirtualizationException : Exception
-    {
-        public VirtualizationException(string message, int code)
-            : base(message) => HResult = code;
-    }
+    /// <summary>What the module Hyper-V throws: it keeps .NET's own HRESULT for every error, and its code is in the localised text.</summary>
+    public sealed class VirtualizationException(string message) : Exception(message);
 }
 
 namespace VMatrix.Doubles
@@ -85,11 +81,15 @@ namespace VMatrix.Doubles
                 return s_worlds.TryGetValue(folder, out var known) ? known : s_worlds[folder] = new DoubleWorld(folder);
         }
 
-        private static ErrorRecord Record(SurfaceCommand command, DoubleError error) => new(
-            command.Module == "Hyper-V" ? new Microsoft.HyperV.PowerShell.VirtualizationException(error.Message, error.HResult) : error,
-            error.Id,
-            Enum.TryParse<ErrorCategory>(error.Category, out var category) ? category : ErrorCategory.NotSpecified,
-            error.Target);
+        private static ErrorRecord Record(SurfaceCommand command, DoubleError error)
+        {
+            error.HResult = CommandCall.ResultOf(command, error);
+            return new(
+                command.Module == "Hyper-V" ? new Microsoft.HyperV.PowerShell.VirtualizationException(error.Message) : error,
+                error.Id,
+                Enum.TryParse<ErrorCategory>(error.Category, out var category) ? category : ErrorCategory.NotSpecified,
+                error.Target);
+        }
 
         private static object? Plain(object? value) => value switch
         {

@@ -167,6 +167,9 @@ public sealed record MachineState
 
     public bool DynamicMemory { get; init; }
 
+    /// <summary>What it holds by dynamic memory while it runs; null for what it starts with.</summary>
+    public long? AssignedBytes { get; init; }
+
     public long MinimumBytes { get; init; } = 512L << 20;
 
     public long MaximumBytes { get; init; } = 1L << 40;
@@ -199,6 +202,9 @@ public sealed record MachineState
     /// <summary>The address that its guest gives itself; null for one that the network gives it.</summary>
     public string? GuestAddress { get; init; }
 
+    /// <summary>The addresses that its integration services tell instead of those that it has; null for those.</summary>
+    public IReadOnlyList<string>? Tells { get; init; }
+
     /// <summary>Location paths of the host's devices that are assigned to it.</summary>
     public IReadOnlyList<string> Devices { get; init; } = [];
 
@@ -230,6 +236,14 @@ public sealed record MachineState
 
     /// <summary>True for the copy that Replica keeps of a machine elsewhere.</summary>
     public bool IsReplica { get; init; }
+
+    /// <summary>True for the machine that a test failover makes of a replica.</summary>
+    public bool IsTestReplica { get; init; }
+
+    /// <summary>It has a virtual TPM.</summary>
+    public bool Tpm { get; init; }
+
+    public bool Shielded { get; init; }
 
     /// <summary>The number of a disk of the host that it has for itself; null for none.</summary>
     public int? HostDisk { get; init; }

@@ -192,7 +192,7 @@ public sealed partial class CoverageTests
     private static SortedSet<string> Called()
     {
         var called = new SortedSet<string>(StringComparer.Ordinal);
-        foreach (var file in Directory.EnumerateFiles(Path.Combine(Root, "src/VMatrix.Engine"), "*.cs", SearchOption.AllDirectories).Where(file => !file.Contains("/obj/", StringComparison.Ordinal)))
+        foreach (var file in new[] { "src/VMatrix.Engine", "src/VMatrix.Cmdlets/Shells" }.SelectMany(folder => Directory.EnumerateFiles(Path.Combine(Root, folder), "*.cs", SearchOption.AllDirectories)).Where(file => !file.Contains("/obj/", StringComparison.Ordinal)))
         {
             var source = File.ReadAllText(file);
             foreach (Match match in Qualified().Matches(source))

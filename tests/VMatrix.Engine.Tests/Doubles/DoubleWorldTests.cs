@@ -292,5 +292,6 @@ public sealed class DoubleWorldTests
 
     private static async Task Fails(string id, Func<Task> call) => Assert.Equal(id, (await Assert.ThrowsAsync<ShellException>(call)).ErrorId);
 
-    private static async Task FailsCode(uint code, Func<Task> call) => Assert.Equal(unchecked((int)code), (await Assert.ThrowsAsync<ShellException>(call)).Code);
+    // Hyper-V tells a code in its text and nowhere else.
+    private static async Task FailsCode(uint code, Func<Task> call) => Assert.Contains($"(0x{code:X8})", (await Assert.ThrowsAsync<ShellException>(call)).Message, StringComparison.Ordinal);
 }

@@ -41,7 +41,9 @@ public sealed class HyperVCompareTests : IDisposable
         { "CheckpointChain", ObstacleGroup.Software, ObstacleSeverity.Warns },
         { "BackupRunning", ObstacleGroup.Software, ObstacleSeverity.Blocks },
         { "OperationRunning", ObstacleGroup.Software, ObstacleSeverity.Blocks },
-        { "IsReplica", ObstacleGroup.Software, ObstacleSeverity.Blocks },
+        { "ReplicaThere", ObstacleGroup.Software, ObstacleSeverity.Blocks },
+        { "VirtualTpm", ObstacleGroup.People, ObstacleSeverity.Warns },
+        { "ShieldedMachine", ObstacleGroup.People, ObstacleSeverity.Warns },
         { "ReplicaState", ObstacleGroup.Software, ObstacleSeverity.Blocks },
         { "ReplicaTarget", ObstacleGroup.Software, ObstacleSeverity.Warns },
         { "ConfigurationVersion", ObstacleGroup.Software, ObstacleSeverity.Blocks },
@@ -83,8 +85,14 @@ public sealed class HyperVCompareTests : IDisposable
             case "OperationRunning":
                 _world.SetMachine(machine, m => m with { Merges = true });
                 break;
-            case "IsReplica":
-                _world.SetMachine(machine, m => m with { IsReplica = true });
+            case "ReplicaThere":
+                _world.Change(state => state.Put(_world.Machine(machine) with { Host = there, State = VMState.Off, IsReplica = true }));
+                break;
+            case "VirtualTpm":
+                _world.SetMachine(machine, m => m with { Tpm = true });
+                break;
+            case "ShieldedMachine":
+                _world.SetMachine(machine, m => m with { Tpm = true, Shielded = true });
                 break;
             case "ReplicaState":
                 _world.SetMachine(machine, m => m with { Replication = VMReplicationState.InitialReplicationInProgress });

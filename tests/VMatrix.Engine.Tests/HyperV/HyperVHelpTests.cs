@@ -18,7 +18,7 @@ public sealed partial class HyperVHelpTests
     {
         var file = Path.Combine(Root(), "docs/en-US/about_VMatrix_HyperV.md");
         var now = File.ReadAllText(file).Replace("\r\n", "\n", StringComparison.Ordinal);
-        var rows = HyperVErrors.Known.GroupBy(e => (e.Id, e.Mend)).Select(g => $"| `{g.Key.Id}` | {string.Join(", ", g.Select(e => $"0x{e.Code:X8}"))} | {g.Key.Mend.Replace("|", "\\|", StringComparison.Ordinal)} |\n");
+        var rows = HyperVErrors.Known.Select(e => $"| `{e.Id}` | {string.Join(", ", e.Codes.Select(code => $"0x{code:X8}"))}{(e.Commands.Length == 0 ? "" : " of " + string.Join(", ", e.Commands))} | {e.Mend.Replace("|", "\\|", StringComparison.Ordinal)} |\n");
         var wanted = now[..(now.IndexOf(Begin, StringComparison.Ordinal) + Begin.Length)] + "\n| error | codes | mend |\n| --- | --- | --- |\n" + string.Concat(rows) + "\n" + now[now.IndexOf(End, StringComparison.Ordinal)..];
         if (Environment.GetEnvironmentVariable("VMATRIX_UPDATE") == "1")
             File.WriteAllText(file, wanted);

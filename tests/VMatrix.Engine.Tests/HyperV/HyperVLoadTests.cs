@@ -73,6 +73,33 @@ public sealed class HyperVLoadTests : IDisposable
         Assert.Equal("HostUnreachable", (await Assert.ThrowsAsync<VMatrixException>(() => source.ReadAsync(default))).Id);
     });
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void With_a_credential_every_CIM_session_that_is_opened_is_removed(bool answers) => _clock.Run(async () =>
+    {
+        var pool = _pool with { HyperV = _pool.HyperV with { Credential = "hosts-admin" } };
+        var (source, driver) = (new HyperVLoadSource(pool, new DoubleShell(_world), _clock), new HyperVHypervisor(pool, new DoubleShell(_world), _clock));
+        await ServerAsync("FINANCE", "FINANCE-1", 0, megahertz: 1250, cores: 1);
+        var opened = 0;
+        _world.Called = command => opened += command == @"CimCmdlets\New-CimSession" ? 1 : 0;
+        _ = await source.ReadAsync(default);
+        foreach (var host in _pool.Hosts)
+            _world.SetHost(host.Name, h => h with { CanRead = answers });
+        for (var i = 0; i < 3; i++)
+        {
+            await Task.Delay(TimeSpan.FromSeconds(20), _clock);
+            if (answers)
+                _ = await source.ReadAsync(default);
+            else
+                await Assert.ThrowsAsync<VMatrixException>(() => new HyperVHost(pool.Hosts[0], pool, new DoubleShell(_world), _clock).AskClassAsync("Win32_Processor", null, ["MaxClockSpeed"], default));
+        }
+
+        Assert.True(opened > 0);
+        Assert.Empty(_world.Read(state => state.Managed.Values.Where(each => each.Kind == "cim session").ToArray()));
+        await driver.DisposeAsync();
+    });
+
     [Fact]
     public void On_a_host_that_is_full_nobody_counts_as_less_busy_than_it() => _clock.Run(async () =>
     {
