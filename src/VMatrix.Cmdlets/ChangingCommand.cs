@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Diagnostics;
 using System.Linq;
 using System.Management.Automation;
 
@@ -8,56 +9,67 @@ namespace VMatrix.Commands;
 /// <summary>A cmdlet that changes a pool, which must be named by -Pool or $env:VMATRIX_POOL.</summary>
 public abstract class ChangingCommand : VMatrixCommand
 {
-    private readonly Dictionary<Guid, object?> _inputs = [];
     private bool _outputEnded;
-    private IReadOnlyList<ServerInfo>? _listed;
 
-    /// <summary>The pool: the path of its file or folder, or an object of <c>Get-VMatrixPool</c>.</summary>
+    /// <summary>A listing serves the items of a pipeline for so long; who comes later, or is newer, is looked for again.</summary>
+    private static readonly TimeSpan s_fresh = TimeSpan.FromSeconds(5);
+
+    private readonly Dictionary<Guid, object?> _inputs = [];
+    private Dictionary<string, (PoolListing Listing, Stopwatch Age)>? _listings;
+
+    /// <summary>The pool: the path of its file or folder, or an object of <c>Get-VMatrixPool</c>. Unless said, objects go to the pool that they come from, all else to $env:VMATRIX_POOL.</summary>
     [Parameter]
     [ValidateNotNull]
     public override PoolIdentity? Pool { get; set; }
 
     private protected override bool ForChange => true;
 
-    /// <inheritdoc/>
-    protected override void BeginProcessing() => ForAll(() => _ = PoolPath);
+    /// <summary>The pool's servers as they were a moment ago, one look for as many items as possible.</summary>
+    private protected PoolListing Listing()
+    {
+        string path = PoolPath;
+        _listings ??= new(StringComparer.Ordinal);
+        if (_listings.TryGetValue(path, out var kept) && kept.Age.Elapsed < s_fresh)
+            return kept.Listing;
+        var listing = InPool("Listing the servers", (pool, cancellation) => pool.ListAsync(cancellation));
+        Sessions.Remember(path, listing.Servers);
+        _listings[path] = (listing, Stopwatch.StartNew());
+        return listing;
+    }
 
-    /// <summary>The id of the server that was named.</summary>
+    /// <summary>Forgets what was listed of the pool at hand, when it was changed.</summary>
+    private protected void Relist() => _ = _listings?.Remove(PoolPath);
+
+    /// <summary>The server that was named.</summary>
     /// <param name="server">How it was named.</param>
     /// <param name="fits">Which servers are meant at all, such as the disposed ones.</param>
     /// <exception cref="VMatrixException"><c>ServerNotFound</c>, <c>ServerAmbiguous</c>.</exception>
-    private protected Guid Resolve(ServerIdentity server, Func<ServerInfo, bool> fits)
+    private protected ServerInfo Resolve(ServerIdentity server, Func<ServerInfo, bool> fits)
     {
-        if (server.Id is { } id)
-            return id;
-        // Names do not change, so one listing serves all items of the pipeline.
-        if (_listed is null)
+        string path = PoolPath;
+        bool kept = _listings?.ContainsKey(path) == true;
+        var listing = Listing();
+        var found = server.FindIn(listing.Servers, fits);
+        // What was listed may be older than what came down the pipeline since.
+        if (kept && (found is null || server.Generation > found.Generation))
         {
-            string path = PoolPath;
-            _listed = InPool("Listing the servers", (pool, cancellation) => pool.GetServersAsync(false, null, cancellation));
-            Sessions.Remember(path, _listed);
+            Relist();
+            listing = Listing();
+            found = server.FindIn(listing.Servers, fits);
         }
 
-        ServerInfo[] named = [.. _listed.Where(s => string.Equals(s.Name, server.Name, StringComparison.OrdinalIgnoreCase))];
-        ServerInfo[] meant = [.. named.Where(fits)];
-        return (meant.Length == 0 ? named : meant) switch
-        {
-            [] => throw Errors.NotFound("Server", server, PoolName),
-            [var one] => one.Id,
-            var several => throw Errors.Ambiguous(server.Name!, several),
-        };
+        return found ?? throw Errors.NotFound("Server", server, PoolName);
     }
 
-    /// <summary>Writes an object while there is more to be done. A reader downstream that has had enough (<c>Select-Object -First</c>) ends the output and nothing else.</summary>
+    /// <summary>Writes an object with its pool, while there is more to be done. A reader downstream that has had enough (<c>Select-Object -First</c>) ends the output and nothing else.</summary>
     /// <param name="value">What to write.</param>
-    /// <param name="enumerate">True to write each item of a collection.</param>
-    private protected void Emit(object? value, bool enumerate = false)
+    private protected override void Write<T>(T value)
     {
         if (_outputEnded)
             return;
         try
         {
-            WriteObject(value, enumerate);
+            base.Write(value);
         }
         catch (Exception enough) when (enough is HaltCommandException || enough.GetType().FullName == "System.Management.Automation.StopUpstreamCommandsException")
         {
@@ -71,7 +83,8 @@ public abstract class ChangingCommand : VMatrixCommand
     /// <param name="force">True to skip the question that the cmdlet would ask by itself.</param>
     private protected bool Agreed(Move move, bool force = false)
     {
-        string target = $"server '{move.ServerName}' of {move.Service} ({move.ServerId})";
+        // A server that is made has no id yet: the one it would get now it never has.
+        string target = $"server '{move.ServerName}' of {move.Service}{(move.Kind is MoveKind.Create or MoveKind.Register ? "" : $" ({move.ServerId})")}";
         string action = move.Kind switch
         {
             MoveKind.Create => "Create in the Nest",
@@ -98,20 +111,28 @@ public abstract class ChangingCommand : VMatrixCommand
         MyInvocation.BoundParameters.TryGetValue("WhatIf", out object? bound) ? bound is SwitchParameter { IsPresent: true }
             : LanguagePrimitives.IsTrue(SessionState.PSVariable.GetValue("WhatIfPreference"));
 
-    /// <summary>Carries moves out, shows how far they are, and makes an error of each that was not done.</summary>
-    /// <param name="moves">The moves, each with what the user named it by.</param>
+    /// <summary>Carries moves out, each in its pool, shows how far they are, and makes an error of each that was not done.</summary>
+    /// <param name="moves">The moves, each with its pool and what the user named it by.</param>
     /// <param name="holdFor">How long the Oracle leaves the servers alone after; null for the pool's setting.</param>
     /// <returns>The moves that were done.</returns>
-    private protected IReadOnlyList<Move> CarryOut(IReadOnlyList<(Move Move, object? Input)> moves, TimeSpan? holdFor)
+    private protected IReadOnlyList<AskedMove> CarryOut(IReadOnlyList<AskedMove> moves, TimeSpan? holdFor)
     {
-        if (moves.Count == 0)
-            return [];
-        foreach (var (move, input) in moves)
-            _inputs[move.Id] = input;
-        using var progress = new MoveProgress(this, moves.Count);
-        var records = InPool("Carrying out moves", (pool, cancellation) => pool.CarryOutAsync([.. moves.Select(m => m.Move)], holdFor, progress, cancellation));
-        progress.Dispose();
-        return [.. records.Where(Report).Select(r => r.Move)];
+        var done = new List<AskedMove>(moves.Count);
+        foreach (var pool in moves.GroupBy(m => m.Pool))
+        {
+            foreach (var asked in pool)
+                _inputs[asked.Move.Id] = asked.Input;
+            using var progress = new MoveProgress(this, pool.Count());
+            var records = Within(pool.Key, () =>
+            {
+                Relist();
+                return InPool("Carrying out moves", (session, cancellation) => session.CarryOutAsync([.. pool.Select(m => m.Move)], holdFor, progress, cancellation));
+            });
+            progress.Dispose();
+            done.AddRange(records.Where(Report).Select(r => new AskedMove(pool.Key, r.Move, _inputs[r.Id])));
+        }
+
+        return done;
     }
 
     /// <summary>True for a move that was done; writes an error for one that was not.</summary>
@@ -124,14 +145,25 @@ public abstract class ChangingCommand : VMatrixCommand
         return false;
     }
 
-    /// <summary>The servers with these ids as they are now, in this order.</summary>
-    private protected IEnumerable<ServerInfo> ReadAgain(IReadOnlyList<Move> moves)
+    /// <summary>Writes the servers of moves as they are now, in this order.</summary>
+    private protected void WriteServers(IReadOnlyList<AskedMove> moves)
     {
-        if (moves.Count == 0)
-            return [];
-        var servers = InPool("Reading the servers", (pool, cancellation) => pool.GetServersAsync(true, null, cancellation)).ToDictionary(s => s.Id);
-        return moves.Where(m => servers.ContainsKey(m.ServerId)).Select(m => servers[m.ServerId]);
+        foreach (var pool in moves.GroupBy(m => m.Pool))
+        {
+            _ = Within(pool.Key, () =>
+            {
+                var servers = InPool("Reading the servers", (session, cancellation) => session.GetServersAsync(true, null, cancellation)).ToDictionary(s => s.Id);
+                Write(pool.Where(m => servers.ContainsKey(m.Move.ServerId)).Select(m => servers[m.Move.ServerId]));
+                return true;
+            });
+        }
     }
+
+    /// <summary>A move that was asked for.</summary>
+    /// <param name="Pool">Full path of its pool's file.</param>
+    /// <param name="Move">The move.</param>
+    /// <param name="Input">What the user named the server by.</param>
+    private protected sealed record AskedMove(string Pool, Move Move, object? Input);
 
     private protected static string Place(Stage stage, string? host) => host is null ? $"{stage}" : $"{stage} on {host}";
 
@@ -147,8 +179,10 @@ public abstract class ChangingCommand : VMatrixCommand
         {
             if (!_shown)
                 return;
-            _shown = false;
-            command.WriteProgress(new ProgressRecord(2, command.MyInvocation.MyCommand.Name, "Done") { RecordType = ProgressRecordType.Completed });
+            _shown = command.ShowsMoves = false;
+            var done = command.Busy("Done");
+            done.RecordType = ProgressRecordType.Completed;
+            command.WriteProgress(done);
         }
 
         public void Show(MoveRecord record)
@@ -156,12 +190,13 @@ public abstract class ChangingCommand : VMatrixCommand
             if (record.Status is not (MoveStatus.Pending or MoveStatus.Running))
                 _ = _ended.Add(record.Id);
             int all = Math.Max(total, _ended.Count);
-            command.WriteProgress(new ProgressRecord(2, command.MyInvocation.MyCommand.Name, $"{_ended.Count} of {all} moves")
-            {
-                CurrentOperation = $"{record.Move.ServerName}: {record.Move.Kind} to the {Place(record.Move.ToStage, record.Move.ToHost)}{(record.Step is null ? "" : $", {record.Step}")}",
-                PercentComplete = all == 0 ? -1 : 100 * _ended.Count / all,
-            });
-            _shown = true;
+            string step = record.Step is null ? "" : $", {record.Step}";
+            // In the status too: PowerShell's minimal view shows no current operation.
+            var bar = command.Busy($"{_ended.Count} of {all} moves; {record.Move.ServerName}: {record.Move.Kind}{step}");
+            bar.CurrentOperation = $"{record.Move.ServerName}: {record.Move.Kind} to the {Place(record.Move.ToStage, record.Move.ToHost)}{step}";
+            bar.PercentComplete = all == 0 ? -1 : 100 * _ended.Count / all;
+            command.WriteProgress(bar);
+            _shown = command.ShowsMoves = true;
             command.WriteVerbose($"{record.Move.ServerName}: {record.Move.Kind} {record.Status}{(record.Step is null ? "" : $" ({record.Step})")}");
         }
     }

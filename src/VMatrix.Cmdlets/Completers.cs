@@ -22,7 +22,7 @@ public abstract class NameCompleter : IArgumentCompleter
         {
             names = FindPool(fakeBoundParameters) is { } path ? [.. Names(path)] : [];
         }
-        catch (Exception error) when (error is VMatrixException or RuntimeException or IOException)
+        catch (Exception error) when (error is VMatrixException or RuntimeException or IOException || Loading.ModuleFiles.Explain(error) is not null)
         {
             // A pool that cannot be read completes nothing; the command itself will say why.
             names = [];

@@ -9,7 +9,7 @@ namespace VMatrix.Commands;
 /// <summary>A cmdlet that changes something about hosts, and can return them after.</summary>
 public abstract class AnyHostCommand : ChangingCommand
 {
-    private readonly List<string> _changed = [];
+    private readonly List<(string Pool, string Host)> _changed = [];
 
     /// <summary>Returns the hosts as they are after.</summary>
     [Parameter]
@@ -18,13 +18,20 @@ public abstract class AnyHostCommand : ChangingCommand
     /// <inheritdoc/>
     protected override void EndProcessing() => ForAll(() =>
     {
-        if (!PassThru || _changed.Count == 0)
+        if (!PassThru)
             return;
-        var hosts = InPool("Asking the hosts", (pool, cancellation) => pool.GetHostsAsync(cancellation));
-        WriteObject(hosts.Where(h => _changed.Contains(h.Name, StringComparer.OrdinalIgnoreCase)), true);
+        foreach (var changed in _changed.ToLookup(c => c.Pool, c => c.Host))
+        {
+            _ = Within(changed.Key, () =>
+            {
+                var hosts = InPool("Asking the hosts", (pool, cancellation) => pool.GetHostsAsync(cancellation));
+                Write(hosts.Where(h => changed.Contains(h.Name, StringComparer.OrdinalIgnoreCase)));
+                return true;
+            });
+        }
     });
 
-    private protected void Changed(string host) => _changed.Add(host);
+    private protected void Changed(string host) => _changed.Add((PoolPath, host));
 }
 
 /// <summary>A cmdlet that changes what hosts are used for.</summary>
@@ -40,7 +47,7 @@ public abstract class HostCommand : AnyHostCommand
     protected override void ProcessRecord()
     {
         foreach (var host in HostName)
-            ForItem(host.Name, () => Change(host.Name));
+            ForItem(host.Name, host.Pool, () => Change(host.Name));
     }
 
     private protected abstract void Change(string host);

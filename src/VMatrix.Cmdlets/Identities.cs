@@ -1,6 +1,8 @@
 using System;
+using System.Collections.Generic;
 using System.Globalization;
 using System.IO;
+using System.Linq;
 using System.Management.Automation;
 
 namespace VMatrix.Commands;
@@ -32,7 +34,7 @@ public sealed class ServerIdentity
     public ServerIdentity(ServerInfo server)
     {
         Input = server;
-        Id = server.Id;
+        (Id, Pool, Generation, IsServer) = (server.Id, server.Pool, server.Generation, true);
     }
 
     /// <summary>Names the server of a move.</summary>
@@ -40,7 +42,7 @@ public sealed class ServerIdentity
     public ServerIdentity(Move move)
     {
         Input = move;
-        Id = move.ServerId;
+        (Id, Pool) = (move.ServerId, move.Pool);
     }
 
     /// <summary>Names the server of a move.</summary>
@@ -48,21 +50,32 @@ public sealed class ServerIdentity
     public ServerIdentity(MoveRecord record)
     {
         Input = record;
-        Id = record.Move.ServerId;
+        (Id, Pool) = (record.Move.ServerId, record.Pool);
     }
 
     // PowerShell unwraps live objects and looks for a constructor of their very type; PSObject takes all that come from elsewhere.
 
-    /// <summary>Names a server by an object, live or from elsewhere: its ServerId, its move's ServerId, its Id, or its Name.</summary>
+    /// <summary>Names a server by an object, live or from elsewhere: its ServerId, its move's ServerId, its Id, or its Name. An object of a hypervisor's own listing, such as of Hyper-V\Get-VM, names the server that its machine is.</summary>
     /// <param name="value">The object.</param>
     public ServerIdentity(PSObject value)
     {
         Input = value;
-        object? id = value.Read("ServerId") ?? value.Read("Move").Read("ServerId") ?? value.Read("Id");
+        Pool = value.ReadPool();
+        IsServer = value.TypeNames.Contains("Deserialized.VMatrix.ServerInfo");
+        object? id = value.Read("ServerId") ?? value.Read("Move").Read("ServerId");
+        if (id is null && !IsServer && value.Read("VMId") is { } machine)
+        {
+            // VMM has an id of its own beside the hypervisor's.
+            Machines = [.. new[] { machine, value.Read("Id") }.OfType<object>().Select(m => m.ToString()!)];
+            return;
+        }
+
+        id ??= value.Read("Id");
         if (id is not null)
         {
             Id = Guid.TryParse(id.ToString(), out var parsed) ? parsed
                 : throw new ArgumentException($"'{id}' is not the id of a server: an id is a GUID, such as Get-VMatrixServer shows.", nameof(value));
+            Generation = int.TryParse(value.Read("Generation")?.ToString(), NumberStyles.None, CultureInfo.InvariantCulture, out int generation) && IsServer ? generation : 0;
         }
         else
         {
@@ -70,16 +83,56 @@ public sealed class ServerIdentity
         }
     }
 
-    /// <summary>The id; null when only a name is known.</summary>
+    /// <summary>Names a server by a live object of its hypervisor's own listing, whatever its type.</summary>
+    /// <param name="value">The object.</param>
+    public ServerIdentity(object value)
+        : this(PSObject.AsPSObject(value))
+    {
+        if (value.GetType().Assembly == typeof(ServerInfo).Assembly)
+            throw new ArgumentException($"A {value.GetType().Name} is no server; Get-VMatrixServer takes it from the pipeline and shows its servers.", nameof(value));
+    }
+
+    /// <summary>The id; null when only a name or a machine is known.</summary>
     public Guid? Id { get; }
 
     /// <summary>The name; null when the id is known.</summary>
     public string? Name { get; }
 
+    /// <summary>The ids that the server's machine has in its hypervisor's own listing; empty when the server itself was named.</summary>
+    internal string[] Machines { get; } = [];
+
+    /// <summary>True for an object that shows a server: what it says of the stage is where the server is, not where it is to go.</summary>
+    internal bool IsServer { get; }
+
+    /// <summary>The generation that the object saw; 0 when it says none.</summary>
+    internal int Generation { get; }
+
+    /// <summary>The pool that the object comes from; null when it says none.</summary>
+    internal string? Pool { get; }
+
+    /// <summary>The server among these; null when there is none.</summary>
+    /// <param name="servers">All servers.</param>
+    /// <param name="fits">Which are meant where several have the name.</param>
+    /// <exception cref="VMatrixException"><c>ServerAmbiguous</c>.</exception>
+    internal ServerInfo? FindIn(IReadOnlyList<ServerInfo> servers, Func<ServerInfo, bool> fits)
+    {
+        if (Id is { } id)
+            return servers.FirstOrDefault(s => s.Id == id);
+        ServerInfo[] named = [.. servers.Where(s => Machines.Length == 0 ? string.Equals(s.Name, Name, StringComparison.OrdinalIgnoreCase)
+            : s.MachineId is not null && Machines.Contains(s.MachineId, StringComparer.OrdinalIgnoreCase))];
+        ServerInfo[] meant = [.. named.Where(fits)];
+        return (meant.Length == 0 ? named : meant) switch
+        {
+            [] => null,
+            [var one] => one,
+            var several => throw Errors.Ambiguous(ToString(), several),
+        };
+    }
+
     internal object Input { get; }
 
     /// <inheritdoc/>
-    public override string ToString() => Name ?? Id.ToString()!;
+    public override string ToString() => Name ?? Id?.ToString() ?? Machines[0];
 }
 
 /// <summary>Names a machine that is not a server: its hypervisor's id or its name, with the host it is on where that is known.</summary>
@@ -106,7 +159,7 @@ public sealed class MachineIdentity
     public MachineIdentity(ForeignMachine machine)
     {
         Input = machine;
-        (Text, HostName) = (machine.MachineId, machine.Host);
+        (Text, HostName, Pool) = (machine.MachineId, machine.Host, machine.Pool);
     }
 
     /// <summary>Names a machine by an object, live or from elsewhere: its MachineId, VMId or Id, else its Name; its Host or ComputerName where it has one. So an object of Hyper-V\Get-VM serves.</summary>
@@ -116,6 +169,7 @@ public sealed class MachineIdentity
         Input = value;
         Text = Naming.Whole((value.Read("MachineId") ?? value.Read("VMId") ?? value.Read("Id"))?.ToString() ?? value.ReadName(), "machine");
         HostName = (value.Read("Host") ?? value.Read("ComputerName"))?.ToString();
+        Pool = value.ReadPool();
     }
 
     /// <summary>Names a machine by a live object of its hypervisor's own listing, whatever its type.</summary>
@@ -130,6 +184,9 @@ public sealed class MachineIdentity
 
     /// <summary>The host it is on; null when that was not said.</summary>
     public string? HostName { get; }
+
+    /// <summary>The pool that the object comes from; null when it says none.</summary>
+    internal string? Pool { get; }
 
     internal object Input { get; }
 
@@ -175,18 +232,21 @@ public sealed class ServiceIdentity
 
     /// <summary>Names a service by itself.</summary>
     /// <param name="service">The service.</param>
-    public ServiceIdentity(ServiceInfo service) => Name = service.Name;
+    public ServiceIdentity(ServiceInfo service) => (Name, Pool) = (service.Name, service.Pool);
 
     /// <summary>Names the service that a server belongs to.</summary>
     /// <param name="server">The server.</param>
-    public ServiceIdentity(ServerInfo server) => Name = server.Service;
+    public ServiceIdentity(ServerInfo server) => (Name, Pool) = (server.Service, server.Pool);
 
     /// <summary>Names a service by an object, live or from elsewhere: its Service (as servers and loads have), or its Name.</summary>
     /// <param name="value">The object.</param>
-    public ServiceIdentity(PSObject value) => Name = Naming.Whole(value.Read("Service")?.ToString() ?? value.ReadName(), "service");
+    public ServiceIdentity(PSObject value) => (Name, Pool) = (Naming.Whole(value.Read("Service")?.ToString() ?? value.ReadName(), "service"), value.ReadPool());
 
     /// <summary>The name.</summary>
     public string Name { get; }
+
+    /// <summary>The pool that the object comes from; null when it says none.</summary>
+    internal string? Pool { get; }
 
     /// <inheritdoc/>
     public override string ToString() => Name;
@@ -201,14 +261,17 @@ public sealed class HostIdentity
 
     /// <summary>Names a host by itself.</summary>
     /// <param name="host">The host.</param>
-    public HostIdentity(HostInfo host) => Name = host.Name;
+    public HostIdentity(HostInfo host) => (Name, Pool) = (host.Name, host.Pool);
 
     /// <summary>Names a host by an object, live or from elsewhere: its Name.</summary>
     /// <param name="value">The object.</param>
-    public HostIdentity(PSObject value) => Name = Naming.Whole(value.ReadName(), "host");
+    public HostIdentity(PSObject value) => (Name, Pool) = (Naming.Whole(value.ReadName(), "host"), value.ReadPool());
 
     /// <summary>The name.</summary>
     public string Name { get; }
+
+    /// <summary>The pool that the object comes from; null when it says none.</summary>
+    internal string? Pool { get; }
 
     /// <inheritdoc/>
     public override string ToString() => Name;
@@ -233,23 +296,23 @@ public sealed class SubjectIdentity
 
     /// <summary>Names a server by itself.</summary>
     /// <param name="server">The server.</param>
-    public SubjectIdentity(ServerInfo server) => Id = server.Id;
+    public SubjectIdentity(ServerInfo server) => (Id, Pool) = (server.Id, server.Pool);
 
     /// <summary>Names the server of a move.</summary>
     /// <param name="move">The move.</param>
-    public SubjectIdentity(Move move) => Id = move.ServerId;
+    public SubjectIdentity(Move move) => (Id, Pool) = (move.ServerId, move.Pool);
 
     /// <summary>Names the server of a move.</summary>
     /// <param name="record">What became of the move.</param>
-    public SubjectIdentity(MoveRecord record) => Id = record.Move.ServerId;
+    public SubjectIdentity(MoveRecord record) => (Id, Pool) = (record.Move.ServerId, record.Pool);
 
     /// <summary>Names a host by itself.</summary>
     /// <param name="host">The host.</param>
-    public SubjectIdentity(HostInfo host) => Name = host.Name;
+    public SubjectIdentity(HostInfo host) => (Name, Pool) = (host.Name, host.Pool);
 
     /// <summary>Names a service by itself.</summary>
     /// <param name="service">The service.</param>
-    public SubjectIdentity(ServiceInfo service) => Name = service.Name;
+    public SubjectIdentity(ServiceInfo service) => (Name, Pool) = (service.Name, service.Pool);
 
     /// <summary>Names a service by the decision for it.</summary>
     /// <param name="decision">The decision.</param>
@@ -259,6 +322,7 @@ public sealed class SubjectIdentity
     /// <param name="value">The object.</param>
     public SubjectIdentity(PSObject value)
     {
+        Pool = value.ReadPool();
         object? id = value.Read("ServerId") ?? value.Read("Move").Read("ServerId") ?? value.Read("Id");
         if (id is not null)
             Id = Naming.Id(id.ToString(), "server", "Get-VMatrixServer");
@@ -271,6 +335,9 @@ public sealed class SubjectIdentity
 
     /// <summary>The name; null when the id is known.</summary>
     public string? Name { get; }
+
+    /// <summary>The pool that the object comes from; null when it says none.</summary>
+    internal string? Pool { get; }
 
     /// <inheritdoc/>
     public override string ToString() => Name ?? Id.ToString()!;
@@ -289,18 +356,22 @@ public sealed class PlanIdentity
 
     /// <summary>Names a plan by itself; the stored one is meant.</summary>
     /// <param name="plan">The plan.</param>
-    public PlanIdentity(Plan plan) => Id = plan.Id;
+    public PlanIdentity(Plan plan) => (Id, Pool) = (plan.Id, plan.Pool);
 
     /// <summary>Names a plan by what became of it; the stored one is meant.</summary>
     /// <param name="record">What became of it.</param>
-    public PlanIdentity(PlanRecord record) => Id = record.Id;
+    public PlanIdentity(PlanRecord record) => (Id, Pool) = (record.Id, record.Pool);
 
     /// <summary>Names a plan by an object, live or from elsewhere: its PlanId (as moves have), or its Id.</summary>
     /// <param name="value">The object.</param>
-    public PlanIdentity(PSObject value) => Id = Naming.Id((value.Read("PlanId") ?? value.Read("Id") ?? value.BaseObject)?.ToString(), "plan", "New-VMatrixPlan");
+    public PlanIdentity(PSObject value) =>
+        (Id, Pool) = (Naming.Id((value.Read("PlanId") ?? value.Read("Id") ?? value.BaseObject)?.ToString(), "plan", "New-VMatrixPlan"), value.ReadPool());
 
     /// <summary>The id.</summary>
     public Guid Id { get; }
+
+    /// <summary>The pool that the object comes from; null when it says none.</summary>
+    internal string? Pool { get; }
 
     /// <inheritdoc/>
     public override string ToString() => Id.ToString();
@@ -319,14 +390,17 @@ public sealed class MoveIdentity
 
     /// <summary>Names a move by what became of it.</summary>
     /// <param name="record">What became of it.</param>
-    public MoveIdentity(MoveRecord record) => Id = record.Id;
+    public MoveIdentity(MoveRecord record) => (Id, Pool) = (record.Id, record.Pool);
 
     /// <summary>Names a move by an object, live or from elsewhere: its Id.</summary>
     /// <param name="value">The object.</param>
-    public MoveIdentity(PSObject value) => Id = Naming.Id((value.Read("Id") ?? value.BaseObject)?.ToString(), "move", "Get-VMatrixMove");
+    public MoveIdentity(PSObject value) => (Id, Pool) = (Naming.Id((value.Read("Id") ?? value.BaseObject)?.ToString(), "move", "Get-VMatrixMove"), value.ReadPool());
 
     /// <summary>The id.</summary>
     public Guid Id { get; }
+
+    /// <summary>The pool that the object comes from; null when it says none.</summary>
+    internal string? Pool { get; }
 
     /// <inheritdoc/>
     public override string ToString() => Id.ToString();
@@ -351,6 +425,9 @@ internal static class Naming
         value.BaseObject is string or ValueType
             ? Convert.ToString(value.BaseObject, CultureInfo.InvariantCulture)
             : value.Read("Name")?.ToString();
+
+    /// <summary>The pool that an object of ours, from elsewhere or from a file, says it comes from; null for none. Other things' pools are their own.</summary>
+    public static string? ReadPool(this PSObject value) => value.BaseObject is PSCustomObject ? value.Read("Pool") as string : null;
 
     public static Guid Id(string? text, string what, string from) =>
         Guid.TryParse(text, out var id) ? id : throw new ArgumentException($"'{text}' is not the id of a {what}: an id is a GUID, such as {from} shows.");

@@ -22,14 +22,14 @@ public abstract class OpenMoveCommand : ChangingCommand
     {
         foreach (var move in Move)
         {
-            ForItem(move.Id, () =>
+            ForItem(move.Id, move.Pool, () =>
             {
                 if (!Agreed($"move {move.Id}", Action))
                     return;
                 using var progress = new MoveProgress(this, 1);
                 var record = InPool(Action, (pool, cancellation) => EndAsync(pool, move.Id, progress, cancellation));
                 if (PassThru)
-                    Emit(record);
+                    Write(record);
                 if (record.Status != Wanted)
                     _ = Report(record);
             });

@@ -15,7 +15,7 @@ public abstract class ServerCommand : ChangingCommand
     protected override void ProcessRecord()
     {
         foreach (var server in Server)
-            ForItem(server.Input, () => Prepare(server));
+            ForItem(server.Input, server.Pool, () => Prepare(server));
     }
 
     /// <summary>Makes a server's move, asks for it, and keeps it for the end, where all go at once.</summary>

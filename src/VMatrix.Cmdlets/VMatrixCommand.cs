@@ -19,6 +19,8 @@ public abstract class VMatrixCommand : PSCmdlet, IDisposable
     private readonly CancellationTokenSource _stop = new();
     private BlockingCollection<Action>? _posted;
     private bool _busyShown;
+    private string? _itemPool;
+    private string? _within;
 
     /// <summary>The pool that was named; null for the environment's or, for reading, the current folder's.</summary>
     public abstract PoolIdentity? Pool { get; set; }
@@ -29,23 +31,35 @@ public abstract class VMatrixCommand : PSCmdlet, IDisposable
     /// <summary>True under -WhatIf: then the pool is opened for reading only.</summary>
     private protected virtual bool IsWhatIf => false;
 
-    /// <summary>Full path of the pool's file.</summary>
+    /// <summary>Full path of the file of the pool at hand: the one that was named, else the item's own, else the environment's and, for reading, the current folder's.</summary>
     /// <exception cref="VMatrixException"><c>PoolNotNamed</c>.</exception>
     private protected string PoolPath
     {
         get
         {
-            string? given = Pool?.Path ?? Environment.GetEnvironmentVariable("VMATRIX_POOL");
+            if (_within is not null)
+                return _within;
+            string? given = Pool?.Path ?? _itemPool ?? Environment.GetEnvironmentVariable("VMATRIX_POOL");
             if (!string.IsNullOrEmpty(given))
             {
-                string path = SessionState.Path.GetUnresolvedProviderPathFromPSPath(given);
+                string path = Paths.Resolve(SessionState, given!);
                 return Directory.Exists(path) ? Path.Combine(path, "pool.yaml") : path;
             }
 
-            string here = Path.Combine(SessionState.Path.CurrentFileSystemLocation.ProviderPath, "pool.yaml");
-            return !ForChange && File.Exists(here) ? here : throw Errors.PoolNotNamed(ForChange);
+            string? here = ForChange ? null : Paths.Current(SessionState);
+            return here is not null && File.Exists(here = Path.Combine(here, "pool.yaml")) ? here : throw Errors.PoolNotNamed(ForChange);
         }
     }
+
+    /// <summary>Writes objects, each with the pool that it comes from.</summary>
+    private protected void Write<T>(IEnumerable<T> values)
+    {
+        foreach (var value in values)
+            Write(value);
+    }
+
+    /// <summary>Writes an object with the pool that it comes from.</summary>
+    private protected virtual void Write<T>(T value) => WriteObject(Pooled.In(PoolPath, value));
 
     /// <summary>Ends what runs; called by PowerShell on Ctrl+C, from another thread.</summary>
     protected override void StopProcessing()
@@ -168,15 +182,46 @@ public abstract class VMatrixCommand : PSCmdlet, IDisposable
     }
 
     /// <summary>Does something about one item; trouble with it is an error that lets the next item go on.</summary>
-    private protected void ForItem(object? item, Action action)
+    /// <param name="item">The item, as the user gave it.</param>
+    /// <param name="pool">The pool that the item itself names; null for none.</param>
+    /// <param name="action">What to do.</param>
+    private protected void ForItem(object? item, string? pool, Action action)
     {
+        _itemPool = pool;
         try
         {
             action();
         }
+        catch (VMatrixException error) when (error.Id is "PoolNotNamed" && !MyInvocation.ExpectingInput)
+        {
+            ThrowTerminatingError(Errors.From(error, item));
+        }
         catch (VMatrixException error)
         {
             WriteError(Errors.From(error, item));
+        }
+        catch (Exception error) when (Loading.ModuleFiles.Explain(error) is { } explained)
+        {
+            ThrowTerminatingError(Errors.From(explained, item));
+        }
+        finally
+        {
+            _itemPool = null;
+        }
+    }
+
+    /// <summary>Works in a pool whose path is known already.</summary>
+    private protected T Within<T>(string pool, Func<T> work)
+    {
+        string? before = _within;
+        _within = pool;
+        try
+        {
+            return work();
+        }
+        finally
+        {
+            _within = before;
         }
     }
 
@@ -190,6 +235,10 @@ public abstract class VMatrixCommand : PSCmdlet, IDisposable
         catch (VMatrixException error)
         {
             ThrowTerminatingError(Errors.From(error, Pool?.Path));
+        }
+        catch (Exception error) when (Loading.ModuleFiles.Explain(error) is { } explained)
+        {
+            ThrowTerminatingError(Errors.From(explained, Pool?.Path));
         }
     }
 
@@ -212,17 +261,23 @@ public abstract class VMatrixCommand : PSCmdlet, IDisposable
         }
     }
 
-    private ProgressRecord Busy(string busy) => new(1, MyInvocation.MyCommand.Name, busy);
+    /// <summary>True while a bar tells of moves; the bar of waiting keeps away then, for there is one bar a cmdlet.</summary>
+    private protected bool ShowsMoves { get; set; }
+
+    /// <summary>The cmdlet's one progress bar.</summary>
+    private protected ProgressRecord Busy(string busy) => new(1, MyInvocation.MyCommand.Name, busy);
 
     private void ShowBusy(string busy)
     {
+        if (ShowsMoves)
+            return;
         WriteProgress(Busy(busy));
         _busyShown = true;
     }
 
     private void HideBusy(string busy)
     {
-        if (!_busyShown)
+        if (!_busyShown || ShowsMoves)
             return;
         var done = Busy(busy);
         done.RecordType = ProgressRecordType.Completed;
@@ -240,4 +295,11 @@ public abstract class ReadingCommand : VMatrixCommand
     public override PoolIdentity? Pool { get; set; }
 
     private protected override bool ForChange => false;
+
+    /// <summary>Tells that the history could not be read, so that nothing shown is not taken for nothing done.</summary>
+    private protected void ReportHistory()
+    {
+        if (InPool("Reading the history", (pool, _) => System.Threading.Tasks.Task.FromResult(pool.HistoryProblem)) is { } problem)
+            WriteError(Errors.From(new VMatrixException("HistoryUnreadable", VMatrixErrorKind.Unreachable, $"The history of pool '{PoolName}' cannot be read, so that only moves under way are shown: {problem}"), PoolPath));
+    }
 }

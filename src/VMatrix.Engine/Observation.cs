@@ -53,9 +53,10 @@ internal sealed class Observation
     /// <summary>The servers on a host, and those that moves which are to go at the same time bring there.</summary>
     public IEnumerable<ServerInfo> On(HostSpec host) => Servers.Concat(_coming).Where(s => string.Equals(s.Host, host.Name, StringComparison.OrdinalIgnoreCase));
 
-    /// <summary>Counts servers where moves will bring them, and where they are until then.</summary>
+    /// <summary>Counts servers where these moves, and no others, will bring them, and where they are until then.</summary>
     public void Expect(IEnumerable<Move> moves)
     {
+        _coming.Clear();
         foreach (var move in moves)
         {
             _expected.Add(move);
@@ -325,6 +326,7 @@ internal sealed class Observation
             Power = machine.Power,
             Health = machine.Health,
             Address = machine.Address,
+            MachineId = machine.MachineId,
             MemoryBytes = machine.MemoryBytes,
             Cores = machine.Cores,
             Image = mark.Image,

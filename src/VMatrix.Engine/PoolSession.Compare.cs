@@ -16,11 +16,12 @@ public sealed partial class PoolSession
     /// <param name="destination">The host; null for every host that the stage allows.</param>
     /// <param name="live">True to look at a move without stopping it.</param>
     /// <param name="cancellation">Ends the call.</param>
+    /// <param name="listing">A look at the pool to compare from; null for a new one.</param>
     /// <exception cref="VMatrixException"><c>ServerNotFound</c>, <c>HostNotFound</c>.</exception>
-    public async Task<IReadOnlyList<MoveObstacle>> CompareAsync(Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation)
+    public async Task<IReadOnlyList<MoveObstacle>> CompareAsync(Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation, PoolListing? listing = null)
     {
         var named = destination is null ? null : FindHost(destination);
-        var seen = await ObserveAsync(null, cancellation);
+        var seen = listing?.Seen ?? await ObserveAsync(null, cancellation);
         var (info, _) = seen.Find(server) ?? throw NoServer(server, seen);
         var to = stage ?? (named is not null ? named.Role is HostRole.Chamber ? Stage.Chamber : Stage.Matrix : info.Stage is Stage.Chamber ? Stage.Chamber : Stage.Matrix);
         HostSpec?[] hosts = to is Stage.Nest or Stage.Disposed || named is not null ? [named]
@@ -38,11 +39,12 @@ public sealed partial class PoolSession
     /// <param name="live">True to move a running machine without stopping it, where the driver can.</param>
     /// <param name="cancellation">Ends the call.</param>
     /// <param name="beside">As for <see cref="PlanMoveAsync"/>.</param>
+    /// <param name="listing">As for <see cref="PlanMoveAsync"/>.</param>
     /// <returns>The move, and what its owner should know that does not stop it.</returns>
     /// <exception cref="VMatrixException"><c>MoveObstructed</c> with every finding that stops it, and what <see cref="PlanMoveAsync"/> throws.</exception>
-    public async Task<(Move Move, IReadOnlyList<MoveObstacle> Warnings)> PlanComparedMoveAsync(Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation, IReadOnlyList<Move>? beside = null)
+    public async Task<(Move Move, IReadOnlyList<MoveObstacle> Warnings)> PlanComparedMoveAsync(Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation, IReadOnlyList<Move>? beside = null, PoolListing? listing = null)
     {
-        var seen = await ObserveBesideAsync(beside, cancellation);
+        var seen = await ObserveBesideAsync(beside, listing, cancellation);
         var move = await MakeMoveAsync(seen, server, stage, destination, live, cancellation);
         var obstacles = await CompareAsync(seen, seen.Find(server)!.Value.Info, move.ToStage, move.ToHost is null ? null : FindHost(move.ToHost), live, cancellation);
         MoveObstacle[] blocks = [.. obstacles.Where(IsBlock)];

@@ -12,6 +12,9 @@ namespace VMatrix;
 /// <content>Moves by hand.</content>
 public sealed partial class PoolSession
 {
+    /// <summary>Why the pool's history cannot be read or written; null when it can, or there is none yet.</summary>
+    public string? HistoryProblem => _state?.History.Warning;
+
     /// <summary>Moves, newest first: open ones always, ended ones from the history.</summary>
     /// <param name="since">Only those that began after; null for all.</param>
     /// <param name="most">Most ended moves to return.</param>
@@ -44,12 +47,14 @@ public sealed partial class PoolSession
     /// <param name="count">How many servers.</param>
     /// <param name="name">A name for the server, with a number added when there are several; null for the service's name and the next free number.</param>
     /// <param name="cancellation">Ends the call.</param>
-    /// <exception cref="VMatrixException"><c>ServiceNotFound</c>, <c>ServerNameInvalid</c>.</exception>
+    /// <exception cref="VMatrixException"><c>ServiceNotFound</c>, <c>ServerNameInvalid</c>, <c>NameTaken</c>.</exception>
     public async Task<IReadOnlyList<Move>> PlanCreateAsync(string service, int count, string? name, CancellationToken cancellation)
     {
         var spec = FindService(service);
         var seen = await ObserveAsync(null, cancellation);
         var taken = new HashSet<string>(seen.Servers.Select(s => s.Name), StringComparer.OrdinalIgnoreCase);
+        if (name is not null && count == 1 && taken.Contains(name))
+            throw NameTaken(seen, name);
         var moves = new List<Move>(count);
         int number = 1;
         for (int i = 0; i < count; i++)
@@ -81,13 +86,14 @@ public sealed partial class PoolSession
     /// <param name="live">True to move a running machine without stopping it, where the driver can.</param>
     /// <param name="cancellation">Ends the call.</param>
     /// <param name="beside">Moves that are to be carried out at the same time, whose servers need room too; null for none.</param>
+    /// <param name="listing">A look at the pool to plan from; null for a new one.</param>
     /// <exception cref="VMatrixException"><c>ServerNotFound</c>, <c>IllegalStageChange</c>, <c>HostNotFound</c>, <c>HostRoleMismatch</c>, <c>NoRoom</c>, <c>AlreadyThere</c>.</exception>
-    public async Task<Move> PlanMoveAsync(Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation, IReadOnlyList<Move>? beside = null) =>
-        await MakeMoveAsync(await ObserveBesideAsync(beside, cancellation), server, stage, destination, live, cancellation);
+    public async Task<Move> PlanMoveAsync(Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation, IReadOnlyList<Move>? beside = null, PoolListing? listing = null) =>
+        await MakeMoveAsync(await ObserveBesideAsync(beside, listing, cancellation), server, stage, destination, live, cancellation);
 
-    private async Task<Observation> ObserveBesideAsync(IReadOnlyList<Move>? beside, CancellationToken cancellation)
+    private async Task<Observation> ObserveBesideAsync(IReadOnlyList<Move>? beside, PoolListing? listing, CancellationToken cancellation)
     {
-        var seen = await ObserveAsync(null, cancellation);
+        var seen = listing?.Seen ?? await ObserveAsync(null, cancellation);
         seen.Expect(beside ?? []);
         return seen;
     }
@@ -126,6 +132,13 @@ public sealed partial class PoolSession
         return MoveOf(info, mark, kind, to, host?.Name) with { Live = live && info.Stage is Stage.Matrix or Stage.Chamber && host is not null };
     }
 
+    private VMatrixException NameTaken(Observation seen, string name)
+    {
+        var other = seen.Servers.First(s => string.Equals(s.Name, name, StringComparison.OrdinalIgnoreCase));
+        return new VMatrixException("NameTaken", VMatrixErrorKind.InvalidState,
+            $"Pool '{Spec.Name}' has a server '{other.Name}' already ({other.Id} of {other.Service}, in the {other.Stage}); give the new one another name.");
+    }
+
     private static Move MoveOf(ServerInfo server, ServerMark mark, MoveKind kind, Stage to, string? host) => new()
     {
         Id = Guid.NewGuid(),
@@ -143,9 +156,9 @@ public sealed partial class PoolSession
 
     /// <summary>Makes the move that purges a disposed server, without carrying it out.</summary>
     /// <exception cref="VMatrixException"><c>ServerNotFound</c>, <c>NotDisposed</c>.</exception>
-    public async Task<Move> PlanPurgeAsync(Guid server, CancellationToken cancellation)
+    public async Task<Move> PlanPurgeAsync(Guid server, CancellationToken cancellation, PoolListing? listing = null)
     {
-        var seen = await ObserveAsync(null, cancellation);
+        var seen = listing?.Seen ?? await ObserveAsync(null, cancellation);
         var (info, mark) = seen.Find(server) ?? throw NoServer(server, seen);
         if (info.Stage is not Stage.Disposed)
         {

@@ -144,9 +144,9 @@ public sealed partial class PoolSession
 
     /// <summary>Makes the move that publishes a server, without carrying it out.</summary>
     /// <exception cref="VMatrixException"><c>ServerNotFound</c>, <c>NotInChamber</c>.</exception>
-    public async Task<Move> PlanPublishAsync(Guid server, CancellationToken cancellation)
+    public async Task<Move> PlanPublishAsync(Guid server, CancellationToken cancellation, PoolListing? listing = null)
     {
-        var seen = await ObserveAsync(null, cancellation);
+        var seen = listing?.Seen ?? await ObserveAsync(null, cancellation);
         var (info, mark) = seen.Find(server) ?? throw NoServer(server, seen);
         if (info.Stage is not Stage.Chamber)
         {

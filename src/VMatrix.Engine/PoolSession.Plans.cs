@@ -67,7 +67,7 @@ public sealed partial class PoolSession
                 return record;
             case PlanStatus.Expired:
                 throw new VMatrixException("PlanExpired", VMatrixErrorKind.InvalidState,
-                    $"Plan {plan} expired at {record.ExpiresAt:u} and cannot be approved any more; Get-VMatrixPlan -Status Waiting lists those that can.");
+                    $"Plan {plan} expired at {Times.Show(record.ExpiresAt)} and cannot be approved any more; Get-VMatrixPlan -Status Waiting lists those that can.");
             case PlanStatus.Superseded:
                 throw new VMatrixException("PlanSuperseded", VMatrixErrorKind.InvalidState, $"Plan {plan} cannot be approved: {record.Superseded} Get-VMatrixPlan -Status Waiting lists those that can.");
             case PlanStatus.Waiting:
@@ -122,12 +122,13 @@ public sealed partial class PoolSession
         {
             Plan = plan,
             By = progress?.By,
-            ApprovedBy = approved ? $"{approval!.By} at {approval.At:u}" : progress?.ApprovedBy,
+            ApprovedBy = approved ? $"{approval!.By} at {Times.Show(approval.At)}" : progress?.ApprovedBy,
             BegunAt = progress?.BegunAt,
+            EndedAt = progress?.EndedAt,
             Superseded = progress?.Superseded,
             Waiting = progress?.Waiting ?? [],
             Explainable = _state.HasInput(plan.Id),
-            Status = progress?.BegunAt is not null && (!waits || progress.Superseded is not null) ? PlanStatus.Begun
+            Status = progress?.BegunAt is not null && (!waits || progress.Superseded is not null) ? (progress.EndedAt is null ? PlanStatus.Begun : progress.AllDone ? PlanStatus.Done : PlanStatus.PartlyDone)
                 : progress?.Superseded is not null ? PlanStatus.Superseded
                 : _clock.GetUtcNow() > plan.ExpiresAt ? PlanStatus.Expired
                 : !waits ? PlanStatus.Ready
@@ -206,6 +207,15 @@ public sealed partial class PoolSession
         return null;
     }
 
+    /// <summary>The stored plan whose approval lets go what waits in this one, and how many moves and actions with hosts wait; null when none waits.</summary>
+    /// <param name="plan">The plan of a switch of this session.</param>
+    public (Guid Plan, int Moves)? FindApproval(Plan plan)
+    {
+        var moves = Modes.Waiting(Spec, plan);
+        var hosts = Modes.WaitingHosts(Spec, plan);
+        return moves.Count + hosts.Count == 0 || _state is null ? null : (Waits(moves, hosts, _clock.GetUtcNow()) ?? plan.Id, moves.Count + hosts.Count);
+    }
+
     private static bool IsUnreadable(VMatrixException error) => error.Id is "PlanNotFound" or "PlanCorrupt" or "StateCorrupt";
 
     /// <summary>The plans that were approved and not begun, with their moves and actions with hosts that waited.</summary>
@@ -250,10 +260,17 @@ public sealed partial class PoolSession
         {
             BegunAt = progress.BegunAt ?? now,
             Waits = progress.Waits && !approved,
-            ApprovedBy = approved ? $"{approval!.By} at {approval.At:u}" : progress.ApprovedBy,
+            ApprovedBy = approved ? $"{approval!.By} at {Times.Show(approval.At)}" : progress.ApprovedBy,
         });
         if (approved)
             _ = _state.Overrides.ClearApproval(plan.Id);
+    }
+
+    /// <summary>Writes down that the moves of a plan that were begun have ended.</summary>
+    private void End(Plan plan, bool allDone)
+    {
+        if (_trial is null && _state!.ReadProgress(plan.Id) is { } progress)
+            _state.WriteProgress(progress with { EndedAt = _clock.GetUtcNow(), AllDone = allDone && (progress.EndedAt is null || progress.AllDone) });
     }
 
     private void Score(Plan plan, PlannerInput input)

@@ -21,7 +21,7 @@ public sealed partial class PoolSession
     /// <param name="name">The server's name; null for the machine's own where no server has it, else the service's and the next free number.</param>
     /// <param name="force">True to take it from another controller.</param>
     /// <param name="cancellation">Ends the call.</param>
-    /// <exception cref="VMatrixException"><c>MachineNotFound</c>, <c>MachineAmbiguous</c>, <c>MachineMarked</c>, <c>ForeignController</c>, <c>ServiceNotNamed</c>, <c>ServiceNotFound</c>, <c>HostNotFound</c>, <c>MachinePaused</c>, <c>ServerNameInvalid</c>.</exception>
+    /// <exception cref="VMatrixException"><c>MachineNotFound</c>, <c>MachineAmbiguous</c>, <c>MachineMarked</c>, <c>ForeignController</c>, <c>ServiceNotNamed</c>, <c>ServiceNotFound</c>, <c>HostNotFound</c>, <c>MachinePaused</c>, <c>ServerNameInvalid</c>, <c>NameTaken</c>.</exception>
     public async Task<Move> PlanRegisterAsync(string machine, string? host, string? service, string? name, bool force, CancellationToken cancellation)
     {
         var on = host is null ? null : FindHost(host).Name;
@@ -44,6 +44,8 @@ public sealed partial class PoolSession
         var runs = found.Power is PowerState.Running;
         var stage = !runs ? Stage.Nest : FindHost(found.Host!).Role is HostRole.Chamber ? Stage.Chamber : Stage.Matrix;
         var taken = new HashSet<string>(seen.Servers.Select(s => s.Name), StringComparer.OrdinalIgnoreCase);
+        if (name is not null && taken.Contains(name))
+            throw NameTaken(seen, name);
         string called = name ?? found.Name;
         for (int number = 1; name is null && (taken.Contains(called) || !ServerName.IsValid(called)); number++)
             called = $"{spec.Name}-{number}";
@@ -66,9 +68,9 @@ public sealed partial class PoolSession
 
     /// <summary>Makes the move that lets a server go, without carrying it out.</summary>
     /// <exception cref="VMatrixException"><c>ServerNotFound</c>, <c>ServerDisposed</c>.</exception>
-    public async Task<Move> PlanUnregisterAsync(Guid server, CancellationToken cancellation)
+    public async Task<Move> PlanUnregisterAsync(Guid server, CancellationToken cancellation, PoolListing? listing = null)
     {
-        var seen = await ObserveAsync(null, cancellation);
+        var seen = listing?.Seen ?? await ObserveAsync(null, cancellation);
         var (info, mark) = seen.Find(server) ?? throw NoServer(server, seen);
         if (info.Stage is Stage.Disposed)
         {

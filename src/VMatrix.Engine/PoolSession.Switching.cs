@@ -299,6 +299,8 @@ public sealed partial class PoolSession
         Begin(plan, context.By);
         var records = await mover.CarryOutAsync(hosts, context with { PlanId = plan.Id }, progress, cancellation);
         Remember([], records);
+        if (plan.Moves.Count == 0)
+            End(plan, records.All(r => r.Status is MoveStatus.Done));
         foreach (var record in records)
         {
             if (Measured(record) is { } wake)
@@ -414,7 +416,7 @@ public sealed partial class PoolSession
         if (now > plan.ExpiresAt)
         {
             throw new VMatrixException("PlanExpired", VMatrixErrorKind.InvalidState,
-                $"Plan {plan.Id} expired at {plan.ExpiresAt:u}; make a new one with New-VMatrixPlan.");
+                $"Plan {plan.Id} expired at {Times.Show(plan.ExpiresAt)}; make a new one with New-VMatrixPlan.");
         }
 
         // A window in which a service's servers may not be moved may have begun since the plan was made.
@@ -454,6 +456,7 @@ public sealed partial class PoolSession
                 _wakes.Value.Add(wake);
         }
 
+        End(plan, refused.Length == 0 && records.All(r => r.Status is MoveStatus.Done));
         return refused.Length == 0 ? records : [.. records, .. refused];
     }
 

@@ -99,7 +99,7 @@ public sealed partial class PoolSession : IAsyncDisposable
         {
             Spec = Spec,
             StateId = _state?.Id ?? Guid.Empty,
-            ServersByStage = byStage,
+            ServersByStage = new StageCounts(byStage[(int)Stage.Nest], byStage[(int)Stage.Chamber], byStage[(int)Stage.Matrix], byStage[(int)Stage.Disposed]),
             Decider = _state?.ReadDecider(),
             Problems = _state?.History.Warning is { } lost ? [.. seen.Problems, lost] : [.. seen.Problems],
         };
@@ -187,6 +187,10 @@ public sealed partial class PoolSession : IAsyncDisposable
         return WithFailures(servers);
     }
 
+    /// <summary>One look at the pool, from which several moves can be planned. Asks no health check.</summary>
+    /// <param name="cancellation">Ends the call.</param>
+    public async Task<PoolListing> ListAsync(CancellationToken cancellation) => new(await ObserveAsync(null, cancellation));
+
     /// <summary>What the last switch of this session saw of the pool, so that who watches a resident Oracle need not ask every host once more; null before the first.</summary>
     public PoolLook? LastLook { get; private set; }
 
@@ -222,7 +226,7 @@ public sealed partial class PoolSession : IAsyncDisposable
     private Dictionary<string, HostOverride> SuspendedHosts(DateTimeOffset now) =>
         (_trial is null ? _state?.Overrides.ReadHosts(now) : null)?.ToDictionary(o => o.Host, StringComparer.OrdinalIgnoreCase) ?? [];
 
-    private static string Signed(string by, DateTimeOffset at, DateTimeOffset? until) => $"{by} at {at:u}{(until is null ? "" : $", until {until:u}")}";
+    private static string Signed(string by, DateTimeOffset at, DateTimeOffset? until) => $"{by} at {Times.Show(at)}{(until is { } end ? $", until {Times.Show(end)}" : "")}";
 
     private ServiceSpec FindService(string name) =>
         Spec.Services.FirstOrDefault(s => string.Equals(s.Name, name, StringComparison.OrdinalIgnoreCase))

@@ -19,6 +19,9 @@ public enum ExplainedKind
 /// <summary>The full story of a server, a host or a service in a plan, computed again from what the plan was made from.</summary>
 public sealed record Explanation
 {
+    /// <summary>Full path of the file of the pool that it belongs to; null where it does not come from a cmdlet.</summary>
+    public string? Pool { get; init; }
+
     /// <summary>The plan.</summary>
     public required Guid PlanId { get; init; }
 
@@ -60,6 +63,9 @@ public sealed record Explanation
 
     /// <summary>Why the story may differ from what was decided; null when the same plan came out.</summary>
     public string? Note { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => $"{Kind} {Subject}: {Outcome}";
 }
 
 /// <summary>What the Oracle expected of a service, what its servers are worth, and what follows. Costs are in the minute's unserved work of one server of priority 1, over the time that the Oracle looks ahead.</summary>
@@ -100,6 +106,9 @@ public sealed record ServiceStory
 
     /// <summary>What each of its servers is worth, from the first to one more than it has, needs or is granted.</summary>
     public IReadOnlyList<ServerWorth> Worth { get; init; } = [];
+
+    /// <inheritdoc/>
+    public override string ToString() => Decision.ToString();
 }
 
 /// <summary>What a service's n-th server is worth.</summary>
@@ -125,6 +134,9 @@ public sealed record ServerWorth
 
     /// <summary>True when it is granted.</summary>
     public bool Granted { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => $"server {Server}";
 }
 
 /// <summary>A host that a server could be on.</summary>
@@ -150,12 +162,19 @@ public sealed record Candidate
 
     /// <summary>Bytes of memory that are free without the server.</summary>
     public long MemoryFreeBytes { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => $"{Host}: {Verdict}";
 }
 
 /// <summary>How many hosts a rule excludes.</summary>
 /// <param name="Rule">The rule.</param>
 /// <param name="Hosts">How many.</param>
-public sealed record RuleCount(string Rule, int Hosts);
+public sealed record RuleCount(string Rule, int Hosts)
+{
+    /// <inheritdoc/>
+    public override string ToString() => $"{Hosts} by {Rule}";
+}
 
 /// <summary>A wish and the rules that cannot all hold with it. Each is needed: the others alone could hold with it.</summary>
 public sealed record Conflict
@@ -174,4 +193,7 @@ public sealed record Conflict
 
     /// <summary>How often the pool was planned anew to find them.</summary>
     public int Tries { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Summary;
 }

@@ -5,6 +5,9 @@ namespace VMatrix;
 /// <summary>A virtual machine on a host of the pool that is not a server of it, for <c>Get-VMatrixServer -Foreign</c>. It is never touched until it is registered.</summary>
 public sealed record ForeignMachine
 {
+    /// <summary>Full path of the file of the pool that it belongs to; null where it does not come from a cmdlet.</summary>
+    public string? Pool { get; init; }
+
     /// <summary>The hypervisor's own id of the machine.</summary>
     public required string MachineId { get; init; }
 
@@ -37,4 +40,7 @@ public sealed record ForeignMachine
 
     /// <summary>What it is and why it is left alone, as a sentence; null where there is nothing to say.</summary>
     public string? Problem { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Name;
 }

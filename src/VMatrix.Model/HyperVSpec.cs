@@ -84,4 +84,7 @@ public sealed record HyperVSpec
 
     /// <summary>The Hyper-V generation of new machines.</summary>
     public int MachineGeneration { get; init; } = 2;
+
+    /// <inheritdoc/>
+    public override string ToString() => Storage ?? Switch ?? "as the hosts are";
 }

@@ -68,6 +68,9 @@ public enum MoveStatus
 /// <summary>One change of one server, wished for: what a plan holds and a mover carries out.</summary>
 public sealed record Move
 {
+    /// <summary>Full path of the file of the pool that it belongs to; null where it does not come from a cmdlet.</summary>
+    public string? Pool { get; init; }
+
     /// <summary>The move's id.</summary>
     public required Guid Id { get; init; }
 
@@ -112,12 +115,21 @@ public sealed record Move
 
     /// <summary>Moves of the same plan that must be done before this one; it is refused with them.</summary>
     public IReadOnlyList<Guid> DependsOn { get; init; } = [];
+
+    /// <inheritdoc/>
+    public override string ToString() => $"{(IsDrop ? "Drop" : Kind.ToString())} {ServerName}, {Place(FromStage, FromHost)} -> {Place(ToStage, ToHost)}";
+
+    private static string Place(Stage stage, string? host) => host is null ? $"{stage}" : $"{stage} on {host}";
 }
 
 /// <summary>A move that was considered and not made.</summary>
 /// <param name="What">What was considered, such as <c>wake FINANCE on host2</c>.</param>
 /// <param name="Reason">Why not, in words and numbers.</param>
-public sealed record RefusedMove(string What, string Reason);
+public sealed record RefusedMove(string What, string Reason)
+{
+    /// <inheritdoc/>
+    public override string ToString() => $"{What}: {Reason}";
+}
 
 /// <summary>What the Oracle decided for one service, and why.</summary>
 public sealed record ServiceDecision
@@ -151,6 +163,9 @@ public sealed record ServiceDecision
 
     /// <summary>Why, in words and numbers.</summary>
     public required string Reason { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => $"{Service}: has {Has}, needs {Needs}, gets {Granted}";
 }
 
 /// <summary>What is done with the power of a host.</summary>
@@ -177,11 +192,17 @@ public sealed record HostAction
 
     /// <summary>Why, in words and numbers.</summary>
     public required string Reason { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => $"{Kind} {Host}";
 }
 
 /// <summary>What became of a host's action.</summary>
 public sealed record HostActionRecord
 {
+    /// <summary>Full path of the file of the pool that it belongs to; null where it does not come from a cmdlet.</summary>
+    public string? Pool { get; init; }
+
     /// <summary>The action.</summary>
     public required HostAction Action { get; init; }
 
@@ -191,7 +212,7 @@ public sealed record HostActionRecord
     /// <summary>How far it has come.</summary>
     public required MoveStatus Status { get; init; }
 
-    /// <summary>Who carries it out, as <c>name (process N on MACHINE)</c>.</summary>
+    /// <summary>Who carries it out, as <c>name (process N of USER on MACHINE)</c>.</summary>
     public required string By { get; init; }
 
     /// <summary>When it began.</summary>
@@ -202,6 +223,9 @@ public sealed record HostActionRecord
 
     /// <summary>What went wrong; null when nothing did.</summary>
     public string? Error { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => $"{Action}: {Status}";
 }
 
 /// <summary>A setting of the pool file that a plan cannot meet, or that has no effect.</summary>
@@ -219,7 +243,7 @@ public sealed record Plan
     /// <summary>The plan's id.</summary>
     public required Guid Id { get; init; }
 
-    /// <summary>The pool.</summary>
+    /// <summary>The pool: its name in a plan that is stored, the full path of its file in one that a cmdlet returns, as with every object of a pool.</summary>
     public required string Pool { get; init; }
 
     /// <summary>When it was made.</summary>
@@ -251,11 +275,17 @@ public sealed record Plan
 
     /// <summary>SHA-256 of the plan's content, in hexadecimal; set when the plan is stored.</summary>
     public string? Hash { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Summary;
 }
 
 /// <summary>What became of a move, for <c>Get-VMatrixMove</c>.</summary>
 public sealed record MoveRecord
 {
+    /// <summary>Full path of the file of the pool that it belongs to; null where it does not come from a cmdlet.</summary>
+    public string? Pool { get; init; }
+
     /// <summary>The move.</summary>
     public required Move Move { get; init; }
 
@@ -271,7 +301,7 @@ public sealed record MoveRecord
     /// <summary>The step it is in, or ended in.</summary>
     public string? Step { get; init; }
 
-    /// <summary>Who carries it out, as <c>name (process N on MACHINE)</c>.</summary>
+    /// <summary>Who carries it out, as <c>name (process N of USER on MACHINE)</c>.</summary>
     public required string By { get; init; }
 
     /// <summary>When it began.</summary>
@@ -291,4 +321,7 @@ public sealed record MoveRecord
 
     /// <summary>What went wrong and how to mend it; null when nothing did.</summary>
     public string? Error { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => $"{Move}: {Status}";
 }

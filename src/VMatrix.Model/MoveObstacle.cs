@@ -28,6 +28,9 @@ public enum ObstacleSeverity
 /// <summary>Something that stands in the way of a move, for <c>Compare-VMatrixServer</c>.</summary>
 public sealed record MoveObstacle
 {
+    /// <summary>Full path of the file of the pool that it belongs to; null where it does not come from a cmdlet.</summary>
+    public string? Pool { get; init; }
+
     /// <summary>Where its cause lies.</summary>
     public required ObstacleGroup Group { get; init; }
 

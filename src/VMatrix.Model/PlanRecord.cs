@@ -15,8 +15,14 @@ public enum PlanStatus
     /// <summary>Approved; a decider begins it soon.</summary>
     Approved,
 
-    /// <summary>Its moves were begun; <c>Get-VMatrixMove</c> shows what became of them.</summary>
+    /// <summary>Its moves are under way.</summary>
     Begun,
+
+    /// <summary>All its moves were carried out.</summary>
+    Done,
+
+    /// <summary>Its moves have ended and some were not done; <c>Get-VMatrixPlan | Get-VMatrixMove</c> shows which and why.</summary>
+    PartlyDone,
 
     /// <summary>It waited, and another plan was approved: what it was made from is no longer so.</summary>
     Superseded,
@@ -28,6 +34,9 @@ public enum PlanStatus
 /// <summary>A stored plan and what became of it, for <c>Get-VMatrixPlan</c>.</summary>
 public sealed record PlanRecord
 {
+    /// <summary>Full path of the file of the pool that it belongs to; null where it does not come from a cmdlet.</summary>
+    public string? Pool { get; init; }
+
     /// <summary>The plan.</summary>
     public required Plan Plan { get; init; }
 
@@ -37,7 +46,7 @@ public sealed record PlanRecord
     /// <summary>How far it has come.</summary>
     public required PlanStatus Status { get; init; }
 
-    /// <summary>Who made it, as <c>name (process N on MACHINE)</c>; null when nobody wrote it down.</summary>
+    /// <summary>Who made it, as <c>name (process N of USER on MACHINE)</c>; null when nobody wrote it down.</summary>
     public string? By { get; init; }
 
     /// <summary>Who approved it, and when; null when nobody did.</summary>
@@ -48,6 +57,9 @@ public sealed record PlanRecord
 
     /// <summary>When its moves were begun; null when they were not.</summary>
     public DateTimeOffset? BegunAt { get; init; }
+
+    /// <summary>When its moves had all ended; null while they have not.</summary>
+    public DateTimeOffset? EndedAt { get; init; }
 
     /// <summary>True when what it was made from is stored too, so that it can be explained.</summary>
     public bool Explainable { get; init; }
@@ -75,6 +87,9 @@ public sealed record PlanRecord
 
     /// <summary>The ids of the moves, and of the actions with hosts, that wait, or waited, for an approval.</summary>
     public IReadOnlyList<Guid> Waiting { get; init; } = [];
+
+    /// <inheritdoc/>
+    public override string ToString() => $"{Id}: {Status}";
 }
 
 /// <summary>How the Oracle would have done with a service that it only shadows, beside what was done. Costs are in the minute's unserved work of one server of priority 1.</summary>
@@ -112,4 +127,7 @@ public sealed record ShadowScore
 
     /// <summary>What the Oracle's counts would have cost.</summary>
     public double OracleCost { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Service;
 }

@@ -9,6 +9,9 @@ namespace VMatrix;
 /// <param name="Message">What is wrong, what is allowed and how to mend it, as one sentence.</param>
 public sealed record PoolFinding(string Path, int Line, int Column, string Key, string Found, string Message)
 {
+    /// <summary>Full path of the file, as every object of a pool has it.</summary>
+    public string Pool => Path;
+
     /// <summary>The finding as <c>path(line,column): message</c>.</summary>
     public override string ToString() => $"{Path}({Line},{Column}): {Message}";
 }

@@ -62,19 +62,39 @@ public sealed record PoolInfo
     /// <summary>Services in the pool.</summary>
     public int Services => Spec.Services.Count;
 
-    /// <summary>Servers by stage, in the order of <see cref="Stage"/>.</summary>
-    public required IReadOnlyList<int> ServersByStage { get; init; }
+    /// <summary>Full path of the pool file, as every object of a pool has it.</summary>
+    public string Pool => Spec.Path;
 
-    /// <summary>The decider at work, as <c>name (process N on MACHINE)</c>; null when there is none.</summary>
+    /// <summary>Servers by stage.</summary>
+    public required StageCounts ServersByStage { get; init; }
+
+    /// <summary>The decider at work, as <c>name (process N of USER on MACHINE)</c>; null when there is none.</summary>
     public string? Decider { get; init; }
 
     /// <summary>What cannot be reached or does not look right, as sentences.</summary>
     public IReadOnlyList<string> Problems { get; init; } = [];
+
+    /// <inheritdoc/>
+    public override string ToString() => Name;
+}
+
+/// <summary>How many servers of a pool are in each stage.</summary>
+/// <param name="Nest">In the Nest.</param>
+/// <param name="Chamber">In the Chamber.</param>
+/// <param name="Matrix">In the Matrix.</param>
+/// <param name="Disposed">Disposed of and not purged yet.</param>
+public sealed record StageCounts(int Nest, int Chamber, int Matrix, int Disposed)
+{
+    /// <inheritdoc/>
+    public override string ToString() => $"{Nest} Nest, {Chamber} Chamber, {Matrix} Matrix, {Disposed} Disposed";
 }
 
 /// <summary>A host as it is now, for <c>Get-VMatrixHost</c>.</summary>
 public sealed record HostInfo
 {
+    /// <summary>Full path of the file of the pool that it belongs to; null where it does not come from a cmdlet.</summary>
+    public string? Pool { get; init; }
+
     /// <summary>The owner's settings.</summary>
     public required HostSpec Spec { get; init; }
 
@@ -107,11 +127,17 @@ public sealed record HostInfo
 
     /// <summary>What is wrong with it, as a sentence; null when nothing is.</summary>
     public string? Problem { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Name;
 }
 
 /// <summary>A service as it is now, for <c>Get-VMatrixService</c>.</summary>
 public sealed record ServiceInfo
 {
+    /// <summary>Full path of the file of the pool that it belongs to; null where it does not come from a cmdlet.</summary>
+    public string? Pool { get; init; }
+
     /// <summary>The owner's settings.</summary>
     public required ServiceSpec Spec { get; init; }
 
@@ -124,8 +150,8 @@ public sealed record ServiceInfo
     /// <summary>Fewest servers in the Matrix.</summary>
     public int Least => Spec.Least;
 
-    /// <summary>Most servers in the Matrix.</summary>
-    public int Most => Spec.Most;
+    /// <summary>Most servers in the Matrix; null where there is no limit.</summary>
+    public int? Most => Spec.Most == int.MaxValue ? null : Spec.Most;
 
     /// <summary>Servers in the Matrix.</summary>
     public int InMatrix { get; init; }
@@ -147,11 +173,17 @@ public sealed record ServiceInfo
 
     /// <summary>How the Oracle would have done, for a service in <see cref="OracleMode.Shadow"/>; null for others, and before it was scored.</summary>
     public ShadowScore? Shadow { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Name;
 }
 
 /// <summary>One virtual machine of a service as it is now, for <c>Get-VMatrixServer</c>.</summary>
 public sealed record ServerInfo
 {
+    /// <summary>Full path of the file of the pool that it belongs to; null where it does not come from a cmdlet.</summary>
+    public string? Pool { get; init; }
+
     /// <summary>The id that we minted; it never changes.</summary>
     public required Guid Id { get; init; }
 
@@ -175,6 +207,9 @@ public sealed record ServerInfo
 
     /// <summary>Where it answers, as <c>address:port</c>; null when it does not run.</summary>
     public string? Address { get; init; }
+
+    /// <summary>The hypervisor's own id of its machine; null for a server that has none yet.</summary>
+    public string? MachineId { get; init; }
 
     /// <summary>Bytes of memory.</summary>
     public long MemoryBytes { get; init; }
@@ -202,6 +237,9 @@ public sealed record ServerInfo
 
     /// <summary>What is wrong with it, as a sentence; null when nothing is.</summary>
     public string? Problem { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Name;
 }
 
 /// <summary>What the balancer measures of one service.</summary>
@@ -236,6 +274,9 @@ public sealed record ServiceLoad
 
     /// <summary>Why the sample is not to be acted on; null when it is good.</summary>
     public string? Bad { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Bad ?? FormattableString.Invariant($"{RequestRate:0.##} requests per second, {Queue} waiting, {ResponseTime.TotalMilliseconds:0} ms");
 }
 
 /// <summary>A whole pool in one look: everything in it is of the same moment.</summary>

@@ -80,6 +80,9 @@ public sealed record PoolSpec
 
     /// <summary>How SCVMM is reached and where it keeps machines; used by the <c>scvmm</c> driver only.</summary>
     public ScvmmSpec Scvmm { get; init; } = new();
+
+    /// <inheritdoc/>
+    public override string ToString() => Name;
 }
 
 /// <summary>A real machine that runs virtual machines.</summary>
@@ -123,6 +126,9 @@ public sealed record HostSpec
 
     /// <summary>Licences that this host holds, by name.</summary>
     public IReadOnlyList<string> Licences { get; init; } = [];
+
+    /// <inheritdoc/>
+    public override string ToString() => Name;
 }
 
 /// <summary>The terms of a software licence.</summary>
@@ -139,6 +145,9 @@ public sealed record LicenceSpec
 
     /// <summary>How long an assigned licence stays with its host before it may be reassigned.</summary>
     public TimeSpan ReassignAfter { get; init; } = TimeSpan.FromDays(90);
+
+    /// <inheritdoc/>
+    public override string ToString() => Name;
 }
 
 /// <summary>What users reach: a service such as FINANCE.</summary>
@@ -212,6 +221,9 @@ public sealed record ServiceSpec
 
     /// <summary>Windows in which its servers may not be moved.</summary>
     public IReadOnlyList<FreezeSpec> Freeze { get; init; } = [];
+
+    /// <inheritdoc/>
+    public override string ToString() => Name;
 }
 
 /// <summary>A window of time, each week, in which a service's servers may not be moved. In local time of the machine that plans.</summary>
@@ -225,6 +237,9 @@ public sealed record FreezeSpec
 
     /// <summary>Time of day that it ends at; not after <see cref="From"/> means on the next day.</summary>
     public TimeSpan To { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => $"{(Days.Count == 0 ? "daily" : string.Join(", ", Days))} {From:hh\\:mm}-{To:hh\\:mm}";
 }
 
 /// <summary>Static addresses for the servers of a service. A server keeps the one that it was made with until it is purged.</summary>
@@ -241,6 +256,9 @@ public sealed record AddressSpec
 
     /// <summary>The servers that guests ask for names.</summary>
     public IReadOnlyList<string> Dns { get; init; } = [];
+
+    /// <inheritdoc/>
+    public override string ToString() => $"{Range}/{Prefix}";
 }
 
 /// <summary>What new servers of a service are made from: a gold disk and, if it exists, a warm state with memory.</summary>
@@ -281,6 +299,9 @@ public sealed record ImageSpec
 
     /// <summary>What answers inside the guest, so that clock, identity and randomness are set after each wake: <c>qga</c> (the QEMU guest agent), <c>vmatrix</c> (the small agent of guests that VMatrix builds itself) or null for nothing.</summary>
     public string? Agent { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Disk ?? Kernel ?? $"{MemoryBytes >> 20} MiB";
 }
 
 /// <summary>A health check: an HTTP request, never a bare connect.</summary>
@@ -303,6 +324,9 @@ public sealed record HealthSpec
 
     /// <summary>How long a server may take from its start to its first passed check.</summary>
     public TimeSpan StartTimeout { get; init; } = TimeSpan.FromSeconds(60);
+
+    /// <inheritdoc/>
+    public override string ToString() => $"GET {Path} each {Durations.Format(Interval)}";
 }
 
 /// <summary>The store of dormant servers and images.</summary>
@@ -316,6 +340,9 @@ public sealed record NestSpec
 
     /// <summary>How long a server may keep a memory asleep before the Oracle wakes it in the Chamber once, where the driver tells since when it sleeps; null for ever.</summary>
     public TimeSpan? MaxSleep { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Folder;
 }
 
 /// <summary>Where the load of services comes from.</summary>
@@ -354,6 +381,9 @@ public sealed record BalancerSpec
 
     /// <summary>Most requests that may be open at a service, waiting ones included; null for the balancer's default.</summary>
     public int? MostOpen { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Kind;
 }
 
 /// <summary>What load balancing between hosts goes by.</summary>
@@ -443,6 +473,9 @@ public sealed record OracleSpec
 
     /// <summary>Time from waking a host until servers can be woken on it, until it was measured: hosts are woken so far ahead of the forecast.</summary>
     public TimeSpan HostWakeTime { get; init; } = TimeSpan.FromMinutes(3);
+
+    /// <inheritdoc/>
+    public override string ToString() => $"{Mode}, each {Durations.Format(Interval)}";
 }
 
 /// <summary>What may go on at once, and for how long.</summary>
@@ -462,4 +495,7 @@ public sealed record LimitSpec
 
     /// <summary>Tries of a step that fails for a passing reason, the first one included.</summary>
     public int Tries { get; init; } = 3;
+
+    /// <inheritdoc/>
+    public override string ToString() => $"{MovesPerHost} moves a host, {MovesPerPool} a pool";
 }

@@ -5,6 +5,9 @@ namespace VMatrix;
 /// <summary>An image version that was made from a server.</summary>
 public sealed record PublishedImage
 {
+    /// <summary>Full path of the file of the pool that it belongs to; null where it does not come from a cmdlet.</summary>
+    public string? Pool { get; init; }
+
     /// <summary>The service.</summary>
     public required string Service { get; init; }
 
@@ -25,4 +28,7 @@ public sealed record PublishedImage
 
     /// <summary>When it was made.</summary>
     public required DateTimeOffset At { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => $"{Service} {Version}";
 }

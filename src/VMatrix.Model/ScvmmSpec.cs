@@ -28,6 +28,9 @@ public sealed record ScvmmSpec
 
     /// <summary>The Hyper-V generation of new machines.</summary>
     public int MachineGeneration { get; init; } = 2;
+
+    /// <inheritdoc/>
+    public override string ToString() => Server ?? "this machine";
 }
 
 /// <summary>A host group of VMM: its hosts are hosts of the pool, with the names, the memory and the processors that VMM tells.</summary>
@@ -44,4 +47,7 @@ public sealed record HostGroupSpec
 
     /// <summary>Most servers at a time on each host; null where memory alone decides.</summary>
     public int? MostServers { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Group;
 }

@@ -54,6 +54,9 @@ public sealed record SimulationResult
 
     /// <summary>What became of each rule, the Oracle's own first.</summary>
     public required IReadOnlyList<SimulatedRule> Rules { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => $"{Pool}, {Trace}";
 }
 
 /// <summary>What became of a pool under one rule.</summary>
@@ -73,11 +76,17 @@ public sealed record SimulatedRule
 
     /// <summary>What became of each service, in the pool file's order.</summary>
     public required IReadOnlyList<SimulatedService> Services { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Rule;
 }
 
 /// <summary>What became of one service under one rule.</summary>
 public sealed record SimulatedService
 {
+    /// <summary>Full path of the file of the pool that it belongs to; null where it does not come from a cmdlet.</summary>
+    public string? Pool { get; init; }
+
     /// <summary>The rule.</summary>
     public required string Rule { get; init; }
 
@@ -122,6 +131,9 @@ public sealed record SimulatedService
 
     /// <summary>Row by row of the history.</summary>
     public required IReadOnlyList<SimulatedMinute> Minutes { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => $"{Rule}, {Service}";
 }
 
 /// <summary>A service in one row of the history, which mostly is a minute.</summary>
@@ -147,4 +159,7 @@ public sealed record SimulatedMinute
 
     /// <summary>Of those, drops.</summary>
     public int Drops { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => FormattableString.Invariant($"{Demand:0.##} of {Capacity:0.##} requests per second");
 }

@@ -50,6 +50,9 @@ public sealed record SimulationSpec
 
     /// <summary>What users ask of the services; a service that is missing has no load.</summary>
     public IReadOnlyList<DemandSpec> Demand { get; init; } = [];
+
+    /// <inheritdoc/>
+    public override string ToString() => $"seed {Seed}";
 }
 
 /// <summary>What simulated users ask of a service: a wave with some noise on it.</summary>
@@ -72,4 +75,7 @@ public sealed record DemandSpec
 
     /// <summary>Spread of the noise, as a share of the rate.</summary>
     public double Noise { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Service;
 }

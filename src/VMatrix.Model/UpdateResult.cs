@@ -21,6 +21,9 @@ public enum UpdateStatus
 /// <summary>What became of a rolling replacement.</summary>
 public sealed record UpdateResult
 {
+    /// <summary>Full path of the file of the pool that it belongs to; null where it does not come from a cmdlet.</summary>
+    public string? Pool { get; init; }
+
     /// <summary>The service.</summary>
     public required string Service { get; init; }
 
@@ -38,4 +41,7 @@ public sealed record UpdateResult
 
     /// <summary>What went wrong; null when nothing did.</summary>
     public string? Error { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => $"{Service}: {Status}";
 }

@@ -22,13 +22,13 @@ public sealed class ApproveVMatrixPlanCommand : ChangingCommand
     {
         foreach (var plan in Id)
         {
-            ForItem(plan.Id, () =>
+            ForItem(plan.Id, plan.Pool, () =>
             {
                 if (!Agreed($"plan {plan.Id} in pool '{PoolPath}'", "Approve"))
                     return;
                 var record = InPool("Approving", (pool, cancellation) => pool.ApprovePlanAsync(plan.Id, cancellation));
                 if (PassThru)
-                    Emit(record);
+                    Write(record);
             });
         }
     }

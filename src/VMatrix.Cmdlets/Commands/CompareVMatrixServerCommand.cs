@@ -37,36 +37,22 @@ public sealed class CompareVMatrixServerCommand : VMatrixCommand
     private protected override bool ForChange => false;
 
     /// <inheritdoc/>
-    protected override void BeginProcessing() => ForAll(() => _ = PoolPath);
-
-    /// <inheritdoc/>
     protected override void ProcessRecord()
     {
         foreach (var server in Server)
         {
-            ForItem(server.Input, () =>
+            ForItem(server.Input, server.Pool, () =>
             {
                 var found = InPool("Comparing", async (pool, cancellation) =>
                 {
-                    var id = server.Id ?? await FindAsync(pool, server.Name!, cancellation);
-                    return await pool.CompareAsync(id, Stage, Destination?.Name, Live, cancellation);
+                    var listing = await pool.ListAsync(cancellation);
+                    var one = server.FindIn(listing.Servers, s => s.Stage is not VMatrix.Stage.Disposed) ?? throw Errors.NotFound("Server", server, pool.Spec.Name);
+                    return await pool.CompareAsync(one.Id, Stage, Destination?.Name, Live, cancellation, listing);
                 });
-                WriteObject(found.OrderBy(f => f.Destination, StringComparer.OrdinalIgnoreCase).ThenBy(f => f.Group).ThenByDescending(f => f.Severity), true);
+                Write(found.OrderBy(f => f.Destination, StringComparer.OrdinalIgnoreCase).ThenBy(f => f.Group).ThenByDescending(f => f.Severity));
                 if (found.Count == 0)
                     WriteVerbose($"Nothing stands in the way of {server}.");
             });
         }
-    }
-
-    private static async System.Threading.Tasks.Task<Guid> FindAsync(PoolSession pool, string name, System.Threading.CancellationToken cancellation)
-    {
-        var named = (await pool.GetServersAsync(false, null, cancellation)).Where(s => string.Equals(s.Name, name, StringComparison.OrdinalIgnoreCase)).ToArray();
-        var meant = named.Where(s => s.Stage is not VMatrix.Stage.Disposed).ToArray();
-        return (meant.Length == 0 ? named : meant) switch
-        {
-            [] => throw Errors.NotFound("Server", name, pool.Spec.Name),
-            [var one] => one.Id,
-            var several => throw Errors.Ambiguous(name, several),
-        };
     }
 }

@@ -26,7 +26,7 @@ public sealed class ConnectVMatrixHostCommand : HostWayCommand
     {
         foreach (var given in Session)
         {
-            ForItem(given, () =>
+            ForItem(given, HostName?.Pool, () =>
             {
                 var session = new HostSession(given);
                 string? computer = HostName?.Name ?? session.Computer;

@@ -19,7 +19,7 @@ public sealed class DisconnectVMatrixHostCommand : HostWayCommand
     {
         foreach (var named in HostName)
         {
-            ForItem(named.Name, () =>
+            ForItem(named.Name, named.Pool, () =>
             {
                 var host = Find(h => Is(h.Name, named.Name)) ?? throw Errors.NotFound("Host", named.Name, PoolName);
                 if (!Agreed($"host '{host.Name}'", "Reach as the pool file says"))

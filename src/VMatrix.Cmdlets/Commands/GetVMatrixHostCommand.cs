@@ -1,4 +1,5 @@
 using System;
+using System.Collections.Generic;
 using System.Linq;
 using System.Management.Automation;
 
@@ -8,7 +9,7 @@ namespace VMatrix.Commands;
 [Cmdlet(VerbsCommon.Get, "VMatrixHost", DefaultParameterSetName = "Now")]
 [OutputType(typeof(HostInfo), ParameterSetName = ["Now"])]
 [OutputType(typeof(HostActionRecord), ParameterSetName = ["History"])]
-public sealed class GetVMatrixHostCommand : ReadingCommand
+public sealed class GetVMatrixHostCommand : NarrowedCommand
 {
     /// <summary>Names of hosts, with wildcards.</summary>
     [Parameter(Position = 0)]
@@ -33,19 +34,22 @@ public sealed class GetVMatrixHostCommand : ReadingCommand
     [ValidateRange(1, int.MaxValue)]
     public int Newest { get; set; } = 100;
 
-    /// <inheritdoc/>
-    protected override void ProcessRecord() => ForItem(Pool, () =>
+    private protected override bool Show(IReadOnlyList<PoolObject>? narrowing)
     {
-        var fits = Filter(Name);
+        var named = Filter(Name);
+        var meant = Names(narrowing, n => n.Hosts ?? []);
+        bool Fits(string host) => named(host) && meant?.Contains(host) is not false;
         if (History)
         {
             var actions = InPool("Reading the history", (pool, cancellation) => pool.GetHostActionsAsync(Since, Newest, cancellation));
-            WriteObject(actions.Where(a => fits(a.Action.Host)), true);
-            return;
+            Write(actions.Where(a => Fits(a.Action.Host)));
+            ReportHistory();
+            return true;
         }
 
         var hosts = InPool("Asking the hosts", (pool, cancellation) => pool.GetHostsAsync(cancellation));
-        WriteObject(hosts.Where(h => fits(h.Name) && (Role is null || h.Role == Role)), true);
+        Write(hosts.Where(h => Fits(h.Name) && (Role is null || h.Role == Role)));
         ReportMissing("Host", Name, [.. hosts.Select(h => h.Name)], PoolName);
-    });
+        return true;
+    }
 }

@@ -1,4 +1,5 @@
 using System;
+using System.Collections.Generic;
 using System.Linq;
 using System.Management.Automation;
 
@@ -7,7 +8,7 @@ namespace VMatrix.Commands;
 /// <summary>Shows moves, newest first: those that run and those of the past.</summary>
 [Cmdlet(VerbsCommon.Get, "VMatrixMove")]
 [OutputType(typeof(MoveRecord))]
-public sealed class GetVMatrixMoveCommand : ReadingCommand
+public sealed class GetVMatrixMoveCommand : NarrowedCommand
 {
     /// <summary>Only moves of servers with these names, with wildcards, or these ids.</summary>
     [Parameter(Position = 0)]
@@ -23,16 +24,30 @@ public sealed class GetVMatrixMoveCommand : ReadingCommand
     [Parameter]
     public DateTimeOffset? Since { get; set; }
 
-    /// <summary>Most ended moves to look at; 100 unless said.</summary>
+    /// <summary>Most ended moves to show; 100 unless said.</summary>
     [Parameter]
     [ValidateRange(1, int.MaxValue)]
     public int Newest { get; set; } = 100;
 
-    /// <inheritdoc/>
-    protected override void ProcessRecord() => ForItem(Pool, () =>
+    private protected override bool Show(IReadOnlyList<PoolObject>? narrowing)
     {
-        var fits = Filter(Server);
-        var moves = InPool("Reading the history", (pool, cancellation) => pool.GetMovesAsync(Since, Newest, cancellation));
-        WriteObject(moves.Where(m => (fits(m.Move.ServerName) || fits(m.Move.ServerId.ToString())) && (Status is null || Status.Contains(m.Status))), true);
-    });
+        var named = Filter(Server);
+        bool narrowed = narrowing is not null || Server is not null || Status is not null;
+        // The newest of those that are asked for, not those among the newest of all.
+        var moves = InPool("Reading the history", (pool, cancellation) => pool.GetMovesAsync(Since, narrowed ? int.MaxValue : Newest, cancellation))
+            .Where(m => (named(m.Move.ServerName) || named(m.Move.ServerId.ToString())) && (Status is null || Status.Contains(m.Status)) && (narrowing is null || narrowing.Any(n => IsMeant(n, m))));
+        int ended = 0;
+        Write(moves.Where(m => m.EndedAt is null || ++ended <= Newest));
+        ReportHistory();
+        return true;
+    }
+
+    private static bool IsMeant(PoolObject by, MoveRecord move) =>
+        by.Move is { } one ? move.Id == one
+        : by.Plan is { } plan ? move.PlanId == plan
+        : by.Servers is { } servers ? servers.Contains(move.Move.ServerId)
+        : by.Service is { } service ? Same(move.Move.Service, service)
+        : by.Hosts is { } hosts && hosts.Any(h => Same(move.Move.FromHost, h) || Same(move.Move.ToHost, h));
+
+    private static bool Same(string? one, string? other) => string.Equals(one, other, StringComparison.OrdinalIgnoreCase);
 }

@@ -45,19 +45,19 @@ public sealed class GetVMatrixPlanCommand : ReadingCommand
                 {
                     // Several plans are several stories.
                     foreach (var plan in Id ?? [null!])
-                        ForItem(subject, () => WriteObject(InPool("Planning again", (pool, cancellation) => pool.ExplainAsync(plan?.Id, subject.Id, subject.Name, cancellation))));
+                        ForItem(subject, plan?.Pool ?? subject.Pool, () => Write(InPool("Planning again", (pool, cancellation) => pool.ExplainAsync(plan?.Id, subject.Id, subject.Name, cancellation))));
                 }
 
                 break;
             case "Id":
                 foreach (var plan in Id!)
-                    ForItem(plan.Id, () => WriteObject(InPool("Reading the plan", (pool, cancellation) => pool.GetPlanAsync(plan.Id, cancellation))));
+                    ForItem(plan.Id, plan.Pool, () => Write(InPool("Reading the plan", (pool, cancellation) => pool.GetPlanAsync(plan.Id, cancellation))));
                 break;
             default:
-                ForItem(Pool, () =>
+                ForItem(Pool, null, () =>
                 {
                     var plans = InPool("Reading the plans", (pool, cancellation) => pool.GetPlansAsync(cancellation));
-                    WriteObject(plans.Where(p => Status is null || Status.Contains(p.Status)).Take(Newest), true);
+                    Write(plans.Where(p => Status is null || Status.Contains(p.Status)).Take(Newest));
                 });
                 break;
         }

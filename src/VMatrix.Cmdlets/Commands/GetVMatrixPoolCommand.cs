@@ -15,5 +15,5 @@ public sealed class GetVMatrixPoolCommand : ReadingCommand
 
     /// <inheritdoc/>
     protected override void ProcessRecord() =>
-        ForItem(Pool, () => WriteObject(InPool("Asking the hosts", (pool, cancellation) => pool.GetPoolAsync(cancellation))));
+        ForItem(Pool, null, () => WriteObject(InPool("Asking the hosts", (pool, cancellation) => pool.GetPoolAsync(cancellation))));
 }

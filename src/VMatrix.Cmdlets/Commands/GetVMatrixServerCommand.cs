@@ -9,7 +9,7 @@ namespace VMatrix.Commands;
 [Cmdlet(VerbsCommon.Get, "VMatrixServer", DefaultParameterSetName = "Name")]
 [OutputType(typeof(ServerInfo), ParameterSetName = ["Name", "Id"])]
 [OutputType(typeof(ForeignMachine), ParameterSetName = ["Foreign"])]
-public sealed class GetVMatrixServerCommand : ReadingCommand
+public sealed class GetVMatrixServerCommand : NarrowedCommand
 {
     /// <summary>Names of servers, or of machines with -Foreign, with wildcards.</summary>
     [Parameter(Position = 0, ParameterSetName = "Name")]
@@ -50,44 +50,53 @@ public sealed class GetVMatrixServerCommand : ReadingCommand
     [Parameter(ParameterSetName = "Id")]
     public SwitchParameter SkipHealthCheck { get; set; }
 
-    /// <inheritdoc/>
-    protected override void ProcessRecord() => ForItem(Pool, () =>
+    private protected override bool Show(IReadOnlyList<PoolObject>? narrowing)
     {
         string path = PoolPath;
         if (Foreign)
         {
-            ShowForeign();
-            return;
+            ShowForeign(narrowing);
+            return true;
         }
 
         Func<string?, bool> name = Filter(Name), service = Filter(Service), host = Filter(HostName);
         var ids = Id is null ? null : new HashSet<Guid>(Id);
-        var stages = new HashSet<Stage>(Stage ?? (Id is null ? [VMatrix.Stage.Nest, VMatrix.Stage.Chamber, VMatrix.Stage.Matrix]
-            : [VMatrix.Stage.Nest, VMatrix.Stage.Chamber, VMatrix.Stage.Matrix, VMatrix.Stage.Disposed]));
+        var asked = narrowing is null ? null : new HashSet<Guid>(narrowing.SelectMany(n => n.Servers ?? []));
+        Stage[] stages = Stage ?? (Id is null ? [VMatrix.Stage.Nest, VMatrix.Stage.Chamber, VMatrix.Stage.Matrix] : s_all);
+        bool Fits(ServerInfo server) =>
+            (Stage is null && asked?.Contains(server.Id) is true ? s_all : stages).Contains(server.Stage)
+            && ids?.Contains(server.Id) is not false && name(server.Name) && service(server.Service) && host(server.Host)
+            && (narrowing is null || narrowing.Any(n => IsMeant(n, server)));
         var all = InPool("Asking the hosts", (pool, cancellation) => pool.GetServersAsync(!SkipHealthCheck, found => Post(() =>
         {
             foreach (var server in found.OrderBy(s => s.Name, StringComparer.OrdinalIgnoreCase))
             {
-                if (stages.Contains(server.Stage) && (ids is null || ids.Contains(server.Id)) && name(server.Name) && service(server.Service) && host(server.Host))
-                    WriteObject(server);
+                if (Fits(server))
+                    WriteObject(Pooled.In(path, server));
             }
         }), cancellation));
         Sessions.Remember(path, all);
         ReportMissing("Server", Name, [.. all.Select(s => s.Name)], PoolName);
         ReportMissing("Service", Service, [.. Spec!.Services.Select(s => s.Name), .. all.Select(s => s.Service)], PoolName);
         ReportMissing("Host", HostName, [.. Spec.Hosts.Select(h => h.Name)], PoolName);
-        if (ids is not null)
-        {
-            foreach (var id in ids.Except(all.Select(s => s.Id)))
-                WriteError(Errors.From(Errors.NotFound("Server", id, PoolName), id));
-        }
-    });
+        foreach (var id in (ids ?? []).Except(all.Select(s => s.Id)))
+            WriteError(Errors.From(Errors.NotFound("Server", id, PoolName), id));
+        return true;
+    }
 
-    private void ShowForeign()
+    private static readonly Stage[] s_all = [VMatrix.Stage.Nest, VMatrix.Stage.Chamber, VMatrix.Stage.Matrix, VMatrix.Stage.Disposed];
+
+    private static bool IsMeant(PoolObject by, ServerInfo server) =>
+        by.Servers is { } servers ? servers.Contains(server.Id)
+        : by.Service is { } service ? string.Equals(service, server.Service, StringComparison.OrdinalIgnoreCase)
+        : by.Hosts is { } hosts && hosts.Contains(server.Host, StringComparer.OrdinalIgnoreCase);
+
+    private void ShowForeign(IReadOnlyList<PoolObject>? narrowing)
     {
         Func<string?, bool> name = Filter(Name), host = Filter(HostName);
+        var hosts = Names(narrowing, n => n.Hosts ?? []);
         var all = InPool("Asking the hosts", (pool, cancellation) => pool.GetForeignAsync(cancellation));
-        WriteObject(all.Where(m => name(m.Name) && (HostName is null || host(m.Host))), true);
+        Write(all.Where(m => name(m.Name) && (HostName is null || host(m.Host)) && (hosts is null || (m.Host is not null && hosts.Contains(m.Host)))));
         foreach (string missing in Name ?? [])
         {
             if (!WildcardPattern.ContainsWildcardCharacters(missing) && !all.Any(m => string.Equals(m.Name, missing, StringComparison.OrdinalIgnoreCase)))

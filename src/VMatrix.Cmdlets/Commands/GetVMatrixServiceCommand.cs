@@ -1,3 +1,4 @@
+using System.Collections.Generic;
 using System.Linq;
 using System.Management.Automation;
 
@@ -6,7 +7,7 @@ namespace VMatrix.Commands;
 /// <summary>Shows services as they are now, with their load.</summary>
 [Cmdlet(VerbsCommon.Get, "VMatrixService")]
 [OutputType(typeof(ServiceInfo))]
-public sealed class GetVMatrixServiceCommand : ReadingCommand
+public sealed class GetVMatrixServiceCommand : NarrowedCommand
 {
     /// <summary>Names of services, with wildcards.</summary>
     [Parameter(Position = 0)]
@@ -14,12 +15,13 @@ public sealed class GetVMatrixServiceCommand : ReadingCommand
     [ArgumentCompleter(typeof(ServiceCompleter))]
     public string[]? Name { get; set; }
 
-    /// <inheritdoc/>
-    protected override void ProcessRecord() => ForItem(Pool, () =>
+    private protected override bool Show(IReadOnlyList<PoolObject>? narrowing)
     {
-        var services = InPool("Measuring the load", (pool, cancellation) => pool.GetServicesAsync(cancellation));
         var fits = Filter(Name);
-        WriteObject(services.Where(s => fits(s.Name)), true);
+        var meant = Names(narrowing, n => n.Service is null ? [] : [n.Service]);
+        var services = InPool("Measuring the load", (pool, cancellation) => pool.GetServicesAsync(cancellation));
+        Write(services.Where(s => fits(s.Name) && meant?.Contains(s.Name) is not false));
         ReportMissing("Service", Name, [.. services.Select(s => s.Name)], PoolName);
-    });
+        return true;
+    }
 }

@@ -37,6 +37,7 @@ public sealed class InvokeVMatrixSimulationCommand : VMatrixCommand
 
     /// <summary>Time from one switch to the next; the pool file's unless said. A longer one is played faster.</summary>
     [Parameter]
+    [Duration(AboveZero = true)]
     public TimeSpan? Interval { get; set; }
 
     private protected override bool ForChange => false;
@@ -48,17 +49,25 @@ public sealed class InvokeVMatrixSimulationCommand : VMatrixCommand
         string? page = Html is null ? null : FullPath(Html);
         var result = Await("Reading the history of demand", cancellation => Task.FromResult(PoolSimulation.Run(
             pool, trace, new SimulationOptions { Compare = Compare, Seed = Seed, Interval = Interval }, new Watch(this), cancellation)));
-        WriteProgress(new ProgressRecord(2, MyInvocation.MyCommand.Name, "Done") { RecordType = ProgressRecordType.Completed });
+        var ended = Busy("Done");
+        ended.RecordType = ProgressRecordType.Completed;
+        WriteProgress(ended);
+        ShowsMoves = false;
         if (page is not null && ShouldProcess(page, "Write the page of plots"))
             PoolSimulation.WritePage(result, page);
-        WriteObject(result.Rules.SelectMany(rule => rule.Services), enumerateCollection: true);
+        Write(result.Rules.SelectMany(rule => rule.Services));
     });
 
-    private string FullPath(string path) => SessionState.Path.GetUnresolvedProviderPathFromPSPath(path);
+    private string FullPath(string path) => Paths.Resolve(SessionState, path);
 
     private sealed class Watch(InvokeVMatrixSimulationCommand command) : IProgress<(string Rule, double Done)>
     {
         public void Report((string Rule, double Done) value) => command.Post(() =>
-            command.WriteProgress(new ProgressRecord(2, command.MyInvocation.MyCommand.Name, $"Playing the rule '{value.Rule}'") { PercentComplete = (int)(100 * value.Done) }));
+        {
+            var bar = command.Busy($"Playing the rule '{value.Rule}'");
+            bar.PercentComplete = (int)(100 * value.Done);
+            command.WriteProgress(bar);
+            command.ShowsMoves = true;
+        });
     }
 }

@@ -24,6 +24,7 @@ public sealed class InvokeVMatrixSwitchCommand : ChangingCommand
 
     /// <summary>Time from one switch to the next; the pool's setting unless said.</summary>
     [Parameter(ParameterSetName = "Continuous")]
+    [Duration(AboveZero = true)]
     [ValidateNotNull]
     public TimeSpan? Interval { get; set; }
 
@@ -37,7 +38,7 @@ public sealed class InvokeVMatrixSwitchCommand : ChangingCommand
         switch (ParameterSetName)
         {
             case "Plan":
-                ForItem(Plan, () => CarryOutPlan(Plan!.Id, $"Carry out the stored plan {Plan.Id} in pool '{PoolPath}'", null));
+                ForItem(Plan, Plan!.Pool, () => CarryOutPlan(Plan!.Id, $"Carry out the stored plan {Plan.Id} in pool '{PoolPath}'", null));
                 break;
             case "Continuous" when !IsWhatIf:
                 ForAll(RunOn);
@@ -55,6 +56,8 @@ public sealed class InvokeVMatrixSwitchCommand : ChangingCommand
     private void CarryOutPlan(Guid id, string description, Plan? plan)
     {
         WriteVerbose(plan?.Summary ?? description);
+        foreach (string reason in plan is null ? [] : Reasons(plan))
+            WriteVerbose(reason);
         if (plan is { Moves.Count: 0, Hosts.Count: 0 } && !IsWhatIf)
             return;
         if (!ShouldProcess(description, $"{description}{Environment.NewLine}Carry it out?", "Switch"))
@@ -64,7 +67,7 @@ public sealed class InvokeVMatrixSwitchCommand : ChangingCommand
             Tell(record);
         var after = InPool("Reading the plan", (pool, cancellation) => pool.GetPlanAsync(id, cancellation));
         if (after.Status is PlanStatus.Waiting)
-            WriteWarning($"{after.Waiting.Count} of the plan's {after.Moves.Count + after.Plan.Hosts.Count} moves and actions with hosts wait for an approval: Approve-VMatrixPlan -Id {id}");
+            WriteWarning(Waits(id, after.Waiting.Count));
     }
 
     private void RunOn()
@@ -72,12 +75,24 @@ public sealed class InvokeVMatrixSwitchCommand : ChangingCommand
         if (!ShouldProcess($"pool '{PoolPath}'", "Switch again and again until stopped"))
             return;
         using var progress = new SwitchProgress(this, 0);
+        var told = new HashSet<Guid>();
         _ = InPool("Switching", async (pool, cancellation) =>
         {
-            await pool.RunAsync(MyInvocation.MyCommand.Name, Interval, plan => Post(() => WriteVerbose(plan.Summary)), progress, cancellation, progress);
+            await pool.RunAsync(MyInvocation.MyCommand.Name, Interval, plan =>
+            {
+                var waiting = pool.FindApproval(plan);
+                Post(() =>
+                {
+                    WriteVerbose(plan.Summary);
+                    if (waiting is { } found && told.Add(found.Plan))
+                        WriteWarning(Waits(found.Plan, found.Moves));
+                });
+            }, progress, cancellation, progress);
             return true;
         });
     }
+
+    private static string Waits(Guid plan, int moves) => $"{moves} move{(moves == 1 ? " waits" : "s wait")} for an approval: Approve-VMatrixPlan -Id {plan}";
 
     /// <summary>Tells once of a move that has ended: on the pipeline when asked for, and as an error when it was not done.</summary>
     private void Tell(MoveRecord record)
@@ -85,7 +100,7 @@ public sealed class InvokeVMatrixSwitchCommand : ChangingCommand
         if (record.Status is MoveStatus.Pending or MoveStatus.Running || !_reported.Add(record.Id))
             return;
         if (PassThru)
-            Emit(record);
+            Write(record);
         _ = Report(record);
     }
 
@@ -98,20 +113,12 @@ public sealed class InvokeVMatrixSwitchCommand : ChangingCommand
             WriteError(Errors.HostActionNotDone(record, what));
     }
 
-    /// <summary>A plan in words, as -WhatIf prints it.</summary>
-    private static string Describe(Plan plan)
-    {
-        List<string> lines = [plan.Summary];
-        for (int i = 0; i < plan.Moves.Count; i++)
-        {
-            var move = plan.Moves[i];
-            lines.Add($"  {i + 1}. {(move.IsDrop ? "Drop" : move.Kind.ToString())} {move.ServerName}, {Place(move.FromStage, move.FromHost)} -> {Place(move.ToStage, move.ToHost)}: {move.Reason}");
-        }
+    /// <summary>A plan as -WhatIf prints it: a line a move. -Verbose tells the reasons.</summary>
+    private static string Describe(Plan plan) =>
+        string.Join(Environment.NewLine, [plan.Summary, .. plan.Moves.Select((m, i) => $"  {i + 1}. {m}"), .. plan.Hosts.Select(h => $"  {h}")]);
 
-        lines.AddRange(plan.Hosts.Select(h => $"  {(h.Kind is HostActionKind.Wake ? "Wake" : "Power down")} host {h.Host}: {h.Reason}"));
-        lines.AddRange(plan.Refused.Select(r => $"  Not: {r.What}: {r.Reason}"));
-        return string.Join(Environment.NewLine, lines);
-    }
+    private static IEnumerable<string> Reasons(Plan plan) =>
+        [.. plan.Moves.Select(m => $"{m}: {m.Reason}"), .. plan.Hosts.Select(h => $"{h}: {h.Reason}"), .. plan.Refused.Select(r => $"Not: {r}")];
 
     /// <summary>Progress that also tells of each move as it ends.</summary>
     private sealed class SwitchProgress(InvokeVMatrixSwitchCommand command, int total) : IProgress<MoveRecord>, IProgress<HostActionRecord>, IDisposable

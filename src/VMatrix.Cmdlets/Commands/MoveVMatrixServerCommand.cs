@@ -10,17 +10,22 @@ namespace VMatrix.Commands;
 [OutputType(typeof(ServerInfo))]
 public sealed class MoveVMatrixServerCommand : ServerCommand
 {
-    private readonly List<(Move Move, object? Input)> _together = [];
-    private readonly List<Move> _done = [];
-    private readonly List<Move> _supposed = [];
+    private readonly List<AskedMove> _together = [];
+    private readonly List<AskedMove> _done = [];
+    private readonly List<AskedMove> _supposed = [];
+    private bool _stageSaid;
+    private bool _destinationSaid;
 
     /// <summary>The stage to move to; the one that the server is in unless said.</summary>
-    [Parameter(Position = 1)]
-    [ValidateSet("Nest", "Chamber", "Matrix")]
+    [Parameter(Position = 1, ValueFromPipelineByPropertyName = true)]
+    [EmptyIsUnsaid]
+    [TargetStage]
+    [ArgumentCompleter(typeof(StageCompleter))]
     public Stage? Stage { get; set; }
 
     /// <summary>The host to move to; chosen by room unless said.</summary>
-    [Parameter]
+    [Parameter(ValueFromPipelineByPropertyName = true)]
+    [EmptyIsUnsaid]
     [ArgumentCompleter(typeof(HostCompleter))]
     public HostIdentity? Destination { get; set; }
 
@@ -34,6 +39,7 @@ public sealed class MoveVMatrixServerCommand : ServerCommand
 
     /// <summary>How long the Oracle leaves the servers alone after; the pool's setting unless said.</summary>
     [Parameter]
+    [Duration]
     public TimeSpan? HoldFor { get; set; }
 
     /// <summary>Returns the servers as they are after.</summary>
@@ -43,59 +49,68 @@ public sealed class MoveVMatrixServerCommand : ServerCommand
     /// <inheritdoc/>
     protected override void BeginProcessing()
     {
-        base.BeginProcessing();
-        if (Stage is null && Destination is null)
-        {
-            ForAll(() => throw new VMatrixException("NothingToMove", VMatrixErrorKind.InvalidInput,
-                "Say where to: -Stage, -Destination, or both."));
-        }
+        (_stageSaid, _destinationSaid) = (Stage is not null, Destination is not null);
+        if (!MyInvocation.ExpectingInput && Stage is null && Destination is null)
+            ForAll(() => throw NothingToMove());
     }
 
     private protected override void Prepare(ServerIdentity server)
     {
-        var id = Resolve(server, s => s.Stage is not VMatrix.Stage.Disposed);
-        if (_together.Exists(t => t.Move.ServerId == id))
+        // What a server's own object says of its stage is where it is. A row of a file says where it is to go.
+        var stage = _stageSaid || !server.IsServer ? Stage : null;
+        string? destination = _destinationSaid || !server.IsServer ? Destination?.Name : null;
+        if (stage is null && destination is null)
+            throw NothingToMove();
+        var found = Resolve(server, s => s.Stage is not VMatrix.Stage.Disposed);
+        string pool = PoolPath;
+        if (_together.Exists(t => t.Pool == pool && t.Move.ServerId == found.Id))
             Flush();
         Move move;
         IReadOnlyList<MoveObstacle> warnings;
         try
         {
-            (move, warnings) = Plan(id);
+            (move, warnings) = Plan(found.Id, stage, destination);
         }
-        catch (VMatrixException error) when (error.Id is "NoRoom" && _together.Count > 0)
+        catch (VMatrixException error) when (error.Id is "NoRoom" && _together.Exists(t => t.Pool == pool))
         {
             // What goes before may make room.
             Flush();
-            (move, warnings) = Plan(id);
+            (move, warnings) = Plan(found.Id, stage, destination);
         }
 
         foreach (var warning in warnings)
             WriteWarning($"{move.ServerName}: {warning}");
+        var asked = new AskedMove(pool, move, server.Input);
         if (Agreed(move))
-            _together.Add((move, server.Input));
+            _together.Add(asked);
         else if (IsWhatIf)
-            _supposed.Add(move);
+            _supposed.Add(asked);
     }
 
-    private (Move Move, IReadOnlyList<MoveObstacle> Warnings) Plan(Guid server)
+    private (Move Move, IReadOnlyList<MoveObstacle> Warnings) Plan(Guid server, Stage? stage, string? destination)
     {
-        Move[] beside = [.. _together.Select(t => t.Move), .. _supposed];
+        string path = PoolPath;
+        Move[] beside = [.. _together.Concat(_supposed).Where(t => t.Pool == path).Select(t => t.Move)];
+        var listing = Listing();
         return Force
-            ? (InPool("Planning", (pool, cancellation) => pool.PlanMoveAsync(server, Stage, Destination?.Name, Live, cancellation, beside)), [])
-            : InPool("Comparing", (pool, cancellation) => pool.PlanComparedMoveAsync(server, Stage, Destination?.Name, Live, cancellation, beside));
+            ? (InPool("Planning", (pool, cancellation) => pool.PlanMoveAsync(server, stage, destination, Live, cancellation, beside, listing)), [])
+            : InPool("Comparing", (pool, cancellation) => pool.PlanComparedMoveAsync(server, stage, destination, Live, cancellation, beside, listing));
     }
+
+    private static VMatrixException NothingToMove() => new("NothingToMove", VMatrixErrorKind.InvalidInput,
+        "Say where to: -Stage, -Destination, or both; or give objects that have such properties, as rows of a CSV file.");
 
     /// <inheritdoc/>
     protected override void EndProcessing() => ForAll(() =>
     {
         Flush();
         if (PassThru)
-            WriteObject(ReadAgain(_done), true);
+            WriteServers(_done);
     });
 
     private void Flush()
     {
-        (Move, object?)[] moves = [.. _together];
+        AskedMove[] moves = [.. _together];
         _together.Clear();
         _done.AddRange(CarryOut(moves, HoldFor));
     }

@@ -11,6 +11,6 @@ public sealed class NewVMatrixPlanCommand : ChangingCommand
     protected override void ProcessRecord() => ForAll(() =>
     {
         if (Agreed($"pool '{PoolPath}'", "Make a plan and store it"))
-            WriteObject(InPool("Measuring the load", (pool, cancellation) => pool.PlanSwitchAsync(cancellation)));
+            Write(InPool("Measuring the load", (pool, cancellation) => pool.PlanSwitchAsync(cancellation)));
     });
 }

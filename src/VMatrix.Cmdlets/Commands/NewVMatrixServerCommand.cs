@@ -8,12 +8,12 @@ namespace VMatrix.Commands;
 [OutputType(typeof(ServerInfo))]
 public sealed class NewVMatrixServerCommand : ChangingCommand
 {
-    /// <summary>The service from whose image they are made.</summary>
+    /// <summary>The services from whose images they are made: names, or objects of <c>Get-VMatrixService</c>.</summary>
     [Parameter(Mandatory = true, Position = 0, ValueFromPipeline = true)]
     [ArgumentCompleter(typeof(ServiceCompleter))]
-    public ServiceIdentity Service { get; set; } = null!;
+    public ServiceIdentity[] Service { get; set; } = null!;
 
-    /// <summary>How many; 1 unless said.</summary>
+    /// <summary>How many of each service; 1 unless said.</summary>
     [Parameter(Position = 1)]
     [ValidateRange(1, 10000)]
     public int Count { get; set; } = 1;
@@ -24,9 +24,15 @@ public sealed class NewVMatrixServerCommand : ChangingCommand
     public string? Name { get; set; }
 
     /// <inheritdoc/>
-    protected override void ProcessRecord() => ForItem(Service, () =>
+    protected override void ProcessRecord()
     {
-        var planned = InPool("Planning", (pool, cancellation) => pool.PlanCreateAsync(Service.Name, Count, Name, cancellation));
-        Emit(ReadAgain(CarryOut([.. planned.Where(m => Agreed(m)).Select(m => (m, (object?)Service.Name))], null)), true);
-    });
+        foreach (var service in Service)
+        {
+            ForItem(service.Name, service.Pool, () =>
+            {
+                var planned = InPool("Planning", (pool, cancellation) => pool.PlanCreateAsync(service.Name, Count, Name, cancellation));
+                WriteServers(CarryOut([.. planned.Where(m => Agreed(m)).Select(m => new AskedMove(PoolPath, m, service.Name))], null));
+            });
+        }
+    }
 }

@@ -28,22 +28,23 @@ public sealed class PublishVMatrixImageCommand : ChangingCommand
     {
         if (ParameterSetName == "Version")
         {
-            ForItem(Service.Name, Select);
+            ForItem(Service.Name, Service.Pool, Select);
             return;
         }
 
         foreach (var server in Server)
-            ForItem(server.Input, () => Publish(server));
+            ForItem(server.Input, server.Pool, () => Publish(server));
     }
 
     private void Publish(ServerIdentity server)
     {
-        var id = Resolve(server, s => s.Stage is Stage.Chamber);
-        var move = InPool("Looking at the server", (pool, cancellation) => pool.PlanPublishAsync(id, cancellation));
+        var found = Resolve(server, s => s.Stage is Stage.Chamber);
+        var listing = Listing();
+        var move = InPool("Looking at the server", (pool, cancellation) => pool.PlanPublishAsync(found.Id, cancellation, listing));
         if (!Agreed(move))
             return;
         using var progress = new MoveProgress(this, 1);
-        Emit(InPool($"Making an image from {move.ServerName}", (pool, cancellation) => pool.PublishImageAsync(id, progress, cancellation)));
+        Write(InPool($"Making an image from {move.ServerName}", (pool, cancellation) => pool.PublishImageAsync(found.Id, progress, cancellation)));
     }
 
     private void Select()

@@ -37,7 +37,7 @@ public sealed class RegisterVMatrixServerCommand : ChangingCommand
     {
         foreach (var machine in Machine)
         {
-            ForItem(machine.Input, () =>
+            ForItem(machine.Input, machine.Pool, () =>
             {
                 // An object of another hypervisor's listing may name the host otherwise than the pool file does; the id is enough then.
                 string? host = HostName?.Name ?? (machine.Input is ForeignMachine ? machine.HostName : null);
@@ -45,7 +45,7 @@ public sealed class RegisterVMatrixServerCommand : ChangingCommand
                 if (!Agreed(move))
                     return;
                 // The next one's name depends on this one's.
-                Emit(ReadAgain(CarryOut([(move, machine.Input)], null)), true);
+                WriteServers(CarryOut([new AskedMove(PoolPath, move, machine.Input)], null));
             });
         }
     }

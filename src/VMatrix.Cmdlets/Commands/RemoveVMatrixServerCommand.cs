@@ -10,8 +10,8 @@ namespace VMatrix.Commands;
 [OutputType(typeof(ServerInfo))]
 public sealed class RemoveVMatrixServerCommand : ServerCommand
 {
-    private readonly List<(Move Move, object? Input)> _disposals = [];
-    private readonly List<(Guid Server, object? Input)> _purges = [];
+    private readonly List<AskedMove> _disposals = [];
+    private readonly List<(string Pool, Guid Server, object? Input)> _purges = [];
 
     /// <summary>Deletes them for good: this cannot be undone. A server that is not disposed of yet is disposed of first.</summary>
     [Parameter]
@@ -27,24 +27,21 @@ public sealed class RemoveVMatrixServerCommand : ServerCommand
 
     private protected override void Prepare(ServerIdentity server)
     {
-        var id = Resolve(server, s => Purge || s.Stage is not Stage.Disposed);
-        var found = InPool("Planning", async (pool, cancellation) =>
-            (await pool.GetServersAsync(false, null, cancellation)).FirstOrDefault(s => s.Id == id)
-            ?? throw Errors.NotFound("Server", id, PoolName));
+        var found = Resolve(server, s => Purge || s.Stage is not Stage.Disposed);
         if (Purge && found.Stage is Stage.Disposed)
         {
-            if (Agreed($"server '{found.Name}' of {found.Service} ({id})", "Delete for good", Force))
-                _purges.Add((id, server.Input));
+            if (Agreed($"server '{found.Name}' of {found.Service} ({found.Id})", "Delete for good", Force))
+                _purges.Add((PoolPath, found.Id, server.Input));
             return;
         }
 
-        var move = InPool("Planning", (pool, cancellation) => pool.PlanMoveAsync(id, Stage.Disposed, null, false, cancellation));
+        var listing = Listing();
+        var move = InPool("Planning", (pool, cancellation) => pool.PlanMoveAsync(found.Id, Stage.Disposed, null, false, cancellation, null, listing));
         bool agreed = Purge
-            ? Agreed($"server '{move.ServerName}' of {move.Service} ({id})", $"Dispose of, from the {Place(move.FromStage, move.FromHost)}, and delete for good", Force)
+            ? Agreed($"server '{move.ServerName}' of {move.Service} ({move.ServerId})", $"Dispose of, from the {Place(move.FromStage, move.FromHost)}, and delete for good", Force)
             : Agreed(move, Force);
-        if (!agreed)
-            return;
-        _disposals.Add((move, server.Input));
+        if (agreed)
+            _disposals.Add(new AskedMove(PoolPath, move, server.Input));
     }
 
     /// <inheritdoc/>
@@ -54,14 +51,20 @@ public sealed class RemoveVMatrixServerCommand : ServerCommand
         if (!Purge)
         {
             if (PassThru)
-                WriteObject(ReadAgain(disposed), true);
+                WriteServers(disposed);
             return;
         }
 
-        var inputs = _disposals.ToDictionary(d => d.Move.Id, d => d.Input);
-        List<(Move, object?)> moves = [];
-        foreach (var (server, input) in _purges.Concat(disposed.Select(d => (d.ServerId, inputs[d.Id]))))
-            ForItem(input, () => moves.Add((InPool("Planning", (pool, cancellation) => pool.PlanPurgeAsync(server, cancellation)), input)));
-        _ = CarryOut(moves, null);
+        List<AskedMove> purges = [];
+        foreach (var (pool, server, input) in _purges.Concat(disposed.Select(d => (d.Pool, d.Move.ServerId, d.Input))))
+        {
+            ForItem(input, pool, () =>
+            {
+                var listing = Listing();
+                purges.Add(new AskedMove(PoolPath, InPool("Planning", (session, cancellation) => session.PlanPurgeAsync(server, cancellation, listing)), input));
+            });
+        }
+
+        _ = CarryOut(purges, null);
     });
 }

@@ -8,7 +8,7 @@ namespace VMatrix.Commands;
 [OutputType(typeof(ServerInfo))]
 public sealed class RestoreVMatrixServerCommand : ServerCommand
 {
-    private readonly List<(Move Move, object? Input)> _moves = [];
+    private readonly List<AskedMove> _moves = [];
 
     /// <summary>Returns the servers as they are after.</summary>
     [Parameter]
@@ -16,8 +16,9 @@ public sealed class RestoreVMatrixServerCommand : ServerCommand
 
     private protected override void Prepare(ServerIdentity server)
     {
-        var id = Resolve(server, s => s.Stage is Stage.Disposed);
-        var move = InPool("Planning", (pool, cancellation) => pool.PlanMoveAsync(id, Stage.Nest, null, false, cancellation));
+        var found = Resolve(server, s => s.Stage is Stage.Disposed);
+        var listing = Listing();
+        var move = InPool("Planning", (pool, cancellation) => pool.PlanMoveAsync(found.Id, Stage.Nest, null, false, cancellation, null, listing));
         if (move.Kind is not MoveKind.Undo)
         {
             throw new VMatrixException("NotDisposed", VMatrixErrorKind.InvalidState,
@@ -25,7 +26,7 @@ public sealed class RestoreVMatrixServerCommand : ServerCommand
         }
 
         if (Agreed(move))
-            _moves.Add((move, server.Input));
+            _moves.Add(new AskedMove(PoolPath, move, server.Input));
     }
 
     /// <inheritdoc/>
@@ -33,6 +34,6 @@ public sealed class RestoreVMatrixServerCommand : ServerCommand
     {
         var done = CarryOut(_moves, null);
         if (PassThru)
-            WriteObject(ReadAgain(done), true);
+            WriteServers(done);
     });
 }

@@ -10,7 +10,7 @@ namespace VMatrix.Commands;
 [OutputType(typeof(ServiceInfo))]
 public sealed class SetVMatrixServiceCommand : ChangingCommand
 {
-    private readonly List<string> _changed = [];
+    private readonly List<(string Pool, string Service)> _changed = [];
 
     /// <summary>The services: names, or objects of <c>Get-VMatrixService</c>.</summary>
     [Parameter(Mandatory = true, Position = 0, ValueFromPipeline = true)]
@@ -40,16 +40,16 @@ public sealed class SetVMatrixServiceCommand : ChangingCommand
     {
         foreach (var service in Service)
         {
-            ForItem(service.Name, () =>
+            ForItem(service.Name, service.Pool, () =>
             {
-                if (!Agreed($"service '{service}'", Auto ? "Leave the count of servers to the Oracle" : $"Pin at {Servers} servers{(Until is { } end ? $" until {end.LocalDateTime:g}" : "")}"))
+                if (!Agreed($"service '{service}'", Auto ? "Leave the count of servers to the Oracle" : $"Pin at {Servers} servers{(Until is { } end ? $" until {Times.Show(end)}" : "")}"))
                     return;
                 _ = InPool("Pinning", async (pool, cancellation) =>
                 {
                     await pool.PinServiceAsync(service.Name, Auto ? null : Servers, Until, cancellation);
                     return true;
                 });
-                _changed.Add(service.Name);
+                _changed.Add((PoolPath, service.Name));
             });
         }
     }
@@ -57,9 +57,16 @@ public sealed class SetVMatrixServiceCommand : ChangingCommand
     /// <inheritdoc/>
     protected override void EndProcessing() => ForAll(() =>
     {
-        if (!PassThru || _changed.Count == 0)
+        if (!PassThru)
             return;
-        var services = InPool("Measuring the load", (pool, cancellation) => pool.GetServicesAsync(cancellation));
-        WriteObject(services.Where(s => _changed.Contains(s.Name, StringComparer.OrdinalIgnoreCase)), true);
+        foreach (var changed in _changed.ToLookup(c => c.Pool, c => c.Service))
+        {
+            _ = Within(changed.Key, () =>
+            {
+                var services = InPool("Measuring the load", (pool, cancellation) => pool.GetServicesAsync(cancellation));
+                Write(services.Where(s => changed.Contains(s.Name, StringComparer.OrdinalIgnoreCase)));
+                return true;
+            });
+        }
     });
 }

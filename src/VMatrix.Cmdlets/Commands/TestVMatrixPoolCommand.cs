@@ -19,7 +19,7 @@ public sealed class TestVMatrixPoolCommand : ReadingCommand
     public SwitchParameter Detailed { get; set; }
 
     /// <inheritdoc/>
-    protected override void ProcessRecord() => ForItem(Pool, () =>
+    protected override void ProcessRecord() => ForItem(Pool, null, () =>
     {
         string path = PoolPath;
         var findings = Await("Reading the pool file", _ => Task.FromResult(PoolSession.Check(path)));

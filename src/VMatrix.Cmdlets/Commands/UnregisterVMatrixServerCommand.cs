@@ -10,7 +10,7 @@ namespace VMatrix.Commands;
 [OutputType(typeof(ForeignMachine))]
 public sealed class UnregisterVMatrixServerCommand : ServerCommand
 {
-    private readonly List<(Move Move, object? Input)> _moves = [];
+    private readonly List<AskedMove> _moves = [];
 
     /// <summary>Does not ask.</summary>
     [Parameter]
@@ -22,19 +22,27 @@ public sealed class UnregisterVMatrixServerCommand : ServerCommand
 
     private protected override void Prepare(ServerIdentity server)
     {
-        var id = Resolve(server, s => s.Stage is not Stage.Disposed);
-        var move = InPool("Planning", (pool, cancellation) => pool.PlanUnregisterAsync(id, cancellation));
+        var found = Resolve(server, s => s.Stage is not Stage.Disposed);
+        var listing = Listing();
+        var move = InPool("Planning", (pool, cancellation) => pool.PlanUnregisterAsync(found.Id, cancellation, listing));
         if (Agreed(move, Force))
-            _moves.Add((move, server.Input));
+            _moves.Add(new AskedMove(PoolPath, move, server.Input));
     }
 
     /// <inheritdoc/>
     protected override void EndProcessing() => ForAll(() =>
     {
         var done = CarryOut(_moves, null);
-        if (!PassThru || done.Count == 0)
+        if (!PassThru)
             return;
-        var machines = InPool("Asking the hosts", (pool, cancellation) => pool.GetForeignAsync(cancellation));
-        WriteObject(machines.Where(m => done.Any(d => d.MachineId == m.MachineId && d.FromHost == m.Host)), true);
+        foreach (var pool in done.GroupBy(d => d.Pool))
+        {
+            _ = Within(pool.Key, () =>
+            {
+                var machines = InPool("Asking the hosts", (session, cancellation) => session.GetForeignAsync(cancellation));
+                Write(machines.Where(m => pool.Any(d => d.Move.MachineId == m.MachineId && d.Move.FromHost == m.Host)));
+                return true;
+            });
+        }
     });
 }

@@ -21,6 +21,7 @@ public sealed class UpdateVMatrixServiceCommand : ChangingCommand
 
     /// <summary>How long the new servers must stay healthy under load before the old ones go; ten seconds unless said.</summary>
     [Parameter]
+    [Duration]
     public TimeSpan Watch { get; set; } = TimeSpan.FromSeconds(10);
 
     /// <inheritdoc/>
@@ -28,15 +29,15 @@ public sealed class UpdateVMatrixServiceCommand : ChangingCommand
     {
         foreach (var service in Service)
         {
-            ForItem(service.Name, () =>
+            ForItem(service.Name, service.Pool, () =>
             {
                 if (!Agreed($"service '{service}'", $"Replace its servers by ones of its newest image, {BatchSize} at a time"))
                     return;
                 using var progress = new MoveProgress(this, 0);
                 var result = InPool($"Replacing the servers of {service}", (pool, cancellation) => pool.UpdateServiceAsync(service.Name, BatchSize, Watch, progress, cancellation));
-                Emit(result);
+                Write(result);
                 if (result.Error is not null)
-                    ForItem(service.Name, () => throw new VMatrixException("UpdateFailed", VMatrixErrorKind.Failed, $"Service '{service}' was not brought to image {result.Image}: {result.Error}"));
+                    throw new VMatrixException("UpdateFailed", VMatrixErrorKind.Failed, $"Service '{service}' was not brought to image {result.Image}: {result.Error}");
             });
         }
     }

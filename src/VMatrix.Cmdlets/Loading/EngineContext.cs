@@ -15,8 +15,9 @@ internal static class EngineFinder
 
     public static void Stop() => AssemblyLoadContext.Default.Resolving -= Answer;
 
+    // What the engine's context does not have it asks the default context for, which asks here: a file that is not there must end the circle.
     private static Assembly? Answer(AssemblyLoadContext context, AssemblyName name) =>
-        name.Name == "VMatrix.Engine" ? s_context.Value.LoadFromAssemblyName(name) : null;
+        name.Name == "VMatrix.Engine" && s_context.Value.Has(name.Name) ? s_context.Value.LoadFromAssemblyName(name) : null;
 }
 
 /// <summary>Where the engine and its packages live, so that other modules may have other versions of them.</summary>
@@ -29,14 +30,18 @@ internal sealed class EngineContext : AssemblyLoadContext
     {
     }
 
+    /// <summary>True when the engine's folder has an assembly of this name.</summary>
+    public bool Has(string assembly) => File.Exists(PathOf(assembly));
+
     protected override Assembly? Load(AssemblyName assemblyName)
     {
         // The words are what crosses the border: both sides must hold the same types.
         if (assemblyName.Name == "VMatrix.Model")
             return typeof(Stage).Assembly;
-        string path = Path.Combine(_folder, assemblyName.Name + ".dll");
-        return File.Exists(path) ? LoadFromAssemblyPath(path) : null;
+        return Has(assemblyName.Name!) ? LoadFromAssemblyPath(PathOf(assemblyName.Name!)) : null;
     }
+
+    private string PathOf(string assembly) => Path.Combine(_folder, assembly + ".dll");
 
     protected override IntPtr LoadUnmanagedDll(string unmanagedDllName)
     {

@@ -1,3 +1,4 @@
+using System;
 using System.Management.Automation;
 
 namespace VMatrix.Loading;
@@ -26,8 +27,16 @@ public sealed class ModuleLoader : IModuleAssemblyInitializer, IModuleAssemblyCl
             // Another runspace may have the module too.
             if (--s_imports > 0)
                 return;
-            VMatrix.Commands.Sessions.Forget();
             VMatrix.Shells.HostSessions.Forget();
+            try
+            {
+                VMatrix.Commands.Sessions.Forget();
+            }
+            catch (Exception error) when (ModuleFiles.Explain(error) is not null)
+            {
+                // The module's files went first: without the engine no session was ever open.
+            }
+
             EngineFinder.Stop();
         }
     }

@@ -81,6 +81,12 @@ public sealed record PlanProgress
     /// <summary>When moves of it were begun first; null when none were.</summary>
     public DateTimeOffset? BegunAt { get; init; }
 
+    /// <summary>When the moves that were begun had all ended; null while they have not.</summary>
+    public DateTimeOffset? EndedAt { get; init; }
+
+    /// <summary>True when all moves that have ended were done.</summary>
+    public bool AllDone { get; init; }
+
     /// <summary>Why it may no longer be approved; null when it may.</summary>
     public string? Superseded { get; init; }
 }

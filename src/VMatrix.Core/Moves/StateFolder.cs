@@ -107,11 +107,12 @@ public sealed partial class StateFolder : IDisposable
         }
     }
 
-    /// <summary>Who acts, as <c>name (process N on MACHINE)</c>.</summary>
+    /// <summary>Who acts, as <c>name (process N of USER on MACHINE)</c>; a user who acts by their own name, as <c>USER (process N on MACHINE)</c>.</summary>
     public static string Describe(string name)
     {
         using var self = Process.GetCurrentProcess();
-        return string.Format(CultureInfo.InvariantCulture, "{0} (process {1} on {2})", name, self.Id, Environment.MachineName);
+        string user = name == Environment.UserName ? "" : $" of {Environment.UserName}";
+        return string.Format(CultureInfo.InvariantCulture, "{0} (process {1}{2} on {3})", name, self.Id, user, Environment.MachineName);
     }
 
     /// <summary>Takes the decider's lock and a new epoch. Dispose the result to let go.</summary>
@@ -125,7 +126,7 @@ public sealed partial class StateFolder : IDisposable
         return decider;
     });
 
-    /// <summary>The decider at work, as <c>name (process N on MACHINE)</c>; null when there is none.</summary>
+    /// <summary>The decider at work, as <c>name (process N of USER on MACHINE)</c>; null when there is none.</summary>
     public string? ReadDecider() => Guard(() => Decider.Read(Path) ?? (_nest is null ? null : Decider.Read(_nest)));
 
     /// <summary>Throws <c>DeciderLost</c> unless this folder's decider still holds its lock under that epoch. Epoch 0, a move by hand, needs none.</summary>

@@ -236,12 +236,6 @@ internal sealed class Size(long least, long most, long step = 1) : ScalarKind
 /// <summary>A length of time: <c>500ms</c>, <c>10s</c>, <c>1.5h</c>, <c>7d</c>.</summary>
 internal sealed class Duration(string least, string most) : ScalarKind
 {
-    private static readonly Regex s_duration = new(@"\A([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]*)\z", RegexOptions.CultureInvariant);
-    private static readonly (string Name, long Ticks)[] s_units =
-    [
-        ("d", TimeSpan.TicksPerDay), ("h", TimeSpan.TicksPerHour), ("m", TimeSpan.TicksPerMinute), ("s", TimeSpan.TicksPerSecond), ("ms", TimeSpan.TicksPerMillisecond),
-    ];
-
     private readonly TimeSpan _least = Of(least);
     private readonly TimeSpan _most = Of(most);
 
@@ -249,38 +243,16 @@ internal sealed class Duration(string least, string most) : ScalarKind
 
     public override string Allowed => $"a time from {least} to {most}, such as 500ms, 10s, 5m, 1.5h or 7d";
 
-    public override string Write(object value)
-    {
-        var ticks = ((TimeSpan)value).Ticks;
-        var unit = ticks == 0 ? s_units[3] : Array.Find(s_units, u => ticks % u.Ticks == 0);
-        return unit.Ticks == 0
-            ? ((decimal)ticks / TimeSpan.TicksPerMillisecond).ToString(CultureInfo.InvariantCulture) + "ms"
-            : (ticks / unit.Ticks).ToString(CultureInfo.InvariantCulture) + unit.Name;
-    }
+    public override string Write(object value) => Durations.Format((TimeSpan)value);
 
     protected override object? Parse(string text, PoolReading reading, ref string? hint)
     {
-        var match = s_duration.Match(text);
-        if (!match.Success || !decimal.TryParse(match.Groups[1].Value, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out var number))
-            return null;
-        var unit = Array.Find(s_units, u => u.Name == match.Groups[2].Value);
-        if (unit.Ticks == 0)
-        {
-            hint = match.Groups[2].Length == 0 ? $"; it has no unit: write {text.Trim()}s if seconds are meant" : "; the units are ms, s, m, h and d";
-            return null;
-        }
-
-        if (number > 1_000_000_000)
-            return null;
-        number *= unit.Ticks;
-        return number >= _least.Ticks && number <= _most.Ticks ? new TimeSpan((long)number) : null;
+        bool read = Durations.TryParse(text, out var value, out string? unit);
+        hint = unit ?? hint;
+        return read && value >= _least && value <= _most ? value : null;
     }
 
-    private static TimeSpan Of(string text)
-    {
-        var match = s_duration.Match(text);
-        return new TimeSpan(long.Parse(match.Groups[1].Value, CultureInfo.InvariantCulture) * Array.Find(s_units, u => u.Name == match.Groups[2].Value).Ticks);
-    }
+    private static TimeSpan Of(string text) => Durations.TryParse(text, out var value, out _) ? value : throw new FormatException(text);
 }
 
 /// <summary>A time of day: <c>22:30</c>.</summary>

@@ -33,7 +33,7 @@ internal sealed class JsonScreen(TextWriter output) : Screen
             service.Name,
             service.Priority,
             service.Least,
-            most = service.Most == int.MaxValue ? (int?)null : service.Most,
+            service.Most,
             service.InMatrix,
             service.InChamber,
             service.InNest,

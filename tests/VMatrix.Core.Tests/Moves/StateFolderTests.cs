@@ -43,8 +43,8 @@ public sealed class StateFolderTests : IDisposable
             epoch = decider.Epoch;
             var busy = Assert.Throws<VMatrixException>(() => other.Decide("second"));
             Assert.Equal("DeciderBusy", busy.Id);
-            Assert.Contains($"vmatrix-oracle (process {Environment.ProcessId} on {Environment.MachineName})", busy.Message);
-            Assert.Equal($"vmatrix-oracle (process {Environment.ProcessId} on {Environment.MachineName})", other.ReadDecider());
+            Assert.Contains($"vmatrix-oracle (process {Environment.ProcessId} of {Environment.UserName} on {Environment.MachineName})", busy.Message);
+            Assert.Equal($"vmatrix-oracle (process {Environment.ProcessId} of {Environment.UserName} on {Environment.MachineName})", other.ReadDecider());
             decider.Check();
         }
         Assert.Null(other.ReadDecider());
@@ -65,7 +65,7 @@ public sealed class StateFolderTests : IDisposable
         var decider = first.Decide("vmatrix-oracle");
         var busy = Assert.Throws<VMatrixException>(() => second.Decide("copy"));
         Assert.Equal("DeciderBusy", busy.Id);
-        var named = $"vmatrix-oracle (process {Environment.ProcessId} on {Environment.MachineName}), with the state folder {first.Path}";
+        var named = $"vmatrix-oracle (process {Environment.ProcessId} of {Environment.UserName} on {Environment.MachineName}), with the state folder {first.Path}";
         Assert.Contains(named, busy.Message);
         Assert.Equal(named, second.ReadDecider());
         decider.Check();

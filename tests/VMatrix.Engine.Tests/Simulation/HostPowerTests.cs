@@ -137,7 +137,7 @@ public sealed class HostPowerTests : IDisposable
             await session.ApprovePlanAsync(waiting.Id, default);
             await _clock.DelayAsync(TimeSpan.FromMinutes(1), default);
             Assert.Equal((HostCondition.PoweredDown, HostCondition.PoweredDown), (world.GetHost("host3"), world.GetHost("host4")));
-            Assert.Equal(PlanStatus.Begun, (await session.GetPlanAsync(waiting.Id, default)).Status);
+            Assert.Equal(PlanStatus.Done, (await session.GetPlanAsync(waiting.Id, default)).Status);
             Assert.All(await session.GetHostActionsAsync(null, 100, default), r => Assert.Contains("approved by", r.By, StringComparison.Ordinal));
             end.Cancel();
             await running;

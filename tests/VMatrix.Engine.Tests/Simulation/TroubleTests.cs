@@ -218,7 +218,7 @@ public sealed class TroubleTests
 
         var busy = await Assert.ThrowsAsync<VMatrixException>(() => second.RunAsync("the second", null, null, null, default));
         Assert.Equal("DeciderBusy", busy.Id);
-        Assert.Contains($"the first (process {Environment.ProcessId} on {Environment.MachineName})", busy.Message, StringComparison.Ordinal);
+        Assert.Contains($"the first (process {Environment.ProcessId} of {Environment.UserName} on {Environment.MachineName})", busy.Message, StringComparison.Ordinal);
 
         // The Oracle wants one server in the Matrix; the hand takes it away, and the Oracle brings another one but leaves this one alone.
         var taken = (await second.GetServersAsync(false, null, default)).First(server => server.Stage == Stage.Matrix);
