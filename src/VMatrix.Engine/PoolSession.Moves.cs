@@ -177,7 +177,9 @@ public sealed partial class PoolSession
     public async Task<IReadOnlyList<MoveRecord>> CarryOutAsync(IReadOnlyList<Move> moves, TimeSpan? holdFor, IProgress<MoveRecord>? progress, CancellationToken cancellation)
     {
         var mover = RequireMover();
-        await EnsureBalancerAsync(cancellation);
+        // A balancer that VMatrix starts runs for servers of the Matrix: what only happens in the nest starts none, and leaves none behind when it fails.
+        if (moves.Any(m => m.FromStage is Stage.Matrix || m.ToStage is Stage.Matrix))
+            await EnsureBalancerAsync(cancellation);
         return await mover.CarryOutAsync(moves, ByHand(holdFor), progress, cancellation);
     }
 

@@ -47,9 +47,9 @@ public sealed partial class PoolSession : IAsyncDisposable
     /// <summary>The owner's settings.</summary>
     public PoolSpec Spec { get; }
 
-    /// <summary>Checks a pool file; an empty list means that it is right.</summary>
+    /// <summary>Checks a pool file, and that the files it names are there; an empty list means that all is right.</summary>
     /// <exception cref="VMatrixException"><c>PoolNotFound</c>.</exception>
-    public static IReadOnlyList<PoolFinding> Check(string path) => PoolFile.Read(path).Findings;
+    public static IReadOnlyList<PoolFinding> Check(string path) => PoolFile.Check(path);
 
     /// <summary>Opens a pool.</summary>
     /// <param name="path">The pool file.</param>

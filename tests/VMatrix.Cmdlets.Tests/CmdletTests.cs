@@ -92,14 +92,46 @@ public sealed class CmdletTests : IDisposable
     }
 
     [Theory, MemberData(nameof(Frameworks))]
-    public void Nothing_binds_by_property_name(string framework)
+    public void Only_where_a_server_goes_binds_by_property_name(string framework)
     {
         // A name that binds by property wins over the id of a deserialized object, and the wrong machine moves.
-        foreach (var (cmdlet, parameter) in AllParameters(framework))
-        {
-            Assert.DoesNotContain(Attributes(parameter, "ParameterAttribute"), a => Named(a, "ValueFromPipelineByPropertyName") is true);
-            Assert.True(parameter.Name.Length > 0, cmdlet.Name);
-        }
+        string[] bound = [.. AllParameters(framework)
+            .Where(p => Attributes(p.Parameter, "ParameterAttribute").Any(a => Named(a, "ValueFromPipelineByPropertyName") is true))
+            .Select(p => $"{p.Cmdlet.Name} -{p.Parameter.Name}").Order(StringComparer.Ordinal)];
+        Assert.Equal(["Move-VMatrixServer -Destination", "Move-VMatrixServer -Stage"], bound);
+    }
+
+    [Theory, MemberData(nameof(Frameworks))]
+    public void Reading_cmdlets_are_narrowed_by_objects_that_come_down_the_pipeline(string framework)
+    {
+        string[] narrowed = [.. AllParameters(framework).Where(p => p.Parameter.Name == "InputObject").Select(p => p.Cmdlet.Name).Order(StringComparer.Ordinal)];
+        Assert.Equal(["Get-VMatrixHost", "Get-VMatrixMove", "Get-VMatrixServer", "Get-VMatrixService"], narrowed);
+    }
+
+    [Fact]
+    public void Every_moment_that_users_see_is_a_local_time_and_every_object_of_a_pool_says_which()
+    {
+        var model = Load("net10.0").GetReferencedAssemblies().Single(a => a.Name == "VMatrix.Model");
+        var types = _contexts[^1].LoadFromAssemblyName(model).GetExportedTypes();
+        var local = System.Xml.Linq.XDocument.Load(Path.Combine(Staged.Folder, "VMatrix.Types.ps1xml")).Descendants("Type")
+            .SelectMany(e => e.Descendants("ScriptProperty").Select(p => $"{e.Element("Name")!.Value}.{p.Element("Name")!.Value}")).ToHashSet(StringComparer.Ordinal);
+        string[] moments = [.. types.Where(t => t.Name != "PoolLook").SelectMany(t => t.GetProperties().Where(p => p.PropertyType.FullName!.Contains("System.DateTimeOffset", StringComparison.Ordinal)).Select(p => $"{t.FullName}.{p.Name}"))];
+        Assert.Contains("VMatrix.ServerInfo.CreatedAt", moments);
+        Assert.Empty(moments.Except(local));
+        var returned = Cmdlets("net10.0").SelectMany(c => c.Type.GetCustomAttributesData().Where(a => a.AttributeType.Name == "OutputTypeAttribute"))
+            .SelectMany(a => (IReadOnlyCollection<CustomAttributeTypedArgument>)a.ConstructorArguments[0].Value!).Select(a => ((Type)a.Value!).FullName!).Where(n => n.StartsWith("VMatrix.", StringComparison.Ordinal)).Distinct().ToArray();
+        Assert.NotEmpty(returned);
+        Assert.All(returned, name => Assert.True(types.Single(t => t.FullName == name).GetProperty("Pool") is not null, name));
+    }
+
+    [Fact]
+    public void Every_record_that_users_see_reads_as_a_text_of_its_own()
+    {
+        var model = Load("net10.0").GetReferencedAssemblies().Single(a => a.Name == "VMatrix.Model");
+        var records = _contexts[^1].LoadFromAssemblyName(model).GetExportedTypes().Where(t => t.GetMethod("<Clone>$") is not null).ToArray();
+        Assert.True(records.Length > 30);
+        // What the compiler writes lists every property; what we write is not marked as the compiler's.
+        Assert.All(records, type => Assert.DoesNotContain(type.GetMethod("ToString", [])!.GetCustomAttributesData(), a => a.AttributeType.Name == "CompilerGeneratedAttribute"));
     }
 
     [Theory, MemberData(nameof(Frameworks))]
@@ -143,7 +175,7 @@ public sealed class CmdletTests : IDisposable
             var type = types.GetType(name);
             Assert.True(type is not null, name);
             foreach (var property in view.Descendants("PropertyName").Select(p => p.Value)
-                .Concat(view.Descendants("ScriptBlock").SelectMany(s => Regex.Matches(s.Value, @"(?<![\w)])\$_\.(\w+)").Select(m => m.Groups[1].Value)).Where(_ => name is not ("VMatrix.Plan" or "VMatrix.PlanRecord" or "VMatrix.Explanation"))))
+                .Concat(view.Descendants("ScriptBlock").SelectMany(s => Regex.Matches(OfItself(s.Value), @"(?<![\w)])\$_\.(\w+)").Select(m => m.Groups[1].Value))))
             {
                 Assert.True(type.GetProperty(property) is not null || added.Contains($"{name}.{property}"), $"{name}.{property}");
             }
@@ -163,6 +195,21 @@ public sealed class CmdletTests : IDisposable
                     Assert.True(first.PropertyType.GetProperty(read.Groups[2].Value) is not null || added.Contains($"{first.PropertyType.FullName}.{read.Groups[2].Value}"), read.Value);
             }
         }
+    }
+
+    /// <summary>A script without the blocks whose $_ is another object: those of ForEach-Object.</summary>
+    private static string OfItself(string script)
+    {
+        const string each = "ForEach-Object {";
+        for (int begin = script.IndexOf(each, StringComparison.Ordinal); begin >= 0; begin = script.IndexOf(each, StringComparison.Ordinal))
+        {
+            int at = begin + each.Length;
+            for (int open = 1; open > 0; at++)
+                open += script[at] == '{' ? 1 : script[at] == '}' ? -1 : 0;
+            script = script.Remove(begin, at - begin);
+        }
+
+        return script;
     }
 
     public static TheoryData<string> Frameworks => ["net10.0", "netstandard2.0"];

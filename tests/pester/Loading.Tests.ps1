@@ -62,6 +62,42 @@ Describe 'Loading' {
         $said | Should -Be 'False', 'True', 'False', 'False'
     }
 
+    It 'says in one error that <File> is missing, and the shell lives on' -ForEach @(
+        @{ File = 'engine/VMatrix.Engine.dll' }
+        @{ File = 'engine/VMatrix.Core.dll' }
+        @{ File = 'engine/YamlDotNet.dll' }
+        @{ File = 'VMatrix.Model.dll' }
+    ) {
+        $copy = Join-Path $TestDrive ([guid]::NewGuid())
+        Copy-Item -Recurse $Module $copy
+        Remove-Item "$copy/bin/net10.0/$File"
+        $said = Invoke-Shell "`$ErrorActionPreference = 'Continue'; try { Import-Module '$copy/VMatrix.psd1'; Get-VMatrixServer -Pool `$pool } catch { `"`$_`" }; `$error.Count; 'alive'"
+        $said[-1] | Should -Be 'alive'
+        $said[-2] | Should -Be '1'
+        "$said" | Should -BeLike "*$((Split-Path $File -LeafBase))*"
+        if ($File -ne 'VMatrix.Model.dll') { "$said" | Should -BeLike "*is missing*Install the module again, then start a new PowerShell session*" }
+    }
+
+    It 'stays whole when its files go while it is loaded' {
+        $copy = Join-Path $TestDrive ([guid]::NewGuid())
+        Copy-Item -Recurse $Module $copy
+        $said = Invoke-Shell "Import-Module '$copy/VMatrix.psd1'; Remove-Item -Recurse '$copy/bin/net10.0/engine'; try { Get-VMatrixServer -Pool `$pool } catch { `$_.FullyQualifiedErrorId }; Remove-Module VMatrix; 'alive'"
+        $said | Should -Be 'ModuleIncomplete,VMatrix.Commands.GetVMatrixServerCommand', 'alive'
+    }
+
+    It 'refuses a second copy in one session with one error, <When>' -ForEach @(
+        @{ When = 'beside the first'; Between = '' }
+        @{ When = 'after the first was removed'; Between = 'Remove-Module VMatrix' }
+    ) {
+        $copy = Join-Path $TestDrive ([guid]::NewGuid())
+        Copy-Item -Recurse $Module $copy
+        (Get-Content -Raw "$copy/VMatrix.psd1").Replace("'0.1.0'", "'0.2.0'") | Set-Content "$copy/VMatrix.psd1"
+        $said = Invoke-Shell "Import-Module `$module; $Between; try { Import-Module '$copy/VMatrix.psd1' } catch { `$_.FullyQualifiedErrorId; `"`$_`" }; `$error.Count"
+        $said[0] | Should -BeLike 'ModuleAlreadyLoaded*'
+        $said[1] | Should -BeLike "*0.1.0*$Module*new session*"
+        $said[2] | Should -Be '1'
+    }
+
     It 'works in several runspaces at once, and in the others when one of them removes it' {
         $said = Invoke-Shell '1..4 | ForEach-Object -Parallel { Import-Module $using:module; Test-VMatrixPool $using:pool; if ($_ -eq 1) { Remove-Module VMatrix } else { Start-Sleep -Milliseconds 300; Test-VMatrixPool $using:pool } }'
         $said | Should -Be (@('False') * 7)

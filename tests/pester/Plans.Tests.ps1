@@ -51,10 +51,30 @@ Describe 'Get-VMatrixPlan' {
         $dead.Plan.Decisions[0].Reason | Should -Be $plan.Decisions[0].Reason
     }
 
-    It 'shows a plan readably' {
-        $text = Get-VMatrixPlan -Id $plan | Format-List | Out-String -Width 200
-        $text | Should -Match 'Nest -> Matrix on host'
-        (New-VMatrixPlan | Out-String -Width 200) | Should -Match 'Nest -> Matrix on host'
+    It 'shows a line a move, and the reasons in Format-List' {
+        $new = New-VMatrixPlan
+        $reason = $new.Moves[1].Reason
+        $lines = ($new | Out-String -Width 200).Trim() -split "`n"
+        $lines.Count | Should -Be (2 + $new.Moves.Count)
+        $lines[3] | Should -Match '^  2\. Wake FINANCE-1, Nest -> Matrix on host\d\s*$'
+        ($new.Moves | Out-String -Width 200) | Should -Not -BeLike "*$($reason.Substring(0, 20))*"
+        foreach ($list in ($new | Format-List | Out-String -Width 9999), ($new.Moves | Format-List | Out-String -Width 9999), (Get-VMatrixPlan -Id $new | Format-List | Out-String -Width 9999)) {
+            $list | Should -BeLike "*$reason*"
+        }
+    }
+
+    It 'that was carried out is Done, and one that was not wholly is PartlyDone' {
+        $pool = New-TestPool
+        $done = New-VMatrixPlan -Pool $pool
+        $done | Invoke-VMatrixSwitch
+        $record = $done | Get-VMatrixPlan
+        $record.Status | Should -Be 'Done'
+        $record.EndedAt | Should -BeGreaterOrEqual $record.BegunAt
+        $broken = New-TestPool -Simulation 'bootTime: 20ms', 'wakeTime: 20ms', 'halfDead: [host1, host2, host3]'
+        $plan = New-VMatrixPlan -Pool $broken
+        $plan | Invoke-VMatrixSwitch -ErrorAction SilentlyContinue
+        (Get-VMatrixPlan -Id $plan).Status | Should -Be 'PartlyDone'
+        (Get-VMatrixPlan -Id $plan | Get-VMatrixMove).Id | Sort-Object | Should -Be ($plan.Moves.Id | Sort-Object)
     }
 
     It 'completes ids' {
@@ -171,7 +191,8 @@ Describe 'Approve-VMatrixPlan' {
             while ((Get-VMatrixServer -Pool $pool -Stage Matrix).Count -lt 2 -and $patience.Elapsed.TotalSeconds -lt 90) { Start-Sleep -Milliseconds 100 }
             (Get-VMatrixServer -Pool $pool -Stage Matrix).Service | Sort-Object | Should -Be 'FINANCE', 'SPORTS'
             $record = Get-VMatrixPlan -Id $waiting[0] -Pool $pool
-            $record.Status | Should -Be 'Begun'
+            while ($record.Status -eq 'Begun' -and $patience.Elapsed.TotalSeconds -lt 180) { Start-Sleep -Milliseconds 100; $record = Get-VMatrixPlan -Id $waiting[0] -Pool $pool }
+            $record.Status | Should -Be 'Done'
             $record.ApprovedBy | Should -BeLike "*process $PID*"
         }
         finally {

@@ -99,7 +99,7 @@ balancer: { kind: haproxy, drain: 2s }
         $sessions[0].Runspace.Close()
         $gone = Get-VMatrixHost hv1
         $gone.Reachable | Should -BeFalse
-        $gone.Problem | Should -BeLike '*session*Connect-VMatrixHost*Disconnect-VMatrixHost*'
+        $gone.Problem | Should -BeLike "*session*host 'hv1'*Connect-VMatrixHost*Disconnect-VMatrixHost*"
     }
 
     It 'refuses what is no session, and hosts that no session leads to' {

@@ -8,7 +8,12 @@ Describe 'A plan' {
     BeforeAll { $env:VMATRIX_POOL = New-TestPool }
     AfterAll { $env:VMATRIX_POOL = $null }
 
-    It 'is printed by -WhatIf, and nothing is changed' {
+    It 'is printed by -WhatIf, a line a move with no reason and no id, and nothing is changed' {
+        $said = & ([Environment]::ProcessPath) -NoProfile -NonInteractive -Command "`$PSStyle.OutputRendering = 'PlainText'; Import-Module '$Module'; Invoke-VMatrixSwitch -WhatIf; New-VMatrixServer FINANCE -WhatIf"
+        ($said -match '^  \d\. ').Count | Should -Be 4
+        $said | Should -Contain '  2. Wake FINANCE-1, Nest -> Matrix on host1'
+        $said -join "`n" | Should -Not -Match 'needs 1 and is granted|[0-9a-f]{8}-[0-9a-f]{4}'
+        $said[-1] | Should -BeLike 'What if:*Create in the Nest*FINANCE*'
         Invoke-VMatrixSwitch -WhatIf -PassThru | Should -BeNullOrEmpty
         Get-VMatrixServer | Should -BeNullOrEmpty
         Get-VMatrixMove | Should -BeNullOrEmpty
@@ -41,9 +46,20 @@ Describe 'A plan' {
         $complaints[0].FullyQualifiedErrorId | Should -Be 'PlanNotFound,VMatrix.Commands.InvokeVMatrixSwitchCommand'
     }
 
-    It 'that has nothing to do does nothing' {
+    It 'that has nothing to do does nothing, and says why' {
+        $before = @(Get-VMatrixMove).Count
         Invoke-VMatrixSwitch -PassThru | Should -BeNullOrEmpty
-        (New-VMatrixPlan).Summary | Should -Not -BeNullOrEmpty
+        @(Get-VMatrixMove).Count | Should -Be $before
+        $plan = New-VMatrixPlan
+        $plan.Moves.Count | Should -Be 0
+        $plan.Summary | Should -BeLike 'Nothing to do*'
+        $plan.Decisions.Reason | ForEach-Object { $_ | Should -Match '\d' }
+    }
+
+    It 'tells reasons with -Verbose' {
+        $pool = New-TestPool
+        $said = Invoke-VMatrixSwitch -Pool $pool -WhatIf -Verbose 4>&1
+        "$said" | Should -Match 'Wake FINANCE-1, Nest -> Matrix on host1: .*needs 1'
     }
 }
 
@@ -77,6 +93,31 @@ Describe 'Switching until stopped' {
             (Get-VMatrixPool $pool).Decider | Should -BeNullOrEmpty
             (Get-VMatrixServer -Pool $pool -Stage Matrix).Power | Select-Object -Unique | Should -Be 'Running'
             Get-VMatrixMove -Pool $pool -Status Running, Pending, Interrupted | Should -BeNullOrEmpty
+        }
+        finally { $shell.Dispose() }
+    }
+}
+
+Describe 'Switching on where moves wait for approval' {
+    It 'tells once how to approve them' {
+        $pool = New-TestPool
+        Add-Content $pool 'oracle: { mode: confirm, interval: 100ms }'
+        $shell = [powershell]::Create()
+        try {
+            $null = $shell.AddScript("Import-Module '$Module'; Invoke-VMatrixSwitch -Pool '$pool' -Continuous")
+            $run = $shell.BeginInvoke()
+            $patience = [System.Diagnostics.Stopwatch]::StartNew()
+            while ($shell.Streams.Warning.Count -eq 0 -and $patience.Elapsed.TotalSeconds -lt 120) { Start-Sleep -Milliseconds 50 }
+            $told = "$($shell.Streams.Warning[0])"
+            $told | Should -Match '^4 moves wait for an approval: Approve-VMatrixPlan -Id [0-9a-f-]{36}$'
+            $waiting = Get-VMatrixPlan -Pool $pool -Status Waiting
+            $told | Should -BeLike "*$($waiting.Id)"
+            $null = $waiting | Approve-VMatrixPlan
+            while (@(Get-VMatrixServer -Pool $pool -Stage Matrix).Count -lt 2 -and $patience.Elapsed.TotalSeconds -lt 240) { Start-Sleep -Milliseconds 50 }
+            @(Get-VMatrixServer -Pool $pool -Stage Matrix).Count | Should -Be 2
+            @($shell.Streams.Warning | Where-Object { "$_" -like "*$($waiting.Id)" }).Count | Should -Be 1
+            $shell.Stop()
+            $run.IsCompleted | Should -BeTrue
         }
         finally { $shell.Dispose() }
     }

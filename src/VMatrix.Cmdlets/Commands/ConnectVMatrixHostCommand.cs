@@ -34,7 +34,7 @@ public sealed class ConnectVMatrixHostCommand : HostWayCommand
                     ?? throw Errors.NotFound("Host", computer, PoolName);
                 if (!Agreed($"host '{host.Name}'", $"Reach by the {(session.Cim is null ? "PSSession" : "CimSession")} to {session.Computer}"))
                     return;
-                HostSessions.Put(AddressOf(host), session);
+                HostSessions.Put(AddressOf(host), host.Name, session);
                 Changed(host.Name);
             });
         }

@@ -23,8 +23,12 @@ internal static class HostSessions
             return s_sessions.TryGetValue(host, out var session) ? session : null;
     }
 
-    public static void Put(string host, HostSession session)
+    /// <param name="host">The host's address.</param>
+    /// <param name="name">The host's name in the pool.</param>
+    /// <param name="session">The session.</param>
+    public static void Put(string host, string name, HostSession session)
     {
+        session.Host = name;
         lock (s_gate)
             s_sessions[host] = session;
     }
@@ -159,6 +163,9 @@ internal sealed class HostSession
     /// <summary>The computer that it leads to, by its own word.</summary>
     public string Computer { get; }
 
+    /// <summary>The name that the host has in the pool.</summary>
+    public string Host { get; internal set; } = "";
+
     /// <summary>The CIM session; null for a PSSession.</summary>
     public object? Cim { get; }
 
@@ -202,7 +209,7 @@ internal sealed class HostSession
         }
         catch (PSInvalidOperationException e)
         {
-            throw new VMatrixException("HostSessionBusy", VMatrixErrorKind.Busy, $"The session to {Computer} is busy with something else: {e.Message} Give VMatrix a session of its own.", e) { IsTransient = true };
+            throw new VMatrixException("HostSessionBusy", VMatrixErrorKind.Busy, $"The session to {Computer}, by which host '{Host}' is reached, is busy with something else: {e.Message} Give VMatrix a session of its own.", e) { IsTransient = true };
         }
         finally
         {
@@ -245,7 +252,7 @@ internal sealed class HostSession
     }
 
     private VMatrixException Lost(string why, Exception? cause) => new("HostSessionLost", VMatrixErrorKind.Unreachable,
-        $"The session by which {Computer} is reached was lost: {why}. Open another one and connect it (Connect-VMatrixHost), or go back to the pool's own way (Disconnect-VMatrixHost).", cause);
+        $"The session to {Computer}, by which host '{Host}' is reached, was lost: {why}. Open another one and connect it (Connect-VMatrixHost), or go back to the pool's own way (Disconnect-VMatrixHost).", cause);
 
     private static ShellException ToError(Hashtable told, Func<object?, object?> read) => new((string)read(told["$error"])!)
     {

@@ -8,7 +8,7 @@ using System.Text.RegularExpressions;
 namespace VMatrix.Pools;
 
 /// <summary>What must hold between the settings of a pool, and the defaults that depend on other settings.</summary>
-internal sealed class PoolChecks(PoolNode root, PoolReading reading)
+internal sealed partial class PoolChecks(PoolNode root, PoolReading reading)
 {
     private static readonly Regex s_range = new(@"\A(.*)\[([0-9]+)-([0-9]+)\]\z", RegexOptions.CultureInvariant);
 
@@ -74,6 +74,8 @@ internal sealed class PoolChecks(PoolNode root, PoolReading reading)
         BalancerFits(pool);
         OracleFits(pool);
         ScvmmFits(pool);
+        if (reading.ChecksFiles)
+            FilesAreThere(pool);
         return pool;
     }
 

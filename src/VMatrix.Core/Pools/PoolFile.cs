@@ -34,9 +34,18 @@ public static class PoolFile
         return Read(full, Load(full));
     }
 
-    internal static (PoolSpec? Pool, IReadOnlyList<PoolFinding> Findings) Read(string fullPath, byte[] bytes)
+    /// <summary>Reads a pool file as <see cref="Read(string)"/> does, and looks whether the files that it names are on this machine too, as far as they are this machine's.</summary>
+    /// <param name="path">The file.</param>
+    /// <exception cref="VMatrixException">As <see cref="Read(string)"/> throws.</exception>
+    public static IReadOnlyList<PoolFinding> Check(string path)
     {
-        var reading = new PoolReading(fullPath);
+        var (pool, findings) = Read(path);
+        return pool is null ? findings : Read(pool.Path, Load(pool.Path), checkFiles: true).Findings;
+    }
+
+    internal static (PoolSpec? Pool, IReadOnlyList<PoolFinding> Findings) Read(string fullPath, byte[] bytes, bool checkFiles = false)
+    {
+        var reading = new PoolReading(fullPath) { ChecksFiles = checkFiles };
         PoolSpec? pool = null;
         try
         {

@@ -27,6 +27,9 @@ internal sealed class PoolReading(string path)
     /// <summary>Full path of the file.</summary>
     public string FilePath { get; } = path;
 
+    /// <summary>True to look whether the files that the pool names are there.</summary>
+    public bool ChecksFiles { get; init; }
+
     /// <summary>Full path of the folder that relative paths start from.</summary>
     public string Folder { get; } = Path.GetDirectoryName(path) ?? path;
 

@@ -496,7 +496,7 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
             var file = new FileInfo(path);
             if (!file.Exists)
             {
-                throw new VMatrixException("ImageFileMissing", VMatrixErrorKind.NotFound, $"The image of service {service.Name} names {path}, which is not there.");
+                throw new VMatrixException("ImageFileMissing", VMatrixErrorKind.NotFound, $"The image of service {service.Name} names {path}, which does not exist; put the file there, or name another one in the pool file. The demo's guest is made by: vmatrix-oracle image build-demo --folder {Path.GetDirectoryName(path)}");
             }
 
             if (!known.TryGetValue(path, out var source) || source.Length != file.Length || source.Ticks != file.LastWriteTimeUtc.Ticks)
