@@ -58,7 +58,7 @@ public abstract class ChangingCommand : VMatrixCommand
             found = server.FindIn(listing.Servers, fits);
         }
 
-        return found ?? throw Errors.NotFound("Server", server, PoolName);
+        return found ?? throw Errors.NotFound("Server", server, PoolName, Silent());
     }
 
     /// <summary>Writes an object with its pool, while there is more to be done. A reader downstream that has had enough (<c>Select-Object -First</c>) ends the output and nothing else.</summary>

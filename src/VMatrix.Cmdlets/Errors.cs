@@ -15,8 +15,15 @@ internal static class Errors
             ? "This changes a pool, so the pool must be named: use -Pool, or set $env:VMATRIX_POOL. A pool.yaml in the current folder serves reading only."
             : "No pool is named: use -Pool, set $env:VMATRIX_POOL, or go to a folder with a pool.yaml. To write one, begin with an example of the module's folder examples; Get-Help about_VMatrix_PoolFile tells every key.");
 
-    public static VMatrixException NotFound(string what, object name, string pool) =>
-        new($"{what}NotFound", VMatrixErrorKind.NotFound, $"There is no {what.ToLowerInvariant()} '{name}' in pool '{pool}'; Get-VMatrix{what} lists them.");
+    /// <summary>What was named is not there, as far as can be seen.</summary>
+    /// <param name="what">What it is, such as <c>Server</c>.</param>
+    /// <param name="name">The name or id.</param>
+    /// <param name="pool">The pool's name.</param>
+    /// <param name="silent">The hosts that did not answer, where it may be; null when that does not matter.</param>
+    public static VMatrixException NotFound(string what, object name, string pool, IReadOnlyList<SilentPlace>? silent = null) =>
+        new($"{what}NotFound", VMatrixErrorKind.NotFound, silent is { Count: > 0 }
+            ? $"There is no {what.ToLowerInvariant()} '{name}' on the hosts of pool '{pool}' that answer; it may be {string.Join(" or ", silent.Take(8).Select(s => s.Host is null ? "in the nest" : $"on {s.Host}"))}, which {(silent.Count == 1 ? "does" : "do")} not answer. Do not make it anew before that is known."
+            : $"There is no {what.ToLowerInvariant()} '{name}' in pool '{pool}'; Get-VMatrix{what} lists them.");
 
     public static VMatrixException Ambiguous(string name, IEnumerable<ServerInfo> servers) =>
         new("ServerAmbiguous", VMatrixErrorKind.InvalidInput,

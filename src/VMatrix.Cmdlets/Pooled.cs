@@ -17,14 +17,14 @@ internal static class Pooled
         MoveObstacle obstacle => obstacle with { Pool = pool },
         Plan plan => In(pool, plan),
         PlanRecord record => record with { Pool = pool, Plan = In(pool, record.Plan) },
-        Explanation story => story with { Pool = pool, Moves = [.. story.Moves.Select(m => m with { Pool = pool })] },
+        Explanation story => story with { Pool = pool, Moves = story.Moves.Select(m => m with { Pool = pool }).ToArray() },
         PublishedImage image => image with { Pool = pool },
-        UpdateResult result => result with { Pool = pool, Moves = [.. result.Moves.Select(r => In(pool, r))] },
+        UpdateResult result => result with { Pool = pool, Moves = result.Moves.Select(r => In(pool, r)).ToArray() },
         SimulatedService service => service with { Pool = pool },
         _ => value,
     };
 
     private static MoveRecord In(string pool, MoveRecord record) => record with { Pool = pool, Move = record.Move with { Pool = pool } };
 
-    private static Plan In(string pool, Plan plan) => plan with { Pool = pool, Moves = [.. plan.Moves.Select(m => m with { Pool = pool })] };
+    private static Plan In(string pool, Plan plan) => plan with { Pool = pool, Moves = plan.Moves.Select(m => m with { Pool = pool }).ToArray() };
 }

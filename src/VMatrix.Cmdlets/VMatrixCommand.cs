@@ -19,6 +19,7 @@ public abstract class VMatrixCommand : PSCmdlet, IDisposable
     private readonly CancellationTokenSource _stop = new();
     private BlockingCollection<Action>? _posted;
     private bool _busyShown;
+    private readonly HashSet<(string Pool, string? Host)> _told = [];
     private string? _itemPool;
     private string? _within;
 
@@ -251,13 +252,29 @@ public abstract class VMatrixCommand : PSCmdlet, IDisposable
         return name => name is not null && Array.Exists(patterns, p => p.IsMatch(name));
     }
 
+    /// <summary>Tells of each host that did not answer when the pool at hand was looked at last: what is on it is not listed, and not gone.</summary>
+    private protected IReadOnlyList<SilentPlace> ReportSilent()
+    {
+        var silent = Silent();
+        foreach (var place in silent)
+        {
+            if (_told.Add((PoolPath, place.Host)))
+                WriteError(Errors.From(place.Error, place.Host ?? PoolPath));
+        }
+
+        return silent;
+    }
+
+    /// <summary>The hosts that did not answer when the pool at hand was looked at last.</summary>
+    private protected IReadOnlyList<SilentPlace> Silent() => InPool("Asking the hosts", (pool, _) => Task.FromResult(pool.SilentPlaces));
+
     /// <summary>Tells of names without wildcards that fit nothing.</summary>
-    private protected void ReportMissing(string what, IEnumerable<string>? names, IReadOnlyCollection<string> found, string pool)
+    private protected void ReportMissing(string what, IEnumerable<string>? names, IReadOnlyCollection<string> found, string pool, IReadOnlyList<SilentPlace>? silent = null)
     {
         foreach (string name in names ?? [])
         {
             if (!WildcardPattern.ContainsWildcardCharacters(name) && !found.Contains(name, StringComparer.OrdinalIgnoreCase))
-                WriteError(Errors.From(Errors.NotFound(what, name, pool), name));
+                WriteError(Errors.From(Errors.NotFound(what, name, pool, silent), name));
         }
     }
 

@@ -213,8 +213,8 @@ Describe 'Naming a server' {
         $script:File = New-TestPool
         $env:VMATRIX_POOL = $File
         # Two of one name, as a race or a host that was away for a while leaves them: only the id tells them apart, and the first is never the answer.
-        $null = New-VMatrixServer FINANCE -Name TWIN
-        $null = New-VMatrixServer FINANCE -Name TWIX
+        # By another process, for this one remembers what it has read.
+        $null = & ([Environment]::ProcessPath) -NoProfile -NonInteractive -Command "Import-Module '$Module'; New-VMatrixServer FINANCE -Name TWIN; New-VMatrixServer FINANCE -Name TWIX"
         foreach ($world in Get-ChildItem (Join-Path (Split-Path $File) 'nest') -Recurse -File) {
             [IO.File]::WriteAllText($world.FullName, [IO.File]::ReadAllText($world.FullName).Replace('TWIX', 'TWIN'))
         }
@@ -345,5 +345,32 @@ Describe 'Objects elsewhere' {
         Get-Completion 'Move-VMatrixServer FINANCE-1 -Destination ch' | Should -Be 'chamber1'
         Get-Completion 'Move-VMatrixServer FINANCE-1 -Stage ' | Should -Be 'Chamber', 'Matrix', 'Nest'
         Get-Completion 'Get-VMatrixServer -Pool /nowhere/pool.yaml -Service SP' | Should -Not -Contain 'SPORTS'
+    }
+}
+
+Describe 'A host that does not answer' {
+    BeforeAll {
+        $script:File = New-TestPool
+        $env:VMATRIX_POOL = $File
+        $null = New-VMatrixServer FINANCE -Count 2
+        $null = Move-VMatrixServer FINANCE-1 -Destination host1 -PassThru
+        (Get-Content -Raw $File) -replace 'wakeTime: 20ms', "wakeTime: 20ms`n  cutOff: [host1]" | Set-Content $File
+    }
+    AfterAll { $env:VMATRIX_POOL = $null }
+
+    It 'is one error of each listing, which goes on' {
+        foreach ($list in { Get-VMatrixServer }, { Get-VMatrixServer -Foreign }, { Get-VMatrixService }) {
+            $complaints = @(Get-Complaint $list)
+            $complaints.FullyQualifiedErrorId | Should -BeLike 'HostUnreachable,*'
+            $complaints.Count | Should -Be 1
+            $complaints[0].CategoryInfo.Category | Should -Be 'ConnectionError'
+            $complaints[0].TargetObject | Should -Be 'host1'
+        }
+        (Get-VMatrixServer -ErrorAction SilentlyContinue).Name | Should -Be 'FINANCE-2'
+    }
+
+    It 'may have the server that is not found, and the error says so: <_>' -ForEach 'Get-VMatrixServer FINANCE-1', 'Move-VMatrixServer FINANCE-1 -Stage Nest', 'Remove-VMatrixServer FINANCE-1 -Force', 'Compare-VMatrixServer FINANCE-1' {
+        $complaint = Get-Complaint ([scriptblock]::Create($_)) | Where-Object FullyQualifiedErrorId -Like 'ServerNotFound,*'
+        $complaint.Exception.Message | Should -BeLike '*may be on host1, which does not answer*'
     }
 }

@@ -59,7 +59,7 @@ Describe 'A plan' {
     It 'tells reasons with -Verbose' {
         $pool = New-TestPool
         $said = Invoke-VMatrixSwitch -Pool $pool -WhatIf -Verbose 4>&1
-        "$said" | Should -Match 'Wake FINANCE-1, Nest -> Matrix on host1: .*needs 1'
+        "$said" | Should -Match 'Wake FINANCE-1, Nest -> Matrix on host1: FINANCE has 0'
     }
 }
 
@@ -109,7 +109,7 @@ Describe 'Switching on where moves wait for approval' {
             $patience = [System.Diagnostics.Stopwatch]::StartNew()
             while ($shell.Streams.Warning.Count -eq 0 -and $patience.Elapsed.TotalSeconds -lt 120) { Start-Sleep -Milliseconds 50 }
             $told = "$($shell.Streams.Warning[0])"
-            $told | Should -Match '^4 moves wait for an approval: Approve-VMatrixPlan -Id [0-9a-f-]{36}$'
+            $told | Should -Match '^\d+ moves wait for an approval: Approve-VMatrixPlan -Id [0-9a-f-]{36}$'
             $waiting = Get-VMatrixPlan -Pool $pool -Status Waiting
             $told | Should -BeLike "*$($waiting.Id)"
             $null = $waiting | Approve-VMatrixPlan

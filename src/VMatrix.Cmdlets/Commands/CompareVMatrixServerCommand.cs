@@ -46,7 +46,7 @@ public sealed class CompareVMatrixServerCommand : VMatrixCommand
                 var found = InPool("Comparing", async (pool, cancellation) =>
                 {
                     var listing = await pool.ListAsync(cancellation);
-                    var one = server.FindIn(listing.Servers, s => s.Stage is not VMatrix.Stage.Disposed) ?? throw Errors.NotFound("Server", server, pool.Spec.Name);
+                    var one = server.FindIn(listing.Servers, s => s.Stage is not VMatrix.Stage.Disposed) ?? throw Errors.NotFound("Server", server, pool.Spec.Name, pool.SilentPlaces);
                     return await pool.CompareAsync(one.Id, Stage, Destination?.Name, Live, cancellation, listing);
                 });
                 Write(found.OrderBy(f => f.Destination, StringComparer.OrdinalIgnoreCase).ThenBy(f => f.Group).ThenByDescending(f => f.Severity));

@@ -76,11 +76,12 @@ public sealed class GetVMatrixServerCommand : NarrowedCommand
             }
         }), cancellation));
         Sessions.Remember(path, all);
-        ReportMissing("Server", Name, [.. all.Select(s => s.Name)], PoolName);
+        var silent = ReportSilent();
+        ReportMissing("Server", Name, [.. all.Select(s => s.Name)], PoolName, silent);
         ReportMissing("Service", Service, [.. Spec!.Services.Select(s => s.Name), .. all.Select(s => s.Service)], PoolName);
         ReportMissing("Host", HostName, [.. Spec.Hosts.Select(h => h.Name)], PoolName);
         foreach (var id in (ids ?? []).Except(all.Select(s => s.Id)))
-            WriteError(Errors.From(Errors.NotFound("Server", id, PoolName), id));
+            WriteError(Errors.From(Errors.NotFound("Server", id, PoolName, silent), id));
         return true;
     }
 
@@ -97,6 +98,7 @@ public sealed class GetVMatrixServerCommand : NarrowedCommand
         var hosts = Names(narrowing, n => n.Hosts ?? []);
         var all = InPool("Asking the hosts", (pool, cancellation) => pool.GetForeignAsync(cancellation));
         Write(all.Where(m => name(m.Name) && (HostName is null || host(m.Host)) && (hosts is null || (m.Host is not null && hosts.Contains(m.Host)))));
+        _ = ReportSilent();
         foreach (string missing in Name ?? [])
         {
             if (!WildcardPattern.ContainsWildcardCharacters(missing) && !all.Any(m => string.Equals(m.Name, missing, StringComparison.OrdinalIgnoreCase)))

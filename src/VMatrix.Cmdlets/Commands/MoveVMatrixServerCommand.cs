@@ -18,10 +18,9 @@ public sealed class MoveVMatrixServerCommand : ServerCommand
 
     /// <summary>The stage to move to; the one that the server is in unless said.</summary>
     [Parameter(Position = 1, ValueFromPipelineByPropertyName = true)]
-    [EmptyIsUnsaid]
     [TargetStage]
     [ArgumentCompleter(typeof(StageCompleter))]
-    public Stage? Stage { get; set; }
+    public string? Stage { get; set; }
 
     /// <summary>The host to move to; chosen by room unless said.</summary>
     [Parameter(ValueFromPipelineByPropertyName = true)]
@@ -50,14 +49,14 @@ public sealed class MoveVMatrixServerCommand : ServerCommand
     protected override void BeginProcessing()
     {
         (_stageSaid, _destinationSaid) = (Stage is not null, Destination is not null);
-        if (!MyInvocation.ExpectingInput && Stage is null && Destination is null)
+        if (!MyInvocation.ExpectingInput && TargetStageAttribute.Read(Stage) is null && Destination is null)
             ForAll(() => throw NothingToMove());
     }
 
     private protected override void Prepare(ServerIdentity server)
     {
         // What a server's own object says of its stage is where it is. A row of a file says where it is to go.
-        var stage = _stageSaid || !server.IsServer ? Stage : null;
+        var stage = _stageSaid || !server.IsServer ? TargetStageAttribute.Read(Stage) : null;
         string? destination = _destinationSaid || !server.IsServer ? Destination?.Name : null;
         if (stage is null && destination is null)
             throw NothingToMove();
