@@ -284,4 +284,8 @@ public sealed record ServiceLoad
 /// <param name="Hosts">The hosts.</param>
 /// <param name="Services">The services with their load.</param>
 /// <param name="Servers">The servers.</param>
-public sealed record PoolLook(DateTimeOffset At, IReadOnlyList<HostInfo> Hosts, IReadOnlyList<ServiceInfo> Services, IReadOnlyList<ServerInfo> Servers);
+public sealed record PoolLook(DateTimeOffset At, IReadOnlyList<HostInfo> Hosts, IReadOnlyList<ServiceInfo> Services, IReadOnlyList<ServerInfo> Servers)
+{
+    /// <inheritdoc/>
+    public override string ToString() => $"{Hosts.Count} hosts, {Services.Count} services, {Servers.Count} servers";
+}

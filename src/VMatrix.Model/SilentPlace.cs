@@ -9,4 +9,7 @@ public sealed record SilentPlace(string? Host, VMatrixException Error)
 {
     /// <summary>The host's name, or <c>the nest</c>.</summary>
     public string Name => Host ?? "the nest";
+
+    /// <inheritdoc/>
+    public override string ToString() => Name;
 }

@@ -33,8 +33,8 @@ Describe 'Help of <Name>' -ForEach $commands {
         $examples = @($Help.examples.example)
         $examples.Count | Should -BeGreaterThan 0
         foreach ($example in $examples) {
-            $text = ($example.introduction.Text + $example.code + $example.remarks.Text) -join "`n"
-            $code = [regex]::Match($text, '(?s)```powershell\s*(.*?)```').Groups[1].Value
+            "$($example.introduction.Text) $($example.code) $($example.remarks.Text)" | Should -Not -Match '```'
+            $code = $example.code
             $code | Should -Not -BeNullOrEmpty -Because $example.title
             $problems = $null
             $tree = [System.Management.Automation.Language.Parser]::ParseInput($code, [ref] $null, [ref] $problems)
@@ -49,6 +49,14 @@ Describe 'Help of <Name>' -ForEach $commands {
         }
     }
 
+    It 'has a page online that Get-Help -Online opens' {
+        $uri = $null
+        [uri]::TryCreate(@($Help.relatedLinks.navigationLink)[0].uri, 'Absolute', [ref] $uri) | Should -BeTrue
+        $uri.Scheme | Should -Be 'https'
+        $uri.AbsolutePath | Should -BeLike "*/docs/en-US/$Name.md"
+        $Command.HelpUri | Should -Be "$uri"
+    }
+
     It 'is what the Markdown says' {
         $page = Get-Content -Raw "$PSScriptRoot/../../docs/en-US/$Name.md"
         $page | Should -Not -Match '{{|TODO'
@@ -60,6 +68,20 @@ Describe 'Help of <Name>' -ForEach $commands {
 }
 
 Describe 'About topics' {
+    It 'are plain text: no marks, no comments, no line longer than a terminal, no word broken' {
+        foreach ($topic in Get-ChildItem "$Module/en-US/about_*.help.txt") {
+            $text = Get-Content -Raw $topic
+            $text | Should -Match "^TOPIC\n    $($topic.Name.Split('.')[0])\n" -Because $topic.Name
+            $text | Should -Not -Match '<!--|```|(?m)^#|\*\*|\]\(' -Because $topic.Name
+            # Of the lines only those of an example, or a word that is longer by itself, go on.
+            $long = $text -split "`n" | Where-Object { $_.Length -gt 80 -and $_ -notmatch '^ {8}' -and ($_.Trim() -split ' ').Count -gt 2 }
+            $long | Should -BeNullOrEmpty -Because $topic.Name
+            $words = (Get-Content -Raw "$PSScriptRoot/../../docs/en-US/$($topic.Name.Split('.')[0]).md") -replace '(?s)<!--.*?-->' -split '[^A-Za-z]+' | Sort-Object -Unique
+            $said = $text -split '[^A-Za-z]+' | Sort-Object -Unique
+            @($words | Where-Object { $_ -notin $said -and $_.Length -gt 3 -and $_ -notmatch 'yaml|powershell|text' }) | Should -BeNullOrEmpty -Because "$($topic.Name) is made of the Markdown: ./build.sh docs"
+        }
+    }
+
     It 'are found by Get-Help' {
         Get-Help about_VMatrix | Should -Match 'stage'
         @(Get-ChildItem "$Module/en-US/about_*.help.txt").Count | Should -Be @(Get-ChildItem "$PSScriptRoot/../../docs/en-US/about_*.md").Count

@@ -25,7 +25,7 @@ internal static class StatusCommand
     {
         await using PoolSession session = await PoolSession.OpenAsync(RunCommand.PathOf(pool), forChange: false, cancellation);
         PoolInfo info = await session.GetPoolAsync(cancellation);
-        PoolView view = await PoolView.ReadAsync(session, cancellation);
+        PoolView view = await PoolView.ReadAsync(session, shown: null, cancellation);
         IReadOnlyList<MoveRecord> moves = await session.GetMovesAsync(since: null, most: 8, cancellation);
         if (json)
         {

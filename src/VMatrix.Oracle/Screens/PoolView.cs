@@ -9,14 +9,18 @@ namespace VMatrix.Oracle.Screens;
 /// <summary>A pool at one moment, as the screens show it.</summary>
 internal sealed record PoolView(DateTimeOffset At, PoolSpec Spec, IReadOnlyList<HostInfo> Hosts, IReadOnlyList<ServiceInfo> Services, IReadOnlyList<ServerInfo> Servers)
 {
-    private static readonly TimeSpan s_fresh = TimeSpan.FromSeconds(2);
-
-    /// <summary>What the session's own switching has just seen, or else a look at the pool.</summary>
-    public static async Task<PoolView> ReadAsync(PoolSession session, CancellationToken cancellation)
+    /// <summary>What the session's own switching saw last. Only where it has seen nothing for twice its interval the pool is asked once more: asking every host costs the hosts.</summary>
+    /// <param name="session">The pool.</param>
+    /// <param name="shown">What is shown already; null for nothing.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    public static async Task<PoolView> ReadAsync(PoolSession session, PoolView? shown, CancellationToken cancellation)
     {
-        PoolLook look = session.LastLook is { } last && DateTimeOffset.UtcNow - last.At < s_fresh ? last : await session.LookAsync(cancellation);
-        return new PoolView(look.At, session.Spec, look.Hosts, look.Services, look.Servers);
+        if (session.LastLook is { } last && (shown is null || last.At > shown.At))
+            return Of(session, last);
+        return shown is not null && DateTimeOffset.UtcNow - shown.At < 2 * session.Spec.Oracle.Interval ? shown : Of(session, await session.LookAsync(cancellation));
     }
+
+    private static PoolView Of(PoolSession session, PoolLook look) => new(look.At, session.Spec, look.Hosts, look.Services, look.Servers);
 
     /// <summary>The servers on a host, by name.</summary>
     public IEnumerable<ServerInfo> On(string host) => Servers.Where(server => server.Host == host).OrderBy(server => server.Name, StringComparer.Ordinal);

@@ -13,7 +13,7 @@ internal abstract class Screen : IProgress<MoveRecord>
         : Console.IsOutputRedirected || Environment.GetEnvironmentVariable("TERM") is null or "dumb" ? new PlainScreen(Console.Out)
         : new LiveScreen(Spectre.Console.AnsiConsole.Console);
 
-    /// <summary>Runs work while the screen is up, and looks at the pool once a second meanwhile.</summary>
+    /// <summary>Runs work while the screen is up, and shows what is newly seen of the pool once a second meanwhile.</summary>
     /// <param name="session">The pool.</param>
     /// <param name="work">The work.</param>
     /// <param name="cancellation">Ends the looking; ending the work is the work's own matter.</param>
@@ -56,11 +56,14 @@ internal abstract class Screen : IProgress<MoveRecord>
     private async Task WatchAsync(PoolSession session, CancellationToken cancellation)
     {
         string? trouble = null;
+        PoolView? shown = null;
         while (!cancellation.IsCancellationRequested)
         {
             try
             {
-                Show(await PoolView.ReadAsync(session, cancellation));
+                PoolView view = await PoolView.ReadAsync(session, shown, cancellation);
+                if (!ReferenceEquals(view, shown))
+                    Show(shown = view);
                 trouble = null;
                 await Task.Delay(TimeSpan.FromSeconds(1), cancellation);
             }
