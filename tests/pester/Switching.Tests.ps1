@@ -110,12 +110,12 @@ Describe 'Switching on where moves wait for approval' {
             while ($shell.Streams.Warning.Count -eq 0 -and $patience.Elapsed.TotalSeconds -lt 120) { Start-Sleep -Milliseconds 50 }
             $told = "$($shell.Streams.Warning[0])"
             $told | Should -Match '^\d+ moves wait for an approval: Approve-VMatrixPlan -Id [0-9a-f-]{36}$'
-            $waiting = Get-VMatrixPlan -Pool $pool -Status Waiting
-            $told | Should -BeLike "*$($waiting.Id)"
-            $null = $waiting | Approve-VMatrixPlan
+            $id = $told.Split(' ')[-1]
+            (Get-VMatrixPlan -Pool $pool -Status Waiting).Id | Should -Contain $id
+            $null = Approve-VMatrixPlan -Id $id -Pool $pool
             while (@(Get-VMatrixServer -Pool $pool -Stage Matrix).Count -lt 2 -and $patience.Elapsed.TotalSeconds -lt 240) { Start-Sleep -Milliseconds 50 }
             @(Get-VMatrixServer -Pool $pool -Stage Matrix).Count | Should -Be 2
-            @($shell.Streams.Warning | Where-Object { "$_" -like "*$($waiting.Id)" }).Count | Should -Be 1
+            @($shell.Streams.Warning | Where-Object { "$_" -like "*$id" }).Count | Should -Be 1
             $shell.Stop()
             $run.IsCompleted | Should -BeTrue
         }
