@@ -1,4 +1,5 @@
 using System;
+using System.Collections.Concurrent;
 using System.Globalization;
 using System.IO;
 using System.Text;
@@ -10,38 +11,35 @@ using VMatrix.Moves;
 
 namespace VMatrix;
 
-/// <summary>One change of a balancer at a time, whoever makes it, and none by a decider that another one has followed: for balancers that keep neither themselves.</summary>
+/// <summary>One change of a balancer at a time, whoever makes it, and none by a decider that another one has followed: the look at the epoch and the change are under one lock.</summary>
 internal static class BalancerTurn
 {
+    /// <summary>Who waits in this process waits here, and only one of them at the file.</summary>
+    private static readonly ConcurrentDictionary<string, SemaphoreSlim> s_here = new(StringComparer.Ordinal);
+
     /// <summary>Waits for the turn; disposing what is returned ends it.</summary>
-    /// <exception cref="VMatrixException"><c>StaleEpoch</c>.</exception>
+    /// <exception cref="VMatrixException"><c>StaleEpoch</c>, and <c>StateReadOnly</c> or its like where the state folder cannot be used.</exception>
     public static async Task<IDisposable> TakeAsync(PoolSpec pool, DriverCall call, TimeProvider clock, CancellationToken cancellation)
     {
-        OwnFiles.CreateFolder(pool.StateFolder);
         var path = Path.Combine(pool.StateFolder, "balancer.turn");
-        while (true)
+        var here = s_here.GetOrAdd(path, _ => new SemaphoreSlim(1, 1));
+        await here.WaitAsync(cancellation);
+        FileStream? file = null;
+        try
         {
-            FileStream turn;
-            try
-            {
-                turn = OwnFiles.Open(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
-            }
-            catch (IOException) when (Directory.Exists(pool.StateFolder))
-            {
+            OwnFiles.CreateFolder(pool.StateFolder);
+            while ((file = StateFiles.TryLock(path)) is null)
                 await clock.WaitAsync(TimeSpan.FromMilliseconds(10), cancellation);
-                continue;
-            }
-
-            try
-            {
-                CheckEpoch(pool, call);
-                return turn;
-            }
-            catch
-            {
-                turn.Dispose();
-                throw;
-            }
+            CheckEpoch(pool, call);
+            return new Turn(here, file);
+        }
+        catch (Exception e)
+        {
+            file?.Dispose();
+            here.Release();
+            if (StateFiles.IsFileError(e))
+                throw StateFiles.Translate(pool.StateFolder, e);
+            throw;
         }
     }
 
@@ -60,5 +58,18 @@ internal static class BalancerTurn
 
         if (call.Epoch > seen)
             StateFiles.Replace(path, Encoding.ASCII.GetBytes(call.Epoch.ToString(CultureInfo.InvariantCulture)));
+    }
+
+    private sealed class Turn(SemaphoreSlim here, FileStream file) : IDisposable
+    {
+        private int _ended;
+
+        public void Dispose()
+        {
+            if (Interlocked.Exchange(ref _ended, 1) != 0)
+                return;
+            file.Dispose();
+            here.Release();
+        }
     }
 }

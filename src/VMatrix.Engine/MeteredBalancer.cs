@@ -4,6 +4,7 @@ using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
 using VMatrix.Drivers;
+using VMatrix.Moves;
 
 namespace VMatrix;
 
@@ -11,7 +12,7 @@ namespace VMatrix;
 /// A balancer that counts nothing, with counters made from how busy the servers' processors are: a server that is half busy serves half of
 /// its service's stated capacity. Between two measurements each counter goes on at the rate measured last, so it never goes backwards.
 /// </summary>
-internal sealed class MeteredBalancer(IBalancer inner, ILoadSource source, PoolSpec pool, TimeProvider clock) : IBalancer
+internal sealed class MeteredBalancer(IBalancer inner, ILoadSource source, PoolSpec pool, TimeProvider clock) : IBalancer, IExaminedBalancer
 {
     /// <summary>A busy processor hides how much more is asked for: use above this counts half as much again, so that a service in need is seen to grow.</summary>
     private const double Full = 0.9;
@@ -20,8 +21,9 @@ internal sealed class MeteredBalancer(IBalancer inner, ILoadSource source, PoolS
     private readonly Dictionary<string, (double Count, double Rate)> _services = new(StringComparer.OrdinalIgnoreCase);
     private readonly string _incarnation = Guid.NewGuid().ToString("N");
     private IReadOnlyDictionary<Guid, double> _uses = new Dictionary<Guid, double>();
-    private DateTimeOffset _counted;
-    private DateTimeOffset _measured;
+    private readonly CancellationTokenSource _closed = new();
+    private long _counted = clock.GetTimestamp();
+    private long? _measured;
     private Task? _measuring;
 
     // Often enough for each switch, and no oftener than a host can bear.
@@ -44,15 +46,15 @@ internal sealed class MeteredBalancer(IBalancer inner, ILoadSource source, PoolS
         Task measuring;
         lock (_gate)
         {
-            // Who asks while it is measured waits for the same answer.
-            if (_measuring is null or { IsCompleted: true } && clock.GetUtcNow() - _measured >= Every)
-                _measuring = MeasureAsync(cancellation);
+            // Who asks while it is measured waits for the same answer, and who goes away takes it from nobody.
+            if (_measuring is null or { IsCompleted: true } && (_measured is not { } last || clock.GetElapsedTime(last) >= Every))
+                _measuring = MeasureAsync();
             measuring = _measuring ?? Task.CompletedTask;
         }
 
         try
         {
-            await measuring;
+            await measuring.UntilAsync(cancellation);
         }
         catch (VMatrixException)
         {
@@ -61,16 +63,15 @@ internal sealed class MeteredBalancer(IBalancer inner, ILoadSource source, PoolS
 
         lock (_gate)
         {
-            var now = clock.GetUtcNow();
-            var seconds = Math.Max(0, (now - _counted).TotalSeconds);
-            _counted = now;
+            var seconds = clock.GetElapsedTime(_counted).TotalSeconds;
+            _counted = clock.GetTimestamp();
             foreach (var name in _services.Keys.ToArray())
                 _services[name] = (_services[name].Count + (_services[name].Rate * seconds), _services[name].Rate);
             var counted = new HashSet<string>(report.Services.Select(s => s.Service), StringComparer.OrdinalIgnoreCase);
             return report with
             {
-                At = now,
-                Incarnation = $"{report.Incarnation} {_incarnation}",
+                At = clock.GetUtcNow(),
+                CountersSince = $"{report.Incarnation} {_incarnation}",
                 Services = [.. report.Services, .. _services.Where(s => !counted.Contains(s.Key)).Select(s => new ServiceCounters { Service = s.Key, Requests = (long)s.Value.Count, Served = (long)s.Value.Count })],
             };
         }
@@ -92,16 +93,26 @@ internal sealed class MeteredBalancer(IBalancer inner, ILoadSource source, PoolS
     public Task StopAsync(CancellationToken cancellation) => inner.StopAsync(cancellation);
 
     /// <inheritdoc/>
-    public ValueTask DisposeAsync() => inner.DisposeAsync();
+    public async ValueTask DisposeAsync()
+    {
+        _closed.Cancel();
+        await inner.DisposeAsync();
+    }
 
-    private async Task MeasureAsync(CancellationToken cancellation)
+    /// <inheritdoc/>
+    public Task<IReadOnlyList<BalancerFinding>> ExamineAsync(bool trial, CancellationToken cancellation) =>
+        inner is IExaminedBalancer examined ? examined.ExamineAsync(trial, cancellation) : Task.FromResult<IReadOnlyList<BalancerFinding>>([]);
+
+    private async Task MeasureAsync()
     {
         IReadOnlyList<ServerUse> uses;
+        using var deadline = clock.Deadline(pool.Limits.StepTimeout);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, _closed.Token);
         try
         {
-            uses = await source.ReadAsync(cancellation);
+            uses = await source.ReadAsync(either.Token);
         }
-        catch
+        catch (Exception e)
         {
             // A rate that is not measured any more must not go on for ever.
             lock (_gate)
@@ -110,12 +121,14 @@ internal sealed class MeteredBalancer(IBalancer inner, ILoadSource source, PoolS
                 _uses = new Dictionary<Guid, double>();
             }
 
+            if (e is OperationCanceledException)
+                throw new VMatrixException("LoadTimeout", VMatrixErrorKind.Timeout, $"The servers' processors of pool {pool.Name} were not measured within {pool.Limits.StepTimeout.TotalSeconds:0.#} s.", e) { IsTransient = true };
             throw;
         }
 
         lock (_gate)
         {
-            _measured = clock.GetUtcNow();
+            _measured = clock.GetTimestamp();
             _uses = uses.GroupBy(u => u.ServerId).ToDictionary(g => g.Key, g => g.Last().Share);
             foreach (var service in pool.Services.Where(s => s.Capacity is not null))
             {

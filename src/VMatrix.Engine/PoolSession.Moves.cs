@@ -179,7 +179,7 @@ public sealed partial class PoolSession
         var mover = RequireMover();
         // A balancer that VMatrix starts runs for servers of the Matrix: what only happens in the nest starts none, and leaves none behind when it fails.
         if (moves.Any(m => m.FromStage is Stage.Matrix || m.ToStage is Stage.Matrix))
-            await EnsureBalancerAsync(cancellation);
+            await ReadyBalancerAsync(mover, ByHand(TimeSpan.Zero), progress: null, cancellation);
         return await mover.CarryOutAsync(moves, ByHand(holdFor), progress, cancellation);
     }
 

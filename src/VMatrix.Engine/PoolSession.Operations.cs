@@ -114,17 +114,19 @@ public sealed partial class PoolSession
     {
         var mover = RequireMover();
         var spec = FindService(service);
-        await EnsureBalancerAsync(cancellation);
+        await ReadyBalancerAsync(mover, ByHand(TimeSpan.Zero), progress, cancellation);
         return await mover.UpdateServiceAsync(spec, new UpdateOptions { BatchSize = batchSize, Watch = watch }, ByHand(null), progress, cancellation);
     }
 
-    /// <summary>Finishes or takes back every move that was cut short, as the step it was in says, and puts right servers that are elsewhere than their marks say and that no journal tells of.</summary>
+    /// <summary>Finishes or takes back every move that was cut short, as the step it was in says, puts right servers that are elsewhere than their marks say and that no journal tells of, and gives the balancer the servers that it lacks.</summary>
     public async Task<IReadOnlyList<MoveRecord>> ResumeMovesAsync(IProgress<MoveRecord>? progress, CancellationToken cancellation)
     {
         var mover = RequireMover();
         await EnsureBalancerAsync(cancellation);
         var recovered = await mover.RecoverAsync(ByHand(null), progress, cancellation);
-        return [.. recovered, .. await mover.MendAsync(ByHand(null), progress, cancellation)];
+        var mended = await mover.MendAsync(ByHand(null), progress, cancellation);
+        var run = (await mover.TryAsync("Reading the balancer", Spec.Limits.StepTimeout, _drivers.Balancer.ReadAsync, cancellation)).Incarnation;
+        return [.. recovered, .. mended, .. (await RepairBalancerAsync(mover, ByHand(TimeSpan.Zero), run, progress, cancellation)).Joined];
     }
 
     /// <summary>Makes a new image version of a service from a server in the Chamber, which stays there; new servers are made from it until the owner's files change or another version is selected.</summary>

@@ -46,6 +46,7 @@ public sealed partial class PoolSession
         var seen = await ObserveAsync(null, cancellation);
         var health = await _sensor.CheckHealthAsync([.. seen.Servers.Where(s => s.Stage is Stage.Matrix)], cancellation);
         LastLook = Look(seen, await measuring, health);
+        _repairDue |= LacksServers(seen.Servers, _sensor.Report, health);
 
         // What sleeps is not known without it: servers would be made anew that are there.
         seen.RequireNest();
@@ -176,6 +177,7 @@ public sealed partial class PoolSession
         try
         {
             string? incarnation = null;
+            Plan? last = null;
             var prepared = false;
             Task recovery = Task.CompletedTask, hostRecovery = Task.CompletedTask;
             while (true)
@@ -184,8 +186,13 @@ public sealed partial class PoolSession
                 var tick = _clock.WaitAsync(interval ?? Spec.Oracle.Interval, cancellation);
                 try
                 {
+                    last = null;
                     if (!prepared)
+                    {
                         await PrepareAsync(mover, context, progress, cancellation);
+                        incarnation = ReadBalancerRun();
+                    }
+
                     prepared = true;
                     incarnation = await KeepBalancerAsync(mover, context, incarnation, cancellation);
                     foreach (var approved in Approved(name, decider))
@@ -195,6 +202,7 @@ public sealed partial class PoolSession
                     }
 
                     var (plan, moves, hosts) = Keep(name, await PlanAsync(fence: true, cancellation));
+                    last = plan;
                     KeepLoads();
                     switched?.Invoke(plan);
 
@@ -213,7 +221,7 @@ public sealed partial class PoolSession
                     switched?.Invoke(NoPlan(e));
                 }
 
-                await tick;
+                await WaitForCallAsync(tick, last, cancellation);
                 foreach (var ended in open.Where(t => t.IsCompleted).ToArray())
                 {
                     open.Remove(ended);
@@ -286,7 +294,7 @@ public sealed partial class PoolSession
 
     private async Task PrepareAsync(Mover mover, MoveContext context, IProgress<MoveRecord>? progress, CancellationToken cancellation)
     {
-        await EnsureBalancerAsync(cancellation);
+        await ReadyBalancerAsync(mover, context, progress, cancellation);
         _ = await mover.RecoverAsync(context, progress, cancellation);
         _ = await mover.MendAsync(context, progress, cancellation);
     }
@@ -362,49 +370,6 @@ public sealed partial class PoolSession
 
     /// <summary>What was measured longer ago counts no more: images and machines change.</summary>
     private static readonly TimeSpan s_wakesCount = TimeSpan.FromDays(30);
-
-    /// <summary>Makes sure of the balancer, within a step's time.</summary>
-    /// <exception cref="VMatrixException"><c>BalancerUnreachable</c>, and what the driver tells.</exception>
-    private async Task EnsureBalancerAsync(CancellationToken cancellation)
-    {
-        using var deadline = _clock.Deadline(Spec.Limits.StepTimeout);
-        using var both = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
-        try
-        {
-            var work = _drivers.Balancer.EnsureAsync(both.Token);
-            await work.UntilAsync(both.Token);
-        }
-        catch (OperationCanceledException e) when (!cancellation.IsCancellationRequested)
-        {
-            throw new VMatrixException("BalancerUnreachable", VMatrixErrorKind.Unreachable, $"The balancer was not ready within {Spec.Limits.StepTimeout.TotalSeconds:0.#} s (limits.stepTimeout). Look at its process and its log.", e) { IsTransient = true };
-        }
-    }
-
-    /// <summary>Gives a balancer that went away and came back its servers again.</summary>
-    private async Task<string?> KeepBalancerAsync(Mover mover, MoveContext context, string? incarnation, CancellationToken cancellation)
-    {
-        try
-        {
-            var report = await _reads.BalancerAsync(_drivers.Balancer, cancellation);
-            if (report.Incarnation != incarnation)
-                _ = await mover.ReconcileAsync(context, null, cancellation);
-            return report.Incarnation;
-        }
-        catch (Exception error) when (error is not AbandonException && !(error is OperationCanceledException && cancellation.IsCancellationRequested) && !(error is VMatrixException told && EndsRun(told)))
-        {
-            try
-            {
-                if (error is VMatrixException { Kind: VMatrixErrorKind.Unreachable })
-                    await EnsureBalancerAsync(cancellation);
-            }
-            catch (VMatrixException)
-            {
-                // It stays away: the loads are bad samples and freeze the decisions, which say so.
-            }
-
-            return null;
-        }
-    }
 
     private static MoveContext Context(string name, Decider decider, string? approvedBy) =>
         new() { By = StateFolder.Describe(name) + (approvedBy is null ? "" : $", approved by {approvedBy}"), Epoch = decider.Epoch };

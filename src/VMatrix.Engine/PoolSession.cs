@@ -91,7 +91,9 @@ public sealed partial class PoolSession : IAsyncDisposable
     /// <summary>The pool as it is now.</summary>
     public async Task<PoolInfo> GetPoolAsync(CancellationToken cancellation)
     {
+        var asking = BalancerProblemsAsync(cancellation);
         var seen = await ObserveAsync(null, cancellation);
+        var balancer = await asking;
         var byStage = new int[4];
         foreach (var server in seen.Servers)
             byStage[(int)server.Stage]++;
@@ -101,7 +103,7 @@ public sealed partial class PoolSession : IAsyncDisposable
             StateId = _state?.Id ?? Guid.Empty,
             ServersByStage = new StageCounts(byStage[(int)Stage.Nest], byStage[(int)Stage.Chamber], byStage[(int)Stage.Matrix], byStage[(int)Stage.Disposed]),
             Decider = _state?.ReadDecider(),
-            Problems = _state?.History.Warning is { } lost ? [.. seen.Problems, lost] : [.. seen.Problems],
+            Problems = _state?.History.Warning is { } lost ? [.. seen.Problems, .. balancer, lost] : [.. seen.Problems, .. balancer],
         };
     }
 
@@ -167,20 +169,21 @@ public sealed partial class PoolSession : IAsyncDisposable
     {
         var plain = found;
         found = plain is null ? null : batch => plain(WithFailures(batch));
-        if (!health)
-            return WithFailures([.. (await ObserveAsync(found, cancellation)).Servers]);
+        var asking = AskBalancerAsync(cancellation);
 
-        // Most servers of a large pool sleep, or their hypervisor knows how they fare: those are told of at once.
+        // Most servers of a large pool sleep, or their hypervisor knows how they fare: those are told of at once, and those of the Matrix
+        // when the balancer has said what it does for them.
         var told = new HashSet<Guid>();
         var seen = await ObserveAsync(found is null ? null : batch =>
         {
-            ServerInfo[] known = [.. batch.Where(s => !_sensor.HasToAsk(s))];
+            ServerInfo[] known = [.. batch.Where(s => s.Stage is not Stage.Matrix && !(health && _sensor.HasToAsk(s)))];
             told.UnionWith(known.Select(s => s.Id));
             if (known.Length > 0)
                 found(known);
         }, cancellation);
-        var asked = await _sensor.CheckHealthAsync([.. seen.Servers], cancellation);
-        var servers = WithHealth(seen, asked);
+        var asked = health ? await _sensor.CheckHealthAsync([.. seen.Servers], cancellation) : new Dictionary<Guid, (ServerHealth, string?)>();
+        var (report, silence) = await asking;
+        var servers = WithBalancer(WithHealth(seen, asked), report, silence);
         ServerInfo[] rest = [.. servers.Where(s => !told.Contains(s.Id))];
         if (rest.Length > 0)
             found?.Invoke(rest);
@@ -203,7 +206,7 @@ public sealed partial class PoolSession : IAsyncDisposable
     }
 
     private PoolLook Look(Observation seen, IReadOnlyDictionary<string, ServiceLoad> loads, IReadOnlyDictionary<Guid, (ServerHealth Health, string? Problem)> health) =>
-        new(_clock.GetUtcNow(), Hosts(seen), Services(seen, loads), WithFailures(WithHealth(seen, health)));
+        new(_clock.GetUtcNow(), Hosts(seen), Services(seen, loads), WithFailures(WithBalancer(WithHealth(seen, health), _sensor.Report, _sensor.Silence)));
 
     private static ServerInfo[] WithHealth(Observation seen, IReadOnlyDictionary<Guid, (ServerHealth Health, string? Problem)> health) =>
         [.. seen.Servers.Select(s => health.TryGetValue(s.Id, out var answer) ? s with { Health = answer.Health, Problem = s.Problem ?? answer.Problem } : s)];

@@ -28,7 +28,14 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, PoolReads reads
     private readonly Dictionary<string, ServiceSpec> _services = pool.Services.ToDictionary(s => s.Name, StringComparer.OrdinalIgnoreCase);
     private readonly SemaphoreSlim _one = new(1, 1);
     private BalancerReport? _before;
+    private string? _silence;
     private IReadOnlyDictionary<string, ServiceLoad>? _last;
+
+    /// <summary>The balancer's last answer; null when it gave none when it was asked last.</summary>
+    public BalancerReport? Report => _before;
+
+    /// <summary>What was told instead of <see cref="Report"/>; null when nothing was.</summary>
+    public string? Silence => _silence;
 
     /// <summary>The samples by service, oldest first.</summary>
     public IReadOnlyDictionary<string, IReadOnlyList<ServiceLoad>> Samples
@@ -75,7 +82,7 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, PoolReads reads
             }
 
             var loads = Sensing.Measure(pool, _before, now, clock.GetUtcNow(), silence);
-            (_before, _last) = (now, loads);
+            (_before, _silence, _last) = (now, silence, loads);
             Keep(loads.Values);
             return loads;
         }

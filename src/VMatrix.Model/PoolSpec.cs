@@ -186,6 +186,9 @@ public sealed record ServiceSpec
     /// <summary>Most requests that the balancer hands to one server at a time; null for no limit. 1 makes the balancer hold the queue.</summary>
     public int? Concurrency { get; init; }
 
+    /// <summary>More keywords for its servers in HAProxy, as on a server line there, where <c>{server}</c> stands for the server's name; null for none.</summary>
+    public string? ServerKeywords { get; init; }
+
     /// <summary>Whether its servers share hosts.</summary>
     public Isolation Isolation { get; init; }
 
@@ -375,6 +378,12 @@ public sealed record BalancerSpec
 
     /// <summary>How long to wait for open requests when a server leaves.</summary>
     public TimeSpan DrainTimeout { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>How often the balancer is asked whether a draining server's open requests have ended; null for what suits its kind.</summary>
+    public TimeSpan? DrainInterval { get; init; }
+
+    /// <summary><see cref="DrainInterval"/> as it applies: 25 ms for <c>haproxy</c> and <c>simulation</c>, 1 s for those whose every answer is a process or a call to a guest.</summary>
+    public TimeSpan EffectiveDrainInterval => DrainInterval ?? (Kind is "haproxy" or "simulation" ? TimeSpan.FromMilliseconds(25) : TimeSpan.FromSeconds(1));
 
     /// <summary>How long a request may wait in the balancer's queue before it is refused.</summary>
     public TimeSpan QueueTimeout { get; init; } = TimeSpan.FromSeconds(5);

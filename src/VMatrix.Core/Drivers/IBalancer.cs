@@ -28,14 +28,33 @@ public interface IBalancer : IAsyncDisposable
     Task StopAsync(CancellationToken cancellation);
 }
 
+/// <summary>A balancer that its owner has set up, and that tells what in that setup keeps servers from serving as the pool file says.</summary>
+public interface IExaminedBalancer
+{
+    /// <summary>Looks at the balancer's setup; empty where nothing is wrong, or where the pool owns the balancer.</summary>
+    /// <param name="trial">True to add a server for a moment and remove it again, as the only proof that servers can be added; it gets no requests.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    /// <exception cref="VMatrixException">What kept it from being looked at, such as <c>BalancerUnreachable</c>, <c>BalancerTooOld</c>, <c>BalancerDenied</c> and <c>BackendMissing</c>.</exception>
+    Task<IReadOnlyList<BalancerFinding>> ExamineAsync(bool trial, CancellationToken cancellation);
+}
+
+/// <summary>Something in a balancer's setup that its owner must change.</summary>
+/// <param name="Service">The service that it concerns.</param>
+/// <param name="IsRefusal">True where the service's servers cannot serve as it is; false where they serve otherwise than the owner may expect.</param>
+/// <param name="Text">What is wrong and what to write where, as sentences.</param>
+public sealed record BalancerFinding(string Service, bool IsRefusal, string Text);
+
 /// <summary>A balancer's answer: its members and cumulative counters at one moment.</summary>
 public sealed record BalancerReport
 {
     /// <summary>When it was asked.</summary>
     public required DateTimeOffset At { get; init; }
 
-    /// <summary>Changes when the balancer was restarted: counters begin anew.</summary>
+    /// <summary>Changes when the balancer was restarted, so that it may have lost its members.</summary>
     public required string Incarnation { get; init; }
+
+    /// <summary>Changes when the counters begin anew; null where they do so with <see cref="Incarnation"/>.</summary>
+    public string? CountersSince { get; init; }
 
     /// <summary>The members.</summary>
     public required IReadOnlyList<BalancerMember> Members { get; init; }

@@ -427,7 +427,7 @@ internal sealed class MoveRun
             var member = report.Members.FirstOrDefault(m => m.ServerId == _move.ServerId);
             if (member is null || member.Open == 0 || clock.GetElapsedTime(began) >= _mover.Pool.Balancer.DrainTimeout)
                 return;
-            await clock.WaitAsync(TimeSpan.FromMilliseconds(25), cancellation);
+            await clock.WaitAsync(_mover.Pool.Balancer.EffectiveDrainInterval, cancellation);
         }
     }
 

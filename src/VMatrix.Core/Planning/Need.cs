@@ -24,6 +24,9 @@ internal sealed record ServiceNeed
     /// <summary>Worth of the n-th server beyond what it costs, for a service that holds so many: first n, then the servers held.</summary>
     public required Func<int, int, double> Worth { get; init; }
 
+    /// <summary>True while a request that came when no server was up has not been answered: one server is wanted, however little that is worth.</summary>
+    public bool Owed { get; init; }
+
     /// <summary>The numbers behind it.</summary>
     public required string Reason { get; init; }
 
@@ -71,6 +74,7 @@ internal static class Need
         double patience = Math.Max(1, pool.Balancer.QueueTimeout.TotalSeconds);
         var level = Level.Of(samples, spacing, patience);
         Learn(last!, has, memory);
+        bool owed = Owes(samples, has, memory);
         // What waits must be served before it gives up, beside what arrives. Where more comes than the servers carry, a queue is what
         // follows from that and tells nothing more: only what waits beyond it counts.
         double waits = last!.Queue;
@@ -78,6 +82,8 @@ internal static class Need
             waits = Math.Max(0, waits - Level.Longest * Math.Max(0, level.Mean - has * carries));
         var demand = level with { Mean = level.Mean + waits / patience };
         string numbers = Words.Text($"{last.RequestRate:0.##} requests/s now, {level.Mean:0.##} ± {level.Deviation:0.##} in the last seconds, {last.Queue} waiting to be served within {patience:0.#} s");
+        if (owed)
+            numbers += "; somebody asked while no server was up, so one is wanted until a server has answered a request";
         if ((service.Capacity ?? memory.Saturated) is not double capacity || capacity <= 0)
         {
             // Nothing is known of a server's limit yet. While requests wait, one more at a time; with nothing waiting, give up
@@ -125,8 +131,8 @@ internal static class Need
 
         ServiceNeed Result(Func<int, int, double> worth, double forecast, double carries, string reason)
         {
-            int servers = Count(n => worth(n, has), service);
-            return new ServiceNeed { Forecast = forecast, Capacity = carries, Servers = servers, Calm = Remember(memory, now, servers, oracle.Calm), Worth = worth, Reason = reason };
+            int servers = Math.Max(Count(n => worth(n, has), service), owed ? Math.Min(1, service.Most) : 0);
+            return new ServiceNeed { Owed = owed, Forecast = forecast, Capacity = carries, Servers = servers, Calm = Remember(memory, now, servers, oracle.Calm), Worth = worth, Reason = reason };
         }
     }
 
@@ -184,6 +190,26 @@ internal static class Need
         }
 
         return forecaster;
+    }
+
+    /// <summary>
+    /// Whether somebody is to be answered yet who asked while no server was up. What one rare request is worth pays for no server, so that a
+    /// service which sleeps whole would never answer it; and a server that was woken for it and sleeps again before the user has come back neither.
+    /// </summary>
+    private static bool Owes(IReadOnlyList<ServiceLoad> samples, int has, ServiceMemory memory)
+    {
+        foreach (var sample in samples)
+        {
+            if (sample.At <= memory.OwedUntil || sample.Bad is not null)
+                continue;
+            if (sample.ServedRate > 0)
+                memory.Owed = false;
+            else if (has == 0 && (sample.Queue > 0 || sample.RequestRate > 0))
+                memory.Owed = true;
+        }
+
+        memory.OwedUntil = samples[samples.Count - 1].At;
+        return memory.Owed;
     }
 
     private static int Count(Func<int, double> worth, ServiceSpec service)

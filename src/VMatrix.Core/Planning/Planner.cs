@@ -566,7 +566,7 @@ public static partial class Planner
             // What lives is not taken away for want of a host that may take it: it stays, and the rules that cannot hold are told.
             int ceiling = Math.Min(spec.Most, Math.Max(live - service.Leaving, (int)Math.Min(int.MaxValue, (long)fits + service.Outside)));
             int untouchable = live - service.Movable;
-            int floor = Math.Max(untouchable, Math.Min(spec.Least, ceiling));
+            int floor = Math.Max(untouchable, Math.Min(need.Owed ? Math.Max(1, spec.Least) : spec.Least, ceiling));
             // The latest first.
             service.Stay.Sort((a, b) => b.CompareTo(a));
             if (service.Frozen is not null)

@@ -53,7 +53,7 @@ public static class Sensing
             return Bad("the balancer gave a negative value");
         if (before is null || old is null)
             return Bad("there is no answer before this one to compare with");
-        if (before.Incarnation != now.Incarnation)
+        if ((before.CountersSince ?? before.Incarnation) != (now.CountersSince ?? now.Incarnation))
             return Bad("the balancer was restarted since the answer before, its counters began anew");
         double seconds = (now.At - before.At).TotalSeconds;
         if (seconds <= 0)

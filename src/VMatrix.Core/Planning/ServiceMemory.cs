@@ -26,6 +26,12 @@ internal sealed class ServiceMemory
     /// <summary>Requests that waited at the plan before.</summary>
     public int Queued { get; set; }
 
+    /// <summary>True from a request that came while no server was up until a server has answered one.</summary>
+    public bool Owed { get; set; }
+
+    /// <summary>The last sample that <see cref="Owed"/> follows from.</summary>
+    public DateTimeOffset OwedUntil { get; set; }
+
     /// <summary>The last sample that the forecast has taken in.</summary>
     public DateTimeOffset FedUntil { get; set; }
 

@@ -1,7 +1,5 @@
 using System;
 using System.Collections.Generic;
-using System.Globalization;
-using System.IO;
 using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
@@ -10,7 +8,7 @@ using VMatrix.Drivers;
 namespace VMatrix.HAProxy;
 
 /// <summary>HAProxy as the pool's balancer: one that the pool owns, or one that runs already. Everything goes over its runtime socket, and what it holds is asked, never remembered.</summary>
-public sealed class HAProxyBalancer : IBalancer
+public sealed class HAProxyBalancer : IBalancer, IExaminedBalancer
 {
     /// <summary>The ring of an owned HAProxy that holds, for <c>show events</c>, each request that did not end well: <c>ended backend server code status waited id</c>, where code is HAProxy's termination code and id the request's <c>X-Request-Id</c>.</summary>
     public const string EndedRing = HAProxyConfig.EndedRing;
@@ -24,6 +22,7 @@ public sealed class HAProxyBalancer : IBalancer
     private readonly TimeProvider _clock;
     private readonly HAProxyProcess? _process;
     private readonly HAProxySocket _socket;
+    private string? _examined;
 
     /// <summary>Makes the driver; nothing is started or asked yet.</summary>
     /// <exception cref="VMatrixException"><c>BalancerSocketMissing</c>.</exception>
@@ -35,7 +34,7 @@ public sealed class HAProxyBalancer : IBalancer
         string address = _process?.SocketPath ?? pool.Balancer.Socket ?? throw new VMatrixException("BalancerSocketMissing", VMatrixErrorKind.InvalidInput,
             $"The balancer in {pool.Path} is not owned and names no runtime socket: write 'socket:' with a full path or address:port, or 'own: true'.");
         _socket = _process is null ? new HAProxySocket(address, clock)
-            : new HAProxySocket(address, clock, "The pool's own HAProxy is started by the next switch or move into the Matrix.");
+            : new HAProxySocket(address, clock, "The pool's own HAProxy is started by the next switch or move into the Matrix.") { IsOwned = true };
     }
 
     /// <summary>The name in HAProxy of a server.</summary>
@@ -53,12 +52,30 @@ public sealed class HAProxyBalancer : IBalancer
             return;
         }
 
+        var (refusals, _, incarnation) = await new HAProxyExamination(_pool, _socket).ExamineAsync(await CheckAsync(cancellation), again: _examined, trial: true, cancellation);
+        if (refusals.Count > 0)
+            throw new VMatrixException("BackendUnfit", VMatrixErrorKind.InvalidState, string.Join(" ", refusals.Select(refusal => refusal.Text)));
+        _examined = incarnation;
+    }
+
+    /// <inheritdoc/>
+    public async Task<IReadOnlyList<BalancerFinding>> ExamineAsync(bool trial, CancellationToken cancellation)
+    {
+        if (_process is not null)
+            return [];
+        var (refusals, warnings, _) = await new HAProxyExamination(_pool, _socket).ExamineAsync(await CheckAsync(cancellation), again: null, trial, cancellation);
+        return [.. refusals, .. warnings];
+    }
+
+    /// <summary>Checks that a joined HAProxy is new enough, may be changed, and has the backends. Returns what it said of itself.</summary>
+    private async Task<string> CheckAsync(CancellationToken cancellation)
+    {
         string[] answers = (await _socket.AskAsync("show info;show stat;show cli level", cancellation)).Split("\n\n");
-        string version = HAProxyReport.ParseInfo(answers[0]).GetValueOrDefault("Version", "?");
+        string version = HAProxyInfo.Field(answers[0], "Version");
         if (!Version.TryParse(string.Concat(version.TakeWhile(letter => char.IsAsciiDigit(letter) || letter == '.')).Trim('.'), out Version? number) || number < s_oldest)
         {
             throw new VMatrixException("BalancerTooOld", VMatrixErrorKind.NotSupported,
-                $"HAProxy on {_socket.Address} is version {version}; servers can be added and removed at run time from {s_oldest} on. Upgrade it.");
+                $"HAProxy on {_socket.Address} is version {(version.Length > 0 ? version : "?")}; servers can be added and removed at run time from {s_oldest} on. Upgrade it.");
         }
 
         if (answers.Length < 3 || answers[2].Trim() != "admin")
@@ -69,11 +86,8 @@ public sealed class HAProxyBalancer : IBalancer
 
         var backends = HAProxyReport.ParseStat(answers[1]).Where(row => row.Kind == StatKind.Backend).Select(row => row.Proxy).ToHashSet(StringComparer.Ordinal);
         string[] missing = [.. _pool.Services.Select(service => service.Name).Where(name => !backends.Contains(name))];
-        if (missing.Length > 0)
-        {
-            throw new VMatrixException("BackendMissing", VMatrixErrorKind.NotFound,
-                $"HAProxy on {_socket.Address} has no backend named {string.Join(", ", missing)}; a joined HAProxy needs a backend with the name of each service. It has: {(backends.Count == 0 ? "none" : string.Join(", ", backends.Order(StringComparer.Ordinal)))}.");
-        }
+        return missing.Length == 0 ? answers[0] : throw new VMatrixException("BackendMissing", VMatrixErrorKind.NotFound,
+            $"HAProxy on {_socket.Address} has no backend named {string.Join(", ", missing)}; a joined HAProxy needs a backend with the name of each service. It has: {(backends.Count == 0 ? "none" : Outsiders.Show(string.Join(", ", backends.Order(StringComparer.Ordinal))))}.");
     }
 
     /// <inheritdoc/>
@@ -86,21 +100,22 @@ public sealed class HAProxyBalancer : IBalancer
     /// <inheritdoc/>
     public async Task JoinAsync(DriverCall call, ServiceSpec service, Guid server, string address, CancellationToken cancellation)
     {
-        CheckEpoch(call);
-        StatRow? member = await FindAsync(service.Name, server, cancellation);
-        if (member is not null && member.Address != address)
+        // A guest may have named it: only what is an address is written to the socket, and as HAProxy would write it.
+        string at = HAProxyText.Address(address)?.ToString() ?? throw new VMatrixException("BalancerAddressInvalid", VMatrixErrorKind.InvalidInput,
+            $"Server {server} of {service.Name} answers at '{Outsiders.Show(address)}', which is no IP address with a port; HAProxy sends requests to nothing else. See what its host and its guest say of its address.");
+        string name = NameOf(service.Name, server);
+        if (await FindAsync(service.Name, server, cancellation) is { } member && member.Address != at)
         {
             // It answers elsewhere now. HAProxy could change the address, and would keep the checks' verdict on the old one.
-            await RemoveAsync(service.Name, server, cancellation);
-            member = null;
+            await RemoveAsync(call, service.Name, server, cancellation);
         }
 
-        string name = $"{service.Name}/{HAProxyConfig.ServerName(server)}";
-        if (member is null)
+        using IDisposable turn = await BalancerTurn.TakeAsync(_pool, call, _clock, cancellation);
+        if (await FindAsync(service.Name, server, cancellation) is null)
         {
-            string added = (await _socket.AskAsync($"add server {name} {address} {HAProxyConfig.ServerKeywords(service)}", cancellation)).Trim();
+            string added = (await _socket.AskAsync($"add server {name} {at} {HAProxyConfig.ServerKeywords(service, HAProxyConfig.ServerName(server))}", cancellation)).Trim();
             if (!added.Contains("registered", StringComparison.Ordinal) && !added.Contains("Already exists", StringComparison.Ordinal))
-                throw Refused($"add server {server} at {address} to {service.Name}", added);
+                throw Refused($"add server {server} at {at} to {service.Name}", added);
         }
 
         // Its health check has just passed: what HAProxy's own checks found before does not count.
@@ -112,20 +127,17 @@ public sealed class HAProxyBalancer : IBalancer
     /// <inheritdoc/>
     public async Task DrainAsync(DriverCall call, string service, Guid server, CancellationToken cancellation)
     {
-        CheckEpoch(call);
+        string name = NameOf(service, server);
+        using IDisposable turn = await BalancerTurn.TakeAsync(_pool, call, _clock, cancellation);
         if (await FindAsync(service, server, cancellation) is not { } member || member.Status.StartsWith("MAINT", StringComparison.Ordinal))
             return;
-        string answer = (await _socket.AskAsync($"set server {service}/{HAProxyConfig.ServerName(server)} state drain", cancellation)).Trim();
+        string answer = (await _socket.AskAsync($"set server {name} state drain", cancellation)).Trim();
         if (answer.Length > 0 && !IsGone(answer))
             throw Refused($"drain server {server} of {service}", answer);
     }
 
     /// <inheritdoc/>
-    public async Task LeaveAsync(DriverCall call, string service, Guid server, CancellationToken cancellation)
-    {
-        CheckEpoch(call);
-        await RemoveAsync(service, server, cancellation);
-    }
+    public Task LeaveAsync(DriverCall call, string service, Guid server, CancellationToken cancellation) => RemoveAsync(call, service, server, cancellation);
 
     /// <inheritdoc/>
     public async Task StopAsync(CancellationToken cancellation)
@@ -137,27 +149,22 @@ public sealed class HAProxyBalancer : IBalancer
     /// <inheritdoc/>
     public ValueTask DisposeAsync() => default;
 
-    private async Task RemoveAsync(string service, Guid server, CancellationToken cancellation)
+    private async Task RemoveAsync(DriverCall call, string service, Guid server, CancellationToken cancellation)
     {
-        string name = $"{service}/{HAProxyConfig.ServerName(server)}";
-        string close = $"set server {name} state maint;shutdown sessions server {name}";
-        string answer = (await _socket.AskAsync(close, cancellation)).Trim();
-        if (answer.Length > 0)
-        {
-            if (IsGone(answer))
-                return;
-            throw Refused($"stop server {server} of {service}", answer);
-        }
+        string name = NameOf(service, server), first = $"set server {name} state maint;";
 
-        // Sessions end a moment after they are told to, and kept connections are closed in the background.
+        // Sessions end a moment after they are told to, and kept connections are closed in the background: others have their turn meanwhile.
         long begun = _clock.GetTimestamp();
         while (true)
         {
-            answer = (await _socket.AskAsync($"shutdown sessions server {name};del server {name}", cancellation)).Trim();
+            string answer;
+            using (await BalancerTurn.TakeAsync(_pool, call, _clock, cancellation))
+                answer = (await _socket.AskAsync($"{first}shutdown sessions server {name};del server {name}", cancellation)).Trim();
             if (answer.Contains("Server deleted", StringComparison.Ordinal) || IsGone(answer))
                 return;
-            if (!answer.Contains("still has connections", StringComparison.Ordinal) || _clock.GetElapsedTime(begun) > TimeSpan.FromSeconds(10))
+            if (!IsBusy(answer) || _clock.GetElapsedTime(begun) > TimeSpan.FromSeconds(10))
                 throw Refused($"remove server {server} of {service}", answer);
+            first = "";
             await Task.Delay(TimeSpan.FromMilliseconds(5), _clock, cancellation);
         }
     }
@@ -170,33 +177,18 @@ public sealed class HAProxyBalancer : IBalancer
         return HAProxyReport.ParseStat(answer).FirstOrDefault(row => row.Server == name && row.Proxy == service);
     }
 
+    private static string NameOf(string service, Guid server) => $"{HAProxyConfig.CheckName(service)}/{HAProxyConfig.ServerName(server)}";
+
     private static bool IsGone(string answer) =>
         answer.Contains("No such server", StringComparison.Ordinal) || answer.Contains("No such backend", StringComparison.Ordinal);
 
+    private static bool IsBusy(string answer) => answer.Contains("still has connections", StringComparison.Ordinal);
+
+    // What HAProxy refuses it refuses again until its configuration or ours is another one; only open connections end by themselves.
     private VMatrixException Refused(string what, string answer) => answer.Contains("No such backend", StringComparison.Ordinal)
         ? new VMatrixException("BackendMissing", VMatrixErrorKind.NotFound, $"HAProxy on {_socket.Address} cannot {what}: it has no such backend; a joined HAProxy needs a backend with the name of each service.")
         : answer.Contains("Permission denied", StringComparison.Ordinal)
             ? new VMatrixException("BalancerDenied", VMatrixErrorKind.Denied, $"HAProxy on {_socket.Address} may be read only and does not {what}; write 'level admin' on its 'stats socket' line.")
-            : new VMatrixException("BalancerRefused", VMatrixErrorKind.Failed, $"HAProxy on {_socket.Address} did not {what}: {answer.ReplaceLineEndings(" ")}") { IsTransient = true };
-
-    // A decider that was paused and woke again finds that another one has been at work since.
-    private void CheckEpoch(DriverCall call)
-    {
-        if (call.Epoch == 0)
-            return;
-        string path = Path.Combine(_pool.StateFolder, "haproxy.epoch");
-        long seen = File.Exists(path) && long.TryParse(File.ReadAllText(path), NumberStyles.None, CultureInfo.InvariantCulture, out long epoch) ? epoch : 0;
-        if (call.Epoch < seen)
-        {
-            throw new VMatrixException("StaleEpoch", VMatrixErrorKind.InvalidState,
-                $"The balancer of pool {_pool.Name} has been changed by a decider of epoch {seen}; a call of epoch {call.Epoch} comes too late and is refused.");
-        }
-
-        if (call.Epoch == seen)
-            return;
-        Directory.CreateDirectory(_pool.StateFolder);
-        string draft = $"{path}.{call.MoveId:N}";
-        File.WriteAllText(draft, call.Epoch.ToString(CultureInfo.InvariantCulture));
-        File.Move(draft, path, overwrite: true);
-    }
+            : new VMatrixException("BalancerRefused", VMatrixErrorKind.Failed,
+                $"HAProxy on {_socket.Address} did not {what}: {Outsiders.Show(answer)}.{(IsBusy(answer) ? "" : " Change what it names in HAProxy's configuration or in the pool file; Test-VMatrixPool shows whether its backends take servers.")}") { IsTransient = IsBusy(answer) };
 }

@@ -11,16 +11,16 @@ using System.Text.Json;
 using System.Text.RegularExpressions;
 using System.Threading;
 using System.Threading.Tasks;
-using VMatrix.Drivers;
 using VMatrix.Scripts;
 
 namespace VMatrix.HAProxy;
 
-/// <summary>The HAProxy that a pool owns: a detached process that outlives ours and is found again by the record beside its configuration.</summary>
+/// <summary>The HAProxy that a pool owns: a detached process that outlives ours and is found again by the record beside its configuration. It runs in a folder that only its user may write, and every file is named from there.</summary>
 internal sealed partial class HAProxyProcess
 {
-    // HAProxy first binds '<path>.<pid>.tmp'.
-    private const int LongestSocketPath = 90;
+    private const string ConfigFile = "haproxy.cfg", PidFile = "haproxy.pid", RecordFile = "haproxy.json", TurnFile = "turn";
+    private const UnixFileMode OwnerOnly = UnixFileMode.UserRead | UnixFileMode.UserWrite;
+    private static readonly TimeSpan s_startWithin = TimeSpan.FromSeconds(60);
 
     private readonly PoolSpec _pool;
     private readonly TimeProvider _clock;
@@ -31,104 +31,108 @@ internal sealed partial class HAProxyProcess
         _pool = pool;
         _clock = clock;
         _folder = Path.Combine(pool.StateFolder, "haproxy");
-        string beside = Path.Combine(_folder, "haproxy.sock");
-        SocketPath = Encoding.UTF8.GetByteCount(beside) <= LongestSocketPath ? beside : Path.Combine(RuntimeFolder(pool.StateFolder), "haproxy.sock");
+        SocketPath = Path.Combine(_folder, HAProxyConfig.SocketFile);
     }
 
-    /// <summary>Where its runtime socket is: in the state folder, or in a short folder of its own when that path is too long for a socket.</summary>
+    /// <summary>Where its runtime socket is.</summary>
     public string SocketPath { get; }
 
     /// <summary>The program's name, for tests to name one that is not there.</summary>
     public string Program { get; init; } = "haproxy";
 
-    private string ConfigPath => Path.Combine(_folder, "haproxy.cfg");
-
-    private string PidPath => Path.Combine(_folder, "haproxy.pid");
-
-    private string RecordPath => Path.Combine(_folder, "haproxy.json");
-
     /// <summary>Makes sure that it runs with the pool's present settings.</summary>
     public async Task EnsureAsync(HAProxySocket socket, CancellationToken cancellation)
     {
-        string plain = HAProxyConfig.Write(_pool, SocketPath, []);
+        string plain = HAProxyConfig.Write(_pool, []);
         string fingerprint = Convert.ToHexString(SHA256.HashData(Encoding.UTF8.GetBytes(plain)));
-        if (await IsCurrentAsync(socket, fingerprint, cancellation))
+        using HAProxyFolder folder = HAProxyFolder.Make(_folder);
+        if (await IsCurrentAsync(folder, socket, fingerprint, cancellation))
             return;
 
-        MakeFolder(_folder);
-        MakeFolder(Path.GetDirectoryName(SocketPath)!);
-        using FileStream turn = await TakeTurnAsync(cancellation);
-        if (await IsCurrentAsync(socket, fingerprint, cancellation))
+        using FileStream turn = await TakeTurnAsync(folder, cancellation);
+        if (await IsCurrentAsync(folder, socket, fingerprint, cancellation))
             return;
 
-        Record? record = ReadRecord();
-        if (await PidAsync(socket, cancellation) is { } running)
+        if (await PidAsync(folder, socket, cancellation) is { } running)
         {
-            BalancerReport report = HAProxyReport.Parse(await socket.AskAsync(HAProxyReport.Commands, cancellation), _pool.Services, _clock.GetUtcNow());
-            await StartAsync(HAProxyConfig.Write(_pool, SocketPath, report.Members), ["-x", SocketPath, "-sf", running.ToString(CultureInfo.InvariantCulture)], cancellation);
-            await RecordAsync(socket, fingerprint, except: running, cancellation);
+            // What is carried over was parsed to its types and is written from those: states too, so that a server that was down is down after the reload.
+            CarriedServer[] members = [.. CarriedServer.Parse(await socket.AskAsync(CarriedServer.Command, cancellation), _pool)];
+            await WriteAsync(folder, HAProxyConfig.StateFile, CarriedServer.Write(members), cancellation);
+            await StartAsync(folder, HAProxyConfig.Write(_pool, members), ["-x", HAProxyConfig.SocketFile, "-sf", running.ToString(CultureInfo.InvariantCulture)], cancellation);
+            await RecordAsync(folder, socket, fingerprint, except: running, cancellation);
             // Requests that the old process still carries are seen by nobody: let them end before anyone acts on what is open.
             await WaitForExitAsync(running, StartOf(running), _pool.Balancer.DrainTimeout, cancellation);
             return;
         }
 
-        if (record is not null)
-            await KillAsync(record, cancellation);
-        await StartAsync(plain, [], cancellation);
-        await RecordAsync(socket, fingerprint, except: null, cancellation);
+        if (ReadRecord(folder) is { } record)
+            await KillAsync(folder, record, cancellation);
+        await StartAsync(folder, plain, [], cancellation);
+        await RecordAsync(folder, socket, fingerprint, except: null, cancellation);
     }
 
     /// <summary>Stops it and removes what it left; nothing to do is no error.</summary>
     public async Task StopAsync(HAProxySocket socket, CancellationToken cancellation)
     {
-        if (!Directory.Exists(_folder))
+        using HAProxyFolder? folder = HAProxyFolder.Open(_folder);
+        if (folder is null)
             return;
-        using (FileStream turn = await TakeTurnAsync(cancellation))
+        using (FileStream turn = await TakeTurnAsync(folder, cancellation))
         {
-            if (ReadRecord() is { } record)
-                await KillAsync(record, cancellation);
-            if (await PidAsync(socket, cancellation) is { } stray)
-                await KillAsync(new Record(stray, StartOf(stray), ""), cancellation);
-            foreach (string path in (string[])[SocketPath, PidPath, RecordPath, ConfigPath])
-                File.Delete(path);
+            if (ReadRecord(folder) is { } record)
+                await KillAsync(folder, record, cancellation);
+            if (await PidAsync(folder, socket, cancellation) is { } stray)
+                await KillAsync(folder, new Record(stray, StartOf(stray), ""), cancellation);
+            folder.Delete();
         }
-
-        if (Path.GetDirectoryName(SocketPath) is { } runtime && runtime != _folder && Directory.Exists(runtime))
-            Directory.Delete(runtime, recursive: true);
-        Directory.Delete(_folder, recursive: true);
     }
 
-    private async Task<bool> IsCurrentAsync(HAProxySocket socket, string fingerprint, CancellationToken cancellation) =>
-        ReadRecord() is { } record && record.Fingerprint == fingerprint && record.Start == StartOf(record.Pid) && await PidAsync(socket, cancellation) == record.Pid;
+    private static async Task<bool> IsCurrentAsync(HAProxyFolder folder, HAProxySocket socket, string fingerprint, CancellationToken cancellation) =>
+        ReadRecord(folder) is { } record && record.Fingerprint == fingerprint && record.Start != 0 && record.Start == StartOf(record.Pid)
+        && folder.IsHomeOf(record.Pid) && await PidAsync(folder, socket, cancellation) == record.Pid;
 
-    private static async Task<int?> PidAsync(HAProxySocket socket, CancellationToken cancellation)
+    /// <summary>The process that answers on the socket; null where none does. Its user is the kernel's word, and the number that it tells counts only for a process of ours.</summary>
+    private static async Task<int?> PidAsync(HAProxyFolder folder, HAProxySocket socket, CancellationToken cancellation)
     {
+        string answer;
         try
         {
-            string answer = await socket.AskAsync("show info", cancellation);
-            return HAProxyReport.ParseInfo(answer).TryGetValue("Pid", out string? pid) ? int.Parse(pid, CultureInfo.InvariantCulture) : null;
+            answer = await socket.AskAsync("show info", cancellation);
         }
         catch (VMatrixException error) when (error.Id == "BalancerUnreachable")
         {
             return null;
         }
+
+        int pid = HAProxyInfo.Parse(answer).Pid;
+        return folder.IsHomeOf(pid) ? pid : throw new VMatrixException("BalancerNotOurs", VMatrixErrorKind.Denied, string.Create(CultureInfo.InvariantCulture,
+            $"What answers on {socket.Address} says that it is process {pid}, which is no HAProxy that was started in {folder.Name}. It is left alone; see what listens there."));
     }
 
-    private async Task StartAsync(string config, IReadOnlyList<string> more, CancellationToken cancellation)
+    private async Task StartAsync(HAProxyFolder folder, string config, IReadOnlyList<string> more, CancellationToken cancellation)
     {
-        string draft = ConfigPath + ".new";
-        await File.WriteAllTextAsync(draft, config, cancellation);
-        (int code, string said) = await RunAsync(["-c", "-f", draft], cancellation);
+        const string Draft = ConfigFile + ".new";
+        await WriteAsync(folder, Draft, config, cancellation);
+        (int code, string said) = await RunAsync(folder, ["-c", "-f", Draft], cancellation);
         if (code != 0)
         {
             throw new VMatrixException("BalancerConfigRefused", VMatrixErrorKind.Failed,
-                $"HAProxy refuses the configuration that was written for pool {_pool.Name} ({draft}): {Alerts(said)}");
+                $"HAProxy refuses the configuration that was written for pool {_pool.Name} ({Path.Combine(folder.Name, Draft)}): {Alerts(said)}");
         }
 
-        File.Move(draft, ConfigPath, overwrite: true);
-        (code, said) = await RunAsync(["-D", "-f", ConfigPath, "-p", PidPath, .. more], cancellation);
+        File.Move(Path.Combine(folder.Path, Draft), Path.Combine(folder.Path, ConfigFile), overwrite: true);
+        (code, said) = await RunAsync(folder, ["-D", "-f", ConfigFile, "-p", PidFile, .. more], cancellation);
         if (code != 0)
             throw StartError(said);
+    }
+
+    // Written anew, so that no file of another owner or mode is kept.
+    private static async Task WriteAsync(HAProxyFolder folder, string name, string content, CancellationToken cancellation)
+    {
+        string path = Path.Combine(folder.Path, name);
+        File.Delete(path);
+        await using var file = new FileStream(path, new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write, UnixCreateMode = OwnerOnly });
+        await file.WriteAsync(Encoding.UTF8.GetBytes(content), cancellation);
     }
 
     private VMatrixException StartError(string said)
@@ -146,42 +150,58 @@ internal sealed partial class HAProxyProcess
             $"HAProxy cannot listen on {listen} for service {service}: {why}. Stop the other program, or change the service's 'listen' in {_pool.Path}.");
     }
 
-    private async Task<(int Code, string Said)> RunAsync(IReadOnlyList<string> arguments, CancellationToken cancellation)
+    private async Task<(int Code, string Said)> RunAsync(HAProxyFolder folder, IReadOnlyList<string> arguments, CancellationToken cancellation)
     {
-        var start = new ProcessStartInfo(Program, arguments) { RedirectStandardError = true, RedirectStandardOutput = true, RedirectStandardInput = true, WorkingDirectory = "/" }.Minimal();
+        var start = new ProcessStartInfo(Program, arguments) { RedirectStandardError = true, RedirectStandardOutput = true, RedirectStandardInput = true, WorkingDirectory = folder.Path }.Minimal();
         // Debian keeps it in /usr/sbin, which is not on every user's path.
-        start.Environment["PATH"] = Environment.GetEnvironmentVariable("PATH") + ":/usr/local/sbin:/usr/sbin:/sbin";
-        if (FindProgram(start.Environment["PATH"]!) is { } program)
+        string path = Environment.GetEnvironmentVariable("PATH") + ":/usr/local/sbin:/usr/sbin:/sbin";
+        start.Environment["PATH"] = path;
+        if (FindProgram(path) is { } program)
             start.FileName = program;
+        using var deadline = new CancellationTokenSource(s_startWithin, _clock);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, cancellation);
+        Process process;
         try
         {
-            using Process process = Process.Start(start)!;
-            process.StandardInput.Close();
-            Task<string> error = process.StandardError.ReadToEndAsync(cancellation), output = process.StandardOutput.ReadToEndAsync(cancellation);
-            await process.WaitForExitAsync(cancellation);
-            return (process.ExitCode, await output + await error);
+            process = Process.Start(start)!;
         }
         catch (Win32Exception error)
         {
             throw new VMatrixException("BalancerMissing", VMatrixErrorKind.NotFound,
                 $"HAProxy is not installed, and pool {_pool.Name} wants to own one; install it with: sudo apt-get install --no-install-recommends haproxy", error);
         }
+
+        using (process)
+        {
+            try
+            {
+                process.StandardInput.Close();
+                Task<string> error = process.StandardError.ReadToEndAsync(either.Token), output = process.StandardOutput.ReadToEndAsync(either.Token);
+                await process.WaitForExitAsync(either.Token);
+                return (process.ExitCode, await output + await error);
+            }
+            catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
+            {
+                process.Kill();
+                throw new VMatrixException("BalancerStartFailed", VMatrixErrorKind.Timeout, $"HAProxy ('{start.FileName} {string.Join(' ', arguments)}' in {folder.Name}) did not end within {s_startWithin.TotalSeconds:0} s and was ended. Run it by hand to see why.");
+            }
+        }
     }
 
     private string? FindProgram(string path) =>
         path.Split(':', StringSplitOptions.RemoveEmptyEntries).Select(folder => Path.Combine(folder, Program)).FirstOrDefault(File.Exists);
 
-    private async Task RecordAsync(HAProxySocket socket, string fingerprint, int? except, CancellationToken cancellation)
+    private async Task RecordAsync(HAProxyFolder folder, HAProxySocket socket, string fingerprint, int? except, CancellationToken cancellation)
     {
         long begun = _clock.GetTimestamp();
         while (_clock.GetElapsedTime(begun) < TimeSpan.FromSeconds(10))
         {
             // While a reload goes on the old process may still answer on the socket.
-            if (await PidAsync(socket, cancellation) is { } pid && pid != except)
+            if (await PidAsync(folder, socket, cancellation) is { } pid && pid != except)
             {
-                string draft = RecordPath + ".new";
-                await File.WriteAllTextAsync(draft, JsonSerializer.Serialize(new Record(pid, StartOf(pid), fingerprint)), cancellation);
-                File.Move(draft, RecordPath, overwrite: true);
+                const string Draft = RecordFile + ".new";
+                await WriteAsync(folder, Draft, JsonSerializer.Serialize(new Record(pid, StartOf(pid), fingerprint)), cancellation);
+                File.Move(Path.Combine(folder.Path, Draft), Path.Combine(folder.Path, RecordFile), overwrite: true);
                 return;
             }
 
@@ -191,21 +211,22 @@ internal sealed partial class HAProxyProcess
         throw new VMatrixException("BalancerStartFailed", VMatrixErrorKind.Timeout, $"HAProxy was started for pool {_pool.Name} and does not answer on {SocketPath} after 10 s.");
     }
 
-    private Record? ReadRecord()
+    private static Record? ReadRecord(HAProxyFolder folder)
     {
         try
         {
-            return JsonSerializer.Deserialize<Record>(File.ReadAllText(RecordPath));
+            var file = new FileInfo(Path.Combine(folder.Path, RecordFile));
+            return file is { Exists: true, Length: < 4096 } ? JsonSerializer.Deserialize<Record>(File.ReadAllText(file.FullName)) : null;
         }
-        catch (Exception error) when (error is FileNotFoundException or DirectoryNotFoundException or JsonException)
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException or JsonException)
         {
             return null;
         }
     }
 
-    private async Task KillAsync(Record record, CancellationToken cancellation)
+    private async Task KillAsync(HAProxyFolder folder, Record record, CancellationToken cancellation)
     {
-        if (record.Start == 0 || StartOf(record.Pid) != record.Start)
+        if (record.Start == 0 || StartOf(record.Pid) != record.Start || !folder.IsHomeOf(record.Pid))
             return;
         try
         {
@@ -242,22 +263,22 @@ internal sealed partial class HAProxyProcess
         }
     }
 
-    private async Task<FileStream> TakeTurnAsync(CancellationToken cancellation)
+    private async Task<FileStream> TakeTurnAsync(HAProxyFolder folder, CancellationToken cancellation)
     {
-        string path = Path.Combine(_folder, "turn");
+        string path = Path.Combine(folder.Path, TurnFile);
         long begun = _clock.GetTimestamp();
         while (true)
         {
             try
             {
-                return new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+                return new FileStream(path, new FileStreamOptions { Mode = FileMode.OpenOrCreate, Access = FileAccess.ReadWrite, Share = FileShare.None, UnixCreateMode = OwnerOnly });
             }
-            catch (IOException error) when (error is not DirectoryNotFoundException)
+            catch (IOException error) when (error is not (DirectoryNotFoundException or FileNotFoundException))
             {
                 if (_clock.GetElapsedTime(begun) > TimeSpan.FromSeconds(30))
                 {
                     throw new VMatrixException("BalancerBusy", VMatrixErrorKind.Busy,
-                        $"Another program has been starting or stopping the HAProxy of pool {_pool.Name} for 30 s (it holds {path}).", error);
+                        $"Another program has been starting or stopping the HAProxy of pool {_pool.Name} for 30 s (it holds {Path.Combine(folder.Name, TurnFile)}).", error);
                 }
             }
 
@@ -265,34 +286,14 @@ internal sealed partial class HAProxyProcess
         }
     }
 
-    // In /tmp because it must be the same for every session of the user, and short.
-    private static string RuntimeFolder(string stateFolder)
-    {
-        string name = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(Environment.UserName + "\n" + stateFolder)))[..16];
-        return Path.Combine("/tmp", "vmatrix-" + name);
-    }
-
-    private static void MakeFolder(string path)
-    {
-        if (OperatingSystem.IsWindows())
-            throw new VMatrixException("BalancerNotSupported", VMatrixErrorKind.NotSupported, "VMatrix owns an HAProxy on Linux only; on Windows join one that runs elsewhere (balancer: own: false, socket: address:port).");
-        Directory.CreateDirectory(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
-        UnixFileMode mode = File.GetUnixFileMode(path);
-        if ((mode & (UnixFileMode.GroupWrite | UnixFileMode.OtherWrite)) != 0)
-        {
-            throw new VMatrixException("BalancerFolderOpen", VMatrixErrorKind.Denied,
-                $"Others may write to {path}, where HAProxy's admin socket would be: remove that folder, or run: chmod go-w '{path}'");
-        }
-    }
-
     // HAProxy's own lines, without its file positions and notices.
     private static string Alerts(string said)
     {
         string[] alerts = [.. said.Split('\n').Where(line => line.StartsWith("[ALERT]", StringComparison.Ordinal)).Select(line => AlertPrefix().Replace(line, "").Trim())];
-        return alerts.Length > 0 ? string.Join(' ', alerts) : said.Trim() is { Length: > 0 } rest ? rest : "it gave no reason.";
+        return Outsiders.Show(alerts.Length > 0 ? string.Join(' ', alerts) : said.Trim() is { Length: > 0 } rest ? rest : "it gave no reason.");
     }
 
-    [GeneratedRegex(@"for (?:frontend|proxy) (?<service>[^:\s]+): cannot bind socket[^\[]*\[(?<listen>[^\]]+)\]")]
+    [GeneratedRegex(@"(?:frontend|proxy) (?<service>[^:\s]+)(?::users)?: cannot bind socket[^\[]*\[(?<listen>[^\]]+)\]")]
     private static partial Regex CannotBind();
 
     [GeneratedRegex(@"\A\[ALERT\]\s*\(\d+\)\s*:\s*")]

@@ -6,14 +6,20 @@ using System.Net.Sockets;
 using System.Text;
 using System.Threading;
 using System.Threading.Tasks;
+using Microsoft.Win32.SafeHandles;
+using VMatrix.Qemu;
 
 namespace VMatrix.HAProxy;
 
-/// <summary>HAProxy's runtime socket: commands in, answers out, a connection for each exchange.</summary>
+/// <summary>HAProxy's runtime socket: commands in, answers out, a connection for each exchange. An exchange takes at most 5 s and 16 MiB.</summary>
 public sealed class HAProxySocket
 {
     // sun_path is 108 bytes with its final zero.
     private const int LongestPath = 107;
+
+    /// <summary>What <c>show stat</c> takes for more than 20,000 servers; more is no answer of an HAProxy and is not read.</summary>
+    internal const int MostBytes = 16 << 20;
+
     private static readonly TimeSpan s_answerWithin = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan s_betweenCalls = TimeSpan.FromMilliseconds(5);
 
@@ -34,15 +40,19 @@ public sealed class HAProxySocket
     /// <summary>A full path, or <c>address:port</c>.</summary>
     public string Address { get; }
 
+    /// <summary>True for the socket of an HAProxy that this user has started: it is not spoken to where another user listens.</summary>
+    internal bool IsOwned { get; init; }
+
     /// <summary>Sends commands, parted by <c>;</c>, and returns the answers, each of which ends with an empty line.</summary>
-    /// <exception cref="VMatrixException"><c>BalancerUnreachable</c>.</exception>
+    /// <exception cref="VMatrixException"><c>BalancerUnreachable</c> (transient), <c>BalancerSocketInvalid</c>, <c>BalancerNotOurs</c>, <c>BalancerAnswerInvalid</c> for more than 16 MiB.</exception>
     public async Task<string> AskAsync(string commands, CancellationToken cancellation)
     {
         using var deadline = new CancellationTokenSource(s_answerWithin, _clock);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, cancellation);
+        SafeFileHandle? folder = null;
         try
         {
-            EndPoint endPoint = ParseAddress();
+            EndPoint endPoint = ParseAddress(out folder);
             using var socket = new Socket(endPoint.AddressFamily, SocketType.Stream, ProtocolType.Unspecified);
             while (true)
             {
@@ -58,10 +68,11 @@ public sealed class HAProxySocket
                 }
             }
 
+            if (IsOwned)
+                CheckPeer(socket);
             using var stream = new NetworkStream(socket);
             await stream.WriteAsync(Encoding.UTF8.GetBytes(commands + "\n"), either.Token);
-            using var reader = new StreamReader(stream, Encoding.UTF8);
-            return await reader.ReadToEndAsync(either.Token);
+            return await ReadAsync(stream, either.Token);
         }
         catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
         {
@@ -81,19 +92,60 @@ public sealed class HAProxySocket
         {
             throw Unreachable($"broke off: {error.Message.TrimEnd('.')}", error);
         }
+        finally
+        {
+            folder?.Dispose();
+        }
     }
 
-    private EndPoint ParseAddress()
+    private async Task<string> ReadAsync(NetworkStream stream, CancellationToken cancellation)
     {
+        var answer = new MemoryStream();
+        byte[] some = new byte[65536];
+        int count;
+        while ((count = await stream.ReadAsync(some, cancellation)) > 0)
+        {
+            if (answer.Length + count > MostBytes)
+                throw new VMatrixException("BalancerAnswerInvalid", VMatrixErrorKind.Corrupt, $"What answers on HAProxy's runtime socket {Address} wrote more than {MostBytes >> 20} MiB, which no HAProxy does. See what listens there.");
+            answer.Write(some, 0, count);
+        }
+
+        return Encoding.UTF8.GetString(answer.GetBuffer(), 0, (int)answer.Length);
+    }
+
+    // Who called listen on a local socket is told by the kernel: process, user and group (SO_PEERCRED, unix(7)).
+    private void CheckPeer(Socket socket)
+    {
+        const int SocketLevel = 1, PeerCredentials = 17;
+        Span<byte> credentials = stackalloc byte[12];
+        if (socket.GetRawSocketOption(SocketLevel, PeerCredentials, credentials) != credentials.Length)
+            throw NotOurs("does not tell whose it is");
+        uint user = BitConverter.ToUInt32(credentials[4..]);
+        if (user != Native.UserId())
+            throw NotOurs(string.Create(CultureInfo.InvariantCulture, $"belongs to a process of user {user}, not of user {Native.UserId()}, who runs this"));
+    }
+
+    private VMatrixException NotOurs(string why) => new("BalancerNotOurs", VMatrixErrorKind.Denied,
+        $"The runtime socket {Address} of the pool's own HAProxy {why}. Nothing is asked there. Run this as the user who started it, or take away what listens there.");
+
+    private EndPoint ParseAddress(out SafeFileHandle? folder)
+    {
+        folder = null;
         if (Address.StartsWith('/'))
         {
-            if (Encoding.UTF8.GetByteCount(Address) > LongestPath)
-            {
-                throw new VMatrixException("BalancerSocketInvalid", VMatrixErrorKind.InvalidInput,
-                    $"The balancer's socket path '{Address}' is longer than the {LongestPath} bytes that a Unix socket may have; choose a shorter one.");
-            }
+            if (!File.Exists(Address))
+                throw Unreachable("does not exist", null);
+            if (Encoding.UTF8.GetByteCount(Address) <= LongestPath)
+                return new UnixDomainSocketEndPoint(Address);
 
-            return File.Exists(Address) ? new UnixDomainSocketEndPoint(Address) : throw Unreachable("does not exist", null);
+            // A path too long for a socket: by its open folder it is short.
+            string name = Path.GetFileName(Address);
+            folder = OperatingSystem.IsLinux() ? Native.OpenFolder(Path.GetDirectoryName(Address)!, followLink: true) : null;
+            string near = folder is null ? Address : string.Create(CultureInfo.InvariantCulture, $"/proc/self/fd/{folder.DangerousGetHandle()}/{name}");
+            if (Encoding.UTF8.GetByteCount(near) <= LongestPath)
+                return new UnixDomainSocketEndPoint(near);
+            throw new VMatrixException("BalancerSocketInvalid", VMatrixErrorKind.InvalidInput,
+                $"The balancer's socket path '{Address}' is longer than the {LongestPath} bytes that a Unix socket may have; choose a shorter one.");
         }
 
         int colon = Address.LastIndexOf(':');
@@ -103,8 +155,8 @@ public sealed class HAProxySocket
                 $"The balancer's socket '{Address}' is neither a full path nor address:port.");
         }
 
-        string name = Address[..colon].Trim('[', ']');
-        return IPAddress.TryParse(name, out IPAddress? ip) ? new IPEndPoint(ip, port) : new DnsEndPoint(name, port, AddressFamily.InterNetwork);
+        string host = Address[..colon].Trim('[', ']');
+        return IPAddress.TryParse(host, out IPAddress? ip) ? new IPEndPoint(ip, port) : new DnsEndPoint(host, port, AddressFamily.InterNetwork);
     }
 
     private VMatrixException Unreachable(string what, Exception? cause) =>

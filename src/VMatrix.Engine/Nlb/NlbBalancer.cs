@@ -1,4 +1,5 @@
 using System;
+using System.Collections.Concurrent;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
@@ -25,7 +26,9 @@ internal sealed class NlbBalancer(PoolSpec pool, IShell shell, TimeProvider cloc
     /// <inheritdoc/>
     public async Task<BalancerReport> ReadAsync(CancellationToken cancellation)
     {
-        var members = await Task.WhenAll(Read().Select(async entry =>
+        var nodes = Read();
+        var errors = new ConcurrentBag<VMatrixException>();
+        var members = await Task.WhenAll(nodes.Select(async entry =>
         {
             MemberState state;
             var open = 0;
@@ -44,18 +47,29 @@ internal sealed class NlbBalancer(PoolSpec pool, IShell shell, TimeProvider cloc
             {
                 // One node's trouble, whatever it is, is no other's.
                 state = MemberState.Down;
+                if (e.Id is not ("NlbNodeUnreachable" or "NlbNodeMissing"))
+                    errors.Add(e);
             }
 
             return new BalancerMember { Service = entry.Value.Service, ServerId = entry.Key, Address = entry.Value.Address, State = state, Open = open, CountsOpen = false };
         }));
+        if (errors.Count == nodes.Count && errors.TryTake(out var everywhere))
+            throw everywhere;
         return new BalancerReport { At = clock.GetUtcNow(), Incarnation = "nlb", Members = members, Services = [] };
     }
 
     /// <inheritdoc/>
     public async Task JoinAsync(DriverCall call, ServiceSpec service, Guid server, string address, CancellationToken cancellation)
     {
+        var colon = address.LastIndexOf(':');
+        var node = (colon < 0 ? address : address.Substring(0, colon)).Trim('[', ']');
+        if (Uri.CheckHostName(node) is UriHostNameType.Unknown)
+        {
+            throw new VMatrixException("BalancerAddressInvalid", VMatrixErrorKind.InvalidInput,
+                $"Server {server} of {service.Name} answers at '{Outsiders.Show(address)}', which is no address with a port. See what its host and its guest say of its address.");
+        }
+
         using var turn = await BalancerTurn.TakeAsync(pool, call, clock, cancellation);
-        var node = address.Substring(0, address.LastIndexOf(':')).Trim('[', ']');
         var nodes = Read();
         if (nodes.TryGetValue(server, out var before) && before.Node != node)
             await StopAsync(before.Node, cancellation);
@@ -157,8 +171,11 @@ internal sealed class NlbBalancer(PoolSpec pool, IShell shell, TimeProvider cloc
     private static ShellCommand Of(string name, params (string Name, object? Value)[] parameters) =>
         new(name, parameters.ToDictionary(p => p.Name, p => p.Value, StringComparer.OrdinalIgnoreCase));
 
-    private Dictionary<Guid, Entry> Read() =>
-        StateFiles.TryReadJson<Dictionary<Guid, Entry>>(File) ?? [];
+    private Dictionary<Guid, Entry> Read()
+    {
+        var nodes = StateFiles.TryReadJson<Dictionary<Guid, Entry>>(File) ?? [];
+        return nodes.Values.All(e => e is { Service: not null, Node: not null, Address: not null }) ? nodes : throw StateFiles.Corrupt(File);
+    }
 
     private void Write(Dictionary<Guid, Entry> nodes) => StateFiles.Replace(File, StateFiles.ToBytes(nodes));
 

@@ -32,6 +32,19 @@ internal static class Native
         return error is NotThere ? null : throw new IOException($"Cannot open {path}: {new Win32Exception(error).Message}.");
     }
 
+    /// <summary>Opens a folder, so that what is done in it cannot be led elsewhere by renaming; null where it cannot be opened as a folder.</summary>
+    /// <param name="path">The folder.</param>
+    /// <param name="followLink">True to open what a link in the path's last place leads to.</param>
+    public static SafeFileHandle? OpenFolder(string path, bool followLink)
+    {
+        const int NoLink = 0x20000;
+
+        // The processors other than these number O_DIRECTORY and O_NOFOLLOW differently.
+        var (folderOnly, noLink) = RuntimeInformation.ProcessArchitecture is Architecture.Arm64 or Architecture.Arm ? (0x4000, 0x8000) : (FolderOnly, NoLink);
+        var file = open(Encoding.UTF8.GetBytes(path + '\0'), CloseOnExec | folderOnly | (followLink ? 0 : noLink));
+        return file >= 0 ? new SafeFileHandle(file, ownsHandle: true) : null;
+    }
+
     /// <summary>True when some process holds the file locked exclusively. A file that is not there is not locked.</summary>
     public static bool IsLocked(string path)
     {

@@ -73,13 +73,17 @@ public sealed class HAProxyBalancerTests : IAsyncLifetime, IDisposable
     }
 
     [Fact]
-    public async Task A_state_folder_too_deep_for_a_socket_gets_a_short_one()
+    public async Task A_state_folder_too_deep_for_a_sockets_name_keeps_its_socket_all_the_same()
     {
         string deep = Path.Combine(_folder, new string('d', 60), new string('e', 60));
         PoolSpec pool = Pool() with { StateFolder = deep };
         HAProxyBalancer balancer = Balancer(pool);
         await balancer.EnsureAsync(default);
-        Assert.True(balancer.SocketAddress.Length <= 90, balancer.SocketAddress);
+        Assert.StartsWith(deep, balancer.SocketAddress, StringComparison.Ordinal);
+        Assert.NotEmpty((await balancer.ReadAsync(default)).Incarnation);
+
+        // A reload hands the sockets over by the same way.
+        await Balancer(pool with { Balancer = pool.Balancer with { QueueTimeout = TimeSpan.FromSeconds(9) } }).EnsureAsync(default);
         Assert.NotEmpty((await balancer.ReadAsync(default)).Incarnation);
         await balancer.StopAsync(default);
         Assert.False(Directory.Exists(Path.GetDirectoryName(balancer.SocketAddress)));
@@ -162,7 +166,7 @@ public sealed class HAProxyBalancerTests : IAsyncLifetime, IDisposable
         PoolSpec pool = Pool(service);
         HAProxyBalancer balancer = await StartedAsync(pool with { Balancer = pool.Balancer with { QueueTimeout = TimeSpan.FromMilliseconds(300) } });
 
-        // No server at all: failed, not refused.
+        // No server at all: held as long as one that waits in the queue, then refused.
         using (HttpResponseMessage none = await _client.GetAsync(Url))
             Assert.Equal(HttpStatusCode.ServiceUnavailable, none.StatusCode);
 
@@ -180,7 +184,7 @@ public sealed class HAProxyBalancerTests : IAsyncLifetime, IDisposable
             Assert.False(dead.IsSuccessStatusCode);
 
         ServiceCounters counters = (await balancer.ReadAsync(default)).Services[0];
-        Assert.Equal((10L, (long)served, (long)turnedAway, 2L, 0), (counters.Requests, counters.Served, counters.Refused, counters.Errors, counters.Queue));
+        Assert.Equal((10L, (long)served, turnedAway + 1L, 1L, 0), (counters.Requests, counters.Served, counters.Refused, counters.Errors, counters.Queue));
         string ended = await new HAProxySocket(balancer.SocketAddress, TimeProvider.System).AskAsync("show events vmatrix-ended", default);
         string[] codes = [.. ended.Split('\n').Where(line => line.StartsWith("ended ", StringComparison.Ordinal)).Select(line => line.Split(' ')[3])];
         Assert.Equal(turnedAway, codes.Count(code => code == "sQ"));
@@ -258,6 +262,126 @@ public sealed class HAProxyBalancerTests : IAsyncLifetime, IDisposable
         // A member that came with the file leaves like any other.
         await later.LeaveAsync(s_call, "FINANCE", id, default);
         Assert.DoesNotContain((await later.ReadAsync(default)).Members, member => member.ServerId == id);
+    }
+
+    [Fact]
+    public async Task A_server_that_was_down_and_one_that_drains_get_no_request_after_a_reload()
+    {
+        ServiceSpec service = Finance() with { Health = new HealthSpec { Path = "/health", Interval = TimeSpan.FromMinutes(10), Timeout = TimeSpan.FromSeconds(1), Failures = 1 } };
+        HAProxyBalancer balancer = await StartedAsync(Pool(service));
+        WebServer well = Web("well"), down = Web("down"), drained = Web("drained");
+        Guid downId = Guid.NewGuid(), drainedId = Guid.NewGuid();
+        await balancer.JoinAsync(s_call, service, Guid.NewGuid(), well.Address, default);
+        await balancer.JoinAsync(s_call, service, downId, down.Address, default);
+        await balancer.JoinAsync(s_call, service, drainedId, drained.Address, default);
+        await balancer.DrainAsync(s_call, "FINANCE", drainedId, default);
+        var socket = new HAProxySocket(balancer.SocketAddress, TimeProvider.System);
+        await socket.AskAsync($"set server FINANCE/{HAProxyBalancer.ServerName(downId)} health down", default);
+        Assert.Equal(MemberState.Down, (await balancer.ReadAsync(default)).Members.Single(member => member.ServerId == downId).State);
+
+        HAProxyBalancer later = Balancer(Pool(service, Finance() with { Name = "SPORTS", Listen = FreeAddress() }));
+        await later.EnsureAsync(default);
+        BalancerReport report = await later.ReadAsync(default);
+        Assert.Equal((MemberState.Down, MemberState.Draining), (report.Members.Single(member => member.ServerId == downId).State, report.Members.Single(member => member.ServerId == drainedId).State));
+        for (int i = 0; i < 12; i++)
+            Assert.Equal("well", await _client.GetStringAsync(Url));
+        Assert.Equal((0, 0), (down.Served, drained.Served));
+    }
+
+    [Fact]
+    public async Task A_request_that_comes_while_no_server_is_up_waits_and_is_served_by_the_first_that_joins()
+    {
+        ServiceSpec service = Finance();
+        PoolSpec pool = Pool(service);
+        HAProxyBalancer balancer = await StartedAsync(pool with { Balancer = pool.Balancer with { QueueTimeout = TimeSpan.FromMinutes(1) } });
+        Task<string> get = _client.GetStringAsync(Url);
+        Task<HttpResponseMessage> post = _client.PostAsync(Url, new StringContent("x"));
+        await UntilAsync(async () => (await balancer.ReadAsync(default)).Services[0] is { Requests: 2, Queue: 2 });
+        Assert.Empty((await balancer.ReadAsync(default)).Members);
+        WebServer web = Web("one");
+        await balancer.JoinAsync(s_call, service, Guid.NewGuid(), web.Address, default);
+        Assert.Equal("one", await get);
+        using (HttpResponseMessage answer = await post)
+            Assert.True(answer.IsSuccessStatusCode);
+        ServiceCounters counters = (await balancer.ReadAsync(default)).Services[0];
+        Assert.Equal((2L, 2L, 0L, 0L, 0), (counters.Requests, counters.Served, counters.Refused, counters.Errors, counters.Queue));
+        Assert.Equal(2, web.Served);
+    }
+
+    [Fact]
+    public async Task The_look_at_the_epoch_and_the_change_are_one()
+    {
+        ServiceSpec service = Finance();
+        PoolSpec pool = Pool(service);
+        HAProxyBalancer balancer = await StartedAsync(pool), second = Balancer(pool);
+        WebServer web = Web("one");
+        var id = Guid.NewGuid();
+        Task stale;
+        using (await BalancerTurn.TakeAsync(pool, new DriverCall(Guid.NewGuid(), 6), TimeProvider.System, default))
+        {
+            // An older decider waits for its turn, which a newer one has.
+            stale = second.JoinAsync(new DriverCall(Guid.NewGuid(), 6), service, id, web.Address, default);
+            await File.WriteAllTextAsync(Path.Combine(pool.StateFolder, "balancer.epoch"), "7");
+        }
+
+        Assert.Equal("StaleEpoch", (await Assert.ThrowsAsync<VMatrixException>(() => stale)).Id);
+        Assert.Empty((await balancer.ReadAsync(default)).Members);
+    }
+
+    [Theory]
+    [InlineData("balance source", "", "", "BackendUnfit", "balance leastconn")]
+    [InlineData("balance leastconn", "no-such-keyword 5", "", "BackendUnfit", "no-such-keyword")]
+    [InlineData("balance leastconn\n    cookie SID insert", "", "", null, "cookie {server}")]
+    [InlineData("balance leastconn\n    cookie SID insert", "cookie {server}", "", null, null)]
+    [InlineData("balance leastconn", "", "weight 100", null, "weight 100")]
+    [InlineData("balance leastconn", "weight 100", "weight 100", null, null)]
+    [InlineData("balance leastconn", "", "ssl verify none", null, "ssl verify")]
+    [InlineData("balance leastconn", "", "maxconn 30", null, "concurrency: 30")]
+    [InlineData("mode tcp\n    balance leastconn", "", "", null, "mode http")]
+    [InlineData("balance leastconn", "", "", null, null)]
+    public async Task A_joined_backend_is_tried_and_what_its_owner_must_change_is_told(string backend, string keywords, string own, string? refusal, string? told)
+    {
+        string socket = Path.Combine(_folder, "theirs.sock"), mode = backend.StartsWith("mode", StringComparison.Ordinal) ? "" : "mode http";
+        using Process haproxy = await RunAsync($"""
+            global
+                stats socket {socket} level admin
+            defaults
+                timeout connect 1s
+                timeout client 5s
+                timeout server 5s
+            backend FINANCE
+                {mode}
+                {backend}
+                server legacy 127.0.0.1:1 {(own.Contains("maxconn", StringComparison.Ordinal) || own.Length == 0 ? "" : "maxconn 5 ")}{own}
+            """, new HAProxySocket(socket, TimeProvider.System));
+        try
+        {
+            ServiceSpec service = Finance() with { Listen = null, ServerKeywords = keywords.Length > 0 ? keywords : null, Concurrency = own.Contains("maxconn", StringComparison.Ordinal) || own.Length == 0 ? null : 5 };
+            HAProxyBalancer balancer = Balancer(Joined(Pool(service), socket));
+            IReadOnlyList<BalancerFinding> found = await balancer.ExamineAsync(trial: true, default);
+            if (refusal is null)
+                await balancer.EnsureAsync(default);
+            else
+                Assert.Equal(refusal, (await Assert.ThrowsAsync<VMatrixException>(() => balancer.EnsureAsync(default))).Id);
+            if (told is null)
+                Assert.Empty(found);
+            else
+                Assert.Contains(told, Assert.Single(found).Text, StringComparison.Ordinal);
+            Assert.All(found, finding => Assert.Equal(refusal is not null, finding.IsRefusal));
+            Assert.DoesNotContain("vmatrix-trial", await new HAProxySocket(socket, TimeProvider.System).AskAsync("show stat", default), StringComparison.Ordinal);
+
+            // What is refused is refused again: nobody boots a machine once more for it.
+            if (refusal is not null)
+            {
+                var refused = await Assert.ThrowsAsync<VMatrixException>(() => balancer.JoinAsync(s_call, service, Guid.NewGuid(), "127.0.0.1:2", default));
+                Assert.Equal(("BalancerRefused", false), (refused.Id, refused.IsTransient));
+            }
+        }
+        finally
+        {
+            haproxy.Kill();
+            await haproxy.WaitForExitAsync();
+        }
     }
 
     [Fact]

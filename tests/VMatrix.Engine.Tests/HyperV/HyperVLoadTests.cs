@@ -153,6 +153,23 @@ public sealed class HyperVLoadTests : IDisposable
         Assert.NotNull(Sensing.Measure(_pool, before, after, _clock.GetUtcNow())["FINANCE"].Bad);
     });
 
+    [Fact]
+    public async Task One_callers_cancellation_takes_the_measurement_from_nobody_else()
+    {
+        var measured = new TaskCompletionSource<IReadOnlyList<ServerUse>>(TaskCreationOptions.RunContinuationsAsynchronously);
+        var source = new Waiting(measured.Task);
+        await using var balancer = new MeteredBalancer(new Silent(TimeProvider.System), source, _pool, TimeProvider.System);
+        using var cancel = new CancellationTokenSource();
+        var (first, second) = (balancer.ReadAsync(cancel.Token), balancer.ReadAsync(default));
+        await cancel.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => first);
+        Assert.False(second.IsCompleted);
+        measured.SetResult([new ServerUse(Guid.NewGuid(), "FINANCE", 0.5)]);
+        Assert.Equal("FINANCE", Assert.Single((await second).Services).Service);
+        Assert.Equal(1, source.Times);
+        Assert.False(source.Ended);
+    }
+
     public void Dispose()
     {
         _world.Forget();
@@ -186,6 +203,20 @@ public sealed class HyperVLoadTests : IDisposable
         {
             Times++;
             return Uses is null ? throw new VMatrixException("HostUnreachable", VMatrixErrorKind.Unreachable, "No host answers.") : Task.FromResult(Uses);
+        }
+    }
+
+    private sealed class Waiting(Task<IReadOnlyList<ServerUse>> answer) : ILoadSource
+    {
+        public int Times { get; private set; }
+
+        public bool Ended { get; private set; }
+
+        public Task<IReadOnlyList<ServerUse>> ReadAsync(CancellationToken cancellation)
+        {
+            Times++;
+            cancellation.Register(() => Ended = true);
+            return answer.WaitAsync(cancellation);
         }
     }
 

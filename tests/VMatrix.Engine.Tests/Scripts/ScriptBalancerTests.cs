@@ -9,6 +9,7 @@ using System.Runtime.Versioning;
 using System.Text.Json;
 using System.Threading;
 using System.Threading.Tasks;
+using CsCheck;
 using VMatrix.Contract;
 using VMatrix.Drivers;
 using VMatrix.HAProxy;
@@ -142,6 +143,79 @@ public sealed class ScriptBalancerTests : IDisposable
         Assert.Equal(id, error.Id);
         Assert.Contains(Path.Combine(_folder.Path, "balance"), error.Message, StringComparison.Ordinal);
         Assert.DoesNotContain("secret", error.ToString(), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("""{ "members": [null] }""")]
+    [InlineData("""{ "services": [null] }""")]
+    [InlineData("""{ "members": [[]] }""")]
+    [InlineData("""{ "members": 5 }""")]
+    [InlineData("""{ "members": [ { "service": "FINANCE", "open": -1 } ] }""")]
+    [InlineData("""{ "members": [ { "service": "FINANCE", "open": 99999999999 } ] }""")]
+    [InlineData("""{ "members": [ { "service": "FINANCE", "responseMs": 1e300 } ] }""")]
+    [InlineData("""{ "members": [ { "service": "FINANCE", "address": "a\nb" } ] }""")]
+    [InlineData("""{ "members": [ { "service": null } ] }""")]
+    [InlineData("""{ "services": [ { "name": "FINANCE", "requests": 1e300 } ] }""")]
+    [InlineData("""{ "services": [ { "name": "FINANCE", "requests": 99999999999999999999 } ] }""")]
+    [InlineData("""{ "services": [ { "name": "FINANCE", "requests": 1, "responseMs": -1 } ] }""")]
+    [InlineData("""{ "services": [ { "name": "FINANCE", "requests": 1, "responseMs": "NaN" } ] }""")]
+    [InlineData("""{ "incarnation": { } }""")]
+    [InlineData("null")]
+    [InlineData("7")]
+    public void An_answer_of_another_kind_or_range_is_the_scripts_error(string answer)
+    {
+        var error = Assert.Throws<VMatrixException>(() => Open("true").Parse(answer));
+        Assert.Equal(("BalancerAnswerInvalid", VMatrixErrorKind.Corrupt), (error.Id, error.Kind));
+        Assert.DoesNotContain(error.Message, char.IsControl);
+    }
+
+    [Fact]
+    public void Whatever_a_script_writes_nothing_but_a_VMatrix_error_comes_of_it()
+    {
+        var balancer = Open("true");
+        string[] keys = ["incarnation", "members", "services", "service", "server", "address", "state", "open", "requests", "errors", "responseMs", "name", "served", "refused", "queue", "sessions", "other"];
+        string[] scalars = ["null", "true", "0", "-1", "5", "1e300", "-1e300", "99999999999999999999", "\"\"", "\"5\"", "\"FINANCE\"", "\"ready\"", "\"NaN\"", "\"\\u0000\\n\"", "[", "{", "}", ",", "// x"];
+        var scalar = Gen.Int[0, scalars.Length - 1].Select(i => scalars[i]);
+        var key = Gen.Int[0, keys.Length - 1].Select(i => keys[i]);
+        var flat = Gen.Select(key, scalar).Array[0, 6].Select(pairs => "{" + string.Join(",", pairs.Select(p => $"\"{p.Item1}\":{p.Item2}")) + "}");
+        var array = Gen.OneOf(flat, scalar).Array[0, 4].Select(items => "[" + string.Join(",", items) + "]");
+        var whole = Gen.Select(key, Gen.OneOf(array, flat, scalar)).Array[0, 5].Select(pairs => "{" + string.Join(",", pairs.Select(p => $"\"{p.Item1}\":{p.Item2}")) + "}");
+        Gen.OneOf(whole, array, scalar, Gen.String).Sample(text =>
+        {
+            try
+            {
+                _ = balancer.Parse(text);
+            }
+            catch (VMatrixException e)
+            {
+                Assert.Equal("BalancerAnswerInvalid", e.Id);
+                Assert.DoesNotContain(e.Message, char.IsControl);
+            }
+        }, iter: 5000);
+    }
+
+    [Fact]
+    public async Task A_script_says_by_its_exit_code_whether_it_is_of_use_to_try_again()
+    {
+        Assert.False((await Assert.ThrowsAsync<VMatrixException>(() => Open("exit 2").LeaveAsync(default, "FINANCE", s_server, default))).IsTransient);
+        Assert.True((await Assert.ThrowsAsync<VMatrixException>(() => Open("exit 1").LeaveAsync(default, "FINANCE", s_server, default))).IsTransient);
+    }
+
+    [Fact]
+    public async Task Who_ask_at_the_same_time_share_one_run()
+    {
+        var balancer = Open("echo x >> runs; sleep 0.2; echo '{}'");
+        await Task.WhenAll(Enumerable.Range(0, 10).Select(_ => balancer.ReadAsync(default)));
+        Assert.InRange(File.ReadAllLines(Path.Combine(_folder.Path, "runs")).Length, 1, 3);
+    }
+
+    [Fact]
+    public void A_drain_asks_a_script_at_its_stated_interval()
+    {
+        Assert.Equal(TimeSpan.FromSeconds(1), new BalancerSpec { Kind = "script" }.EffectiveDrainInterval);
+        Assert.Equal(TimeSpan.FromSeconds(1), new BalancerSpec { Kind = "nlb" }.EffectiveDrainInterval);
+        Assert.Equal(TimeSpan.FromMilliseconds(25), new BalancerSpec { Kind = "haproxy" }.EffectiveDrainInterval);
+        Assert.Equal(TimeSpan.FromSeconds(7), new BalancerSpec { Kind = "script", DrainInterval = TimeSpan.FromSeconds(7) }.EffectiveDrainInterval);
     }
 
     [Fact]
