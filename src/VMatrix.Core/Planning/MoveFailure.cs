@@ -96,6 +96,6 @@ public sealed record MoveFailure
     {
         const int Most = 240;
         string line = error.Split('\n')[0].Trim().TrimEnd('.');
-        return line.Length <= Most ? line : line.Substring(0, Most) + "...";
+        return line.Length <= Most ? line : line.Remove(Most) + "...";
     }
 }

@@ -82,7 +82,7 @@ public static partial class Planner
             Longest(_input.Failures.Where(f => f.Scope == scope && f.Service == service.Spec.Name && f.Waits(Now)), Now)?.Describe(Now);
 
         /// <summary>The most servers that a service can have while what failed waits; null where nothing keeps it.</summary>
-        private int? MostWhileWaiting(Service service) =>
+        private static int? MostWhileWaiting(Service service) =>
             service.WakeWaits is not null ? service.Live.Count : service.CreationWaits is not null ? service.Live.Count + service.Dormant.Count : null;
 
         /// <summary>Why something with a host's power waits; null when it does not.</summary>
