@@ -1,6 +1,5 @@
 using System;
 using System.Collections.Generic;
-using System.IO;
 using System.Linq;
 using System.Net.Http;
 using System.Reflection;
@@ -144,3 +143,53 @@ public sealed class LostMembersTests : IAsyncLifetime
 
         Assert.Fail("Waited two minutes in vain.");
     }
+
+    /// <summary>A hypervisor whose machines answer where a web server of this process does.</summary>
+    public class Guests : DispatchProxy
+    {
+        private readonly Dictionary<Guid, WebServer> _servers = [];
+        private IHypervisor _real = null!;
+        private List<WebServer> _all = null!;
+
+        internal static IHypervisor Around(IHypervisor real, List<WebServer> all)
+        {
+            IHypervisor proxy = Create<IHypervisor, Guests>();
+            ((Guests)proxy)._real = real;
+            ((Guests)proxy)._all = all;
+            return proxy;
+        }
+
+        protected override object? Invoke(MethodInfo? targetMethod, object?[]? args)
+        {
+            object? answer = targetMethod!.Invoke(_real, args);
+            return targetMethod.Name switch
+            {
+                nameof(IHypervisor.StartAsync) or nameof(IHypervisor.MigrateAsync) => AtAsync((Task<string>)answer!, (Guid)args![1]!),
+                nameof(IHypervisor.ReadHostAsync) => AtAsync((Task<HostReport>)answer!),
+                _ => answer,
+            };
+        }
+
+        private async Task<string> AtAsync(Task<string> started, Guid server)
+        {
+            await started;
+            return AddressOf(server);
+        }
+
+        private async Task<HostReport> AtAsync(Task<HostReport> read)
+        {
+            HostReport report = await read;
+            return report with { Machines = [.. report.Machines.Select(m => m.Mark is { } mark && m.Power is PowerState.Running ? m with { Address = AddressOf(mark.ServerId), Health = ServerHealth.Unknown } : m)] };
+        }
+
+        private string AddressOf(Guid server)
+        {
+            lock (_servers)
+            {
+                if (!_servers.TryGetValue(server, out WebServer? web))
+                    _all.Add(_servers[server] = web = new WebServer(server.ToString()));
+                return web.Address;
+            }
+        }
+    }
+}
