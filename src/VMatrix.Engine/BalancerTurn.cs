@@ -43,13 +43,18 @@ internal static class BalancerTurn
         }
     }
 
+    /// <summary>The highest epoch seen; 0 for none.</summary>
+    public static long ReadEpoch(PoolSpec pool) =>
+        File.Exists(PathOf(pool)) && long.TryParse(File.ReadAllText(PathOf(pool)), NumberStyles.None, CultureInfo.InvariantCulture, out var epoch) ? epoch : 0;
+
+    private static string PathOf(PoolSpec pool) => Path.Combine(pool.StateFolder, "balancer.epoch");
+
     // A decider that was paused and woke again finds that another one has been at work since.
     private static void CheckEpoch(PoolSpec pool, DriverCall call)
     {
         if (call.Epoch == 0)
             return;
-        var path = Path.Combine(pool.StateFolder, "balancer.epoch");
-        var seen = File.Exists(path) && long.TryParse(File.ReadAllText(path), NumberStyles.None, CultureInfo.InvariantCulture, out var epoch) ? epoch : 0;
+        var seen = ReadEpoch(pool);
         if (call.Epoch < seen)
         {
             throw new VMatrixException("StaleEpoch", VMatrixErrorKind.Busy,
@@ -57,7 +62,7 @@ internal static class BalancerTurn
         }
 
         if (call.Epoch > seen)
-            StateFiles.Replace(path, Encoding.ASCII.GetBytes(call.Epoch.ToString(CultureInfo.InvariantCulture)));
+            StateFiles.Replace(PathOf(pool), Encoding.ASCII.GetBytes(call.Epoch.ToString(CultureInfo.InvariantCulture)));
     }
 
     private sealed class Turn(SemaphoreSlim here, FileStream file) : IDisposable

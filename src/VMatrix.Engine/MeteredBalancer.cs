@@ -12,7 +12,7 @@ namespace VMatrix;
 /// A balancer that counts nothing, with counters made from how busy the servers' processors are: a server that is half busy serves half of
 /// its service's stated capacity. Between two measurements each counter goes on at the rate measured last, so it never goes backwards.
 /// </summary>
-internal sealed class MeteredBalancer(IBalancer inner, ILoadSource source, PoolSpec pool, TimeProvider clock) : IBalancer, IExaminedBalancer
+internal sealed class MeteredBalancer(IBalancer inner, ILoadSource source, PoolSpec pool, TimeProvider clock) : IBalancer, IExaminedBalancer, IEpochKeeper
 {
     /// <summary>A busy processor hides how much more is asked for: use above this counts half as much again, so that a service in need is seen to grow.</summary>
     private const double Full = 0.9;
@@ -76,6 +76,9 @@ internal sealed class MeteredBalancer(IBalancer inner, ILoadSource source, PoolS
             };
         }
     }
+
+    /// <inheritdoc/>
+    public Task<long> ReadEpochAsync(CancellationToken cancellation) => inner is IEpochKeeper keeper ? keeper.ReadEpochAsync(cancellation) : Task.FromResult(0L);
 
     /// <inheritdoc/>
     public Task EnsureAsync(CancellationToken cancellation) => inner.EnsureAsync(cancellation);

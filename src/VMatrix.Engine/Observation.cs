@@ -25,7 +25,9 @@ internal sealed class Observation
     private readonly Guid? _stateId;
     private IReadOnlyDictionary<string, string> _images = new Dictionary<string, string>();
 
-    private Observation(Guid? stateId) => _stateId = stateId;
+    private readonly Holds? _holds;
+
+    private Observation(Guid? stateId, Holds? holds) => (_stateId, _holds) = (stateId, holds);
 
     /// <summary>The newest image version by service.</summary>
     public IReadOnlyDictionary<string, string> Images => _images;
@@ -78,11 +80,12 @@ internal sealed class Observation
     /// <param name="found">Called with the servers of each answer as it comes, never at the same time from two threads; may be null.</param>
     /// <param name="cancellation">Ends the call.</param>
     /// <param name="reads">Who did not answer before; null where this is the only look.</param>
+    /// <param name="holds">Bounds what marks say of holds; null to believe them.</param>
     public static async Task<Observation> ReadAsync(
-        PoolSpec pool, IHypervisor hypervisor, Guid? stateId, Action<IReadOnlyList<ServerInfo>>? found, CancellationToken cancellation, PoolReads? reads = null)
+        PoolSpec pool, IHypervisor hypervisor, Guid? stateId, Action<IReadOnlyList<ServerInfo>>? found, CancellationToken cancellation, PoolReads? reads = null, Holds? holds = null)
     {
         reads ??= new PoolReads(pool, TimeProvider.System);
-        var seen = new Observation(stateId);
+        var seen = new Observation(stateId, holds);
         using var gate = new SemaphoreSlim(hypervisor.Traits.HostsAtOnce);
         var asks = new List<Task>(pool.Hosts.Count + 1) { ReadNest() };
         asks.AddRange(pool.Hosts.Select(ReadHost));
@@ -251,8 +254,9 @@ internal sealed class Observation
 
     private void Add(IReadOnlyList<Machine> machines, string? host, Stage? stage, List<ServerInfo> batch)
     {
-        foreach (var machine in machines.Select(ForPeople))
+        foreach (var told in machines.Select(ForPeople))
         {
+            var machine = told.Mark is { HeldUntil: not null } held && _holds is not null ? told with { Mark = held with { HeldUntil = _holds.Until(held) } } : told;
             if (machine.Mark is not { } mark || (_stateId is { } id && mark.StateId != id))
             {
                 if (machine.Mark is { } theirs)

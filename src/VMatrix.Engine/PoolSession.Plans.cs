@@ -19,9 +19,9 @@ public sealed partial class PoolSession
     /// <summary>What a plan of more servers was made from takes too long to write beside each plan of a resident Oracle; a plan asked for keeps it whatever its size.</summary>
     private const int MostServersKept = 20_000;
 
-    private DateTimeOffset _emptyStored;
-    private DateTimeOffset _trimmed;
-    private DateTimeOffset _shadowWritten;
+    private readonly Pace _emptyStored;
+    private readonly Pace _plansTrimmed;
+    private readonly Pace _shadowKept;
     private IReadOnlyList<ShadowTally>? _shadow;
 
     /// <summary>The stored plans, newest first, and what became of them.</summary>
@@ -130,11 +130,17 @@ public sealed partial class PoolSession
             Explainable = _state.HasInput(plan.Id),
             Status = progress?.BegunAt is not null && (!waits || progress.Superseded is not null) ? (progress.EndedAt is null ? PlanStatus.Begun : progress.AllDone ? PlanStatus.Done : PlanStatus.PartlyDone)
                 : progress?.Superseded is not null ? PlanStatus.Superseded
-                : _clock.GetUtcNow() > plan.ExpiresAt ? PlanStatus.Expired
+                : IsExpired(plan) ? PlanStatus.Expired
                 : !waits ? PlanStatus.Ready
                 : approved ? PlanStatus.Approved : PlanStatus.Waiting,
         };
     }
+
+    /// <summary>True when a plan's time is over; so it is for one that seems to come from the future, whose age nobody knows since a clock was set back.</summary>
+    private bool IsExpired(Plan plan) => _clock.GetUtcNow() is var now && (now > plan.ExpiresAt || now < plan.CreatedAt - s_clocksDiffer);
+
+    /// <summary>Clocks of machines that are kept in step differ by less.</summary>
+    private static readonly TimeSpan s_clocksDiffer = TimeSpan.FromMinutes(1);
 
     private Plan Store(Plan plan, PlannerInput? input, string by, string? superseded = null)
     {
@@ -144,9 +150,9 @@ public sealed partial class PoolSession
             _state.StoreInput(plan.Id, input);
         _state.WriteProgress(new PlanProgress { PlanId = plan.Id, By = StateFolder.Describe(by), Waits = waiting.Length > 0, Waiting = waiting, Superseded = superseded });
         var now = _clock.GetUtcNow();
-        if (now - _trimmed >= s_memoryEvery)
+        if (_plansTrimmed.IsDue)
         {
-            _trimmed = now;
+            _plansTrimmed.Done();
             _state.TrimPlans(now - s_plansKept, MostPlans);
         }
 
@@ -172,9 +178,9 @@ public sealed partial class PoolSession
         var same = waits ? Waits(waiting, waitingHosts, now) : null;
         if (go.Length == 0 && hosts.Length == 0 && (!waits || same is not null))
         {
-            if (now - _emptyStored < s_memoryEvery)
+            if (!_emptyStored.IsDue)
                 return (plan, go, hosts);
-            _emptyStored = now;
+            _emptyStored.Done();
         }
 
         return (Store(plan, input.Servers.Count <= MostServersKept ? input : null, name, same is null ? null : $"plan {same} waits with the same wish."), go, hosts);
@@ -278,9 +284,9 @@ public sealed partial class PoolSession
         if (!Spec.Services.Any(s => (s.Mode ?? Spec.Oracle.Mode) is OracleMode.Shadow))
             return;
         _shadow = Shadowing.Score(Spec, _shadow ?? _state!.ReadShadow(), plan, input.WakeTime, input.WakeBytes);
-        if (plan.CreatedAt - _shadowWritten < s_memoryEvery && _shadowWritten != default)
+        if (!_shadowKept.IsDue)
             return;
         _state!.WriteShadow(_shadow);
-        _shadowWritten = plan.CreatedAt;
+        _shadowKept.Done();
     }
 }

@@ -24,10 +24,10 @@ public sealed partial class PoolSession
     private readonly Lazy<WakeMeasures> _hostWakes;
     private PlannerMemory? _memory;
     private readonly Dictionary<string, IReadOnlyList<ServerState>> _lastSeen = new(StringComparer.OrdinalIgnoreCase);
-    private readonly Dictionary<string, DateTimeOffset> _fenced = new(StringComparer.OrdinalIgnoreCase);
-    private DateTimeOffset _memoryWritten;
-    private DateTimeOffset? _loadsKept;
-    private DateTimeOffset _historyTrimmed;
+    private readonly Dictionary<string, Pace> _fenced = new(StringComparer.OrdinalIgnoreCase);
+    private readonly Pace _memoryKept;
+    private readonly Pace _loadsKept;
+    private readonly Pace _historyTrimmed;
     private int _seed;
 
     /// <summary>Senses and makes a plan. A session opened for change stores it under its id, with what it was made from; one opened for reading stores nothing.</summary>
@@ -39,7 +39,7 @@ public sealed partial class PoolSession
 
     private async Task<(Plan Plan, PlannerInput Input)> PlanAsync(bool fence, CancellationToken cancellation)
     {
-        _memory ??= _state?.ReadMemory();
+        bool fromFile = _memory is null && (_memory = _state?.ReadMemory()) is not null;
         // Looking takes time: a server whose move ended meanwhile may have been seen before or after it, so it counts as claimed still.
         Move[] claims = [.. Claims()];
         var measuring = _sensor.MeasureAsync(cancellation);
@@ -88,12 +88,23 @@ public sealed partial class PoolSession
             HostWakeTime = _hostWakes.Value.Times.TryGetValue(AnyHost, out var hostWake) ? hostWake : null,
             Seed = ++_seed,
         };
-        var output = Planner.Plan(_trial?.Rule?.Invoke(input) ?? input);
+        PlannerOutput output;
+        try
+        {
+            output = Planner.Plan(_trial?.Rule?.Invoke(input) ?? input);
+        }
+        catch (Exception e) when (fromFile && e is not (VMatrixException or OutOfMemoryException))
+        {
+            // Memory that cannot be planned with was damaged: what was learned is lost, and nothing else.
+            input = input with { Memory = null };
+            output = Planner.Plan(input);
+        }
+
         _memory = output.Memory;
-        if (_forChange && _trial is null && now - _memoryWritten >= s_memoryEvery)
+        if (_forChange && _trial is null && _memoryKept.IsDue)
         {
             _state!.WriteMemory(output.Memory);
-            _memoryWritten = now;
+            _memoryKept.Done();
         }
 
         return (output.Plan, input);
@@ -121,7 +132,7 @@ public sealed partial class PoolSession
     /// <param name="progress">Told at each change of a move; may be null.</param>
     /// <param name="cancellation">Ends it at the nearest whole state.</param>
     /// <returns>What became of each move, in the plan's order.</returns>
-    /// <exception cref="VMatrixException"><c>PlanNotFound</c>, <c>PlanCorrupt</c>, <c>PlanExpired</c>, <c>PlanNotApproved</c> when it has no other moves than those that wait, <c>DeciderBusy</c>.</exception>
+    /// <exception cref="VMatrixException"><c>PlanNotFound</c>, <c>PlanCorrupt</c>, <c>PlanExpired</c>, <c>PlanNotApproved</c> when it has no other moves than those that wait, <c>DeciderBusy</c>, <c>StaleEpoch</c> when a driver has seen a later decider.</exception>
     public Task<IReadOnlyList<MoveRecord>> SwitchAsync(Guid plan, IProgress<MoveRecord>? progress, CancellationToken cancellation) => SwitchAsync(plan, progress, null, cancellation);
 
     /// <inheritdoc cref="SwitchAsync(Guid, IProgress{MoveRecord}, CancellationToken)"/>
@@ -150,12 +161,13 @@ public sealed partial class PoolSession
             }
         }
 
-        using var decider = _state.Decide("Invoke-VMatrixSwitch");
+        using var decider = await DecideAsync("Invoke-VMatrixSwitch", cancellation);
         var context = Context("Invoke-VMatrixSwitch", decider, approved ? record.ApprovedBy : null);
         await PrepareAsync(mover, context, progress, cancellation);
         var powering = CarryOutHostsAsync(mover, stored, hosts, context, hostProgress, cancellation);
         var records = await CarryOutPlanAsync(mover, stored, moves, context, progress, cancellation);
         await powering;
+        decider.ThrowIfEnded();
         return records;
     }
 
@@ -166,12 +178,12 @@ public sealed partial class PoolSession
     /// <param name="progress">Told at each change of a move; may be null.</param>
     /// <param name="cancellation">Ends it, with nothing half done.</param>
     /// <param name="hostProgress">Told at each begin and end of an action with a host; may be null.</param>
-    /// <exception cref="VMatrixException"><c>DeciderBusy</c>, <c>DeciderLost</c>.</exception>
+    /// <exception cref="VMatrixException"><c>DeciderBusy</c>, <c>DeciderLost</c>, <c>StaleEpoch</c> when a driver has seen a later decider.</exception>
     public async Task RunAsync(string name, TimeSpan? interval, Action<Plan>? switched, IProgress<MoveRecord>? progress, CancellationToken cancellation, IProgress<HostActionRecord>? hostProgress = null)
     {
         var mover = RequireMover();
         hostProgress ??= _trial?.Hosts;
-        using var decider = _state!.Decide(name);
+        using var decider = await DecideAsync(name, cancellation);
         var context = Context(name, decider, null);
         var open = new List<Task>();
         try
@@ -271,13 +283,14 @@ public sealed partial class PoolSession
             _lastSeen[host.Name] = [.. byHost[host.Name]];
 
         // Side by side: one that is slow to prove keeps nobody waiting for the others.
-        var now = _clock.GetUtcNow();
         var proofs = await Task.WhenAll(Spec.Hosts.Where(h => !seen.IsReachable(h.Name)).Select(async host =>
         {
             var last = _lastSeen.TryGetValue(host.Name, out var states) ? [.. states.Where(s => !known.Contains(s.Mark.ServerId))] : Array.Empty<ServerState>();
-            bool due = fence && (!_fenced.TryGetValue(host.Name, out var before) || now - before >= s_fenceEvery);
+            if (!_fenced.TryGetValue(host.Name, out var pace))
+                _fenced[host.Name] = pace = new Pace(_clock, s_fenceEvery);
+            bool due = fence && pace.IsDue;
             if (due)
-                _fenced[host.Name] = now;
+                pace.Done();
             var proven = _mover is not null && (await _mover.ProveHostDeadAsync(host, [.. last.Select(s => s.Mark.ServerId)], due, cancellation, seen.SilenceOf(host.Name))).Proven;
             return (host.Name, last, proven);
         }));
@@ -290,6 +303,23 @@ public sealed partial class PoolSession
         }
 
         return (all, dead);
+    }
+
+    /// <summary>Takes the decider's lock, and an epoch above all that the drivers have seen: they remember epochs that a lost or restored state folder does not.</summary>
+    private async Task<Decider> DecideAsync(string name, CancellationToken cancellation)
+    {
+        var decider = _state!.Decide(name);
+        try
+        {
+            foreach (var keeper in new object[] { _drivers.Hypervisor, _drivers.Balancer }.OfType<IEpochKeeper>())
+                decider.RaiseAbove(await keeper.ReadEpochAsync(cancellation));
+            return decider;
+        }
+        catch
+        {
+            decider.Dispose();
+            throw;
+        }
     }
 
     private async Task PrepareAsync(Mover mover, MoveContext context, IProgress<MoveRecord>? progress, CancellationToken cancellation)
@@ -319,20 +349,22 @@ public sealed partial class PoolSession
     /// <summary>Keeps what each minute brought in the pool's history, from which Invoke-VMatrixSimulation plays it again, and lets go of what is old.</summary>
     private void KeepLoads()
     {
-        var now = _clock.GetUtcNow();
-        _loadsKept ??= now;
-        if (_trial is not null || now - _loadsKept < s_memoryEvery)
+        if (_loadsKept.Since == TimeSpan.Zero && _loadsKept.IsDue)
+            _loadsKept.Done();
+        if (_trial is not null || !_loadsKept.IsDue)
             return;
+        var now = _clock.GetUtcNow();
+        var since = now - _loadsKept.Since;
         var minute = new List<ServiceLoad>();
         foreach (var service in _sensor.Samples)
         {
-            ServiceLoad[] good = [.. service.Value.Where(s => s.At > _loadsKept && s.Bad is null)];
+            ServiceLoad[] good = [.. service.Value.Where(s => s.At > since && s.Bad is null)];
             if (good.Length > 0)
             {
                 minute.Add(new ServiceLoad
                 {
                     Service = service.Key,
-                    At = _loadsKept.Value,
+                    At = since,
                     RequestRate = good.Average(s => s.RequestRate),
                     ServedRate = good.Average(s => s.ServedRate),
                     RefusedRate = good.Average(s => s.RefusedRate),
@@ -345,11 +377,11 @@ public sealed partial class PoolSession
         }
 
         _state!.History.AddSamples(minute);
-        _loadsKept = now;
-        if (now - _historyTrimmed < s_trimEvery)
+        _loadsKept.Done();
+        if (!_historyTrimmed.IsDue)
             return;
         _state.History.Trim(now - s_historyKept, MostHistory);
-        _historyTrimmed = now;
+        _historyTrimmed.Done();
     }
 
     private const long MostHistory = 256L << 20;
@@ -378,7 +410,7 @@ public sealed partial class PoolSession
     private async Task<IReadOnlyList<MoveRecord>> CarryOutPlanAsync(Mover mover, Plan plan, IReadOnlyList<Move> moves, MoveContext context, IProgress<MoveRecord>? progress, CancellationToken cancellation)
     {
         var now = _clock.GetLocalNow();
-        if (now > plan.ExpiresAt)
+        if (IsExpired(plan))
         {
             throw new VMatrixException("PlanExpired", VMatrixErrorKind.InvalidState,
                 $"Plan {plan.Id} expired at {Times.Show(plan.ExpiresAt)}; make a new one with New-VMatrixPlan.");

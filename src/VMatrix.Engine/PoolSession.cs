@@ -22,6 +22,7 @@ public sealed partial class PoolSession : IAsyncDisposable
     private readonly bool _forChange;
     private readonly Trial? _trial;
     private readonly PoolReads _reads;
+    private readonly Holds _holds;
 
     /// <param name="spec">The owner's settings.</param>
     /// <param name="drivers">The pool's drivers.</param>
@@ -40,6 +41,13 @@ public sealed partial class PoolSession : IAsyncDisposable
         _mover = state is null ? null : new Mover(spec, drivers.Hypervisor, drivers.Balancer, drivers.Health, state, clock, trial?.Seed) { ReadsOnly = !_forChange };
         _reads = new PoolReads(spec, clock);
         _sensor = new Sensor(spec, drivers, _reads, clock);
+        _holds = _mover?.Holds ?? new Holds(state, clock);
+        _memoryKept = new Pace(clock, s_memoryEvery);
+        _loadsKept = new Pace(clock, s_memoryEvery);
+        _historyTrimmed = new Pace(clock, s_trimEvery);
+        _plansTrimmed = new Pace(clock, s_memoryEvery);
+        _emptyStored = new Pace(clock, s_memoryEvery);
+        _shadowKept = new Pace(clock, s_memoryEvery);
         _wakes = new Lazy<WakeMeasures>(ReadWakes);
         _hostWakes = new Lazy<WakeMeasures>(ReadHostWakes);
     }
@@ -47,9 +55,36 @@ public sealed partial class PoolSession : IAsyncDisposable
     /// <summary>The owner's settings.</summary>
     public PoolSpec Spec { get; }
 
-    /// <summary>Checks a pool file, and that the files it names are there; an empty list means that all is right.</summary>
+    /// <summary>Checks a pool file, that the files it names are there, and what is kept in the state folder that it names; an empty list means that all is right.</summary>
     /// <exception cref="VMatrixException"><c>PoolNotFound</c>.</exception>
-    public static IReadOnlyList<PoolFinding> Check(string path) => PoolFile.Check(path);
+    public static IReadOnlyList<PoolFinding> Check(string path)
+    {
+        var findings = PoolFile.Check(path);
+        var (pool, _) = PoolFile.Read(path);
+        return pool is null || !Directory.Exists(pool.StateFolder) ? findings : [.. findings, .. CheckState(pool)];
+    }
+
+    /// <summary>What is damaged in the pool's state folder, as findings at the head of its file.</summary>
+    private static IEnumerable<PoolFinding> CheckState(PoolSpec pool)
+    {
+        IReadOnlyList<string> problems;
+        try
+        {
+            using var state = StateFolder.Open(pool.StateFolder, create: false);
+            problems = state.ReadProblems();
+        }
+        catch (VMatrixException e) when (e.Id is "StateMissing")
+        {
+            yield break;
+        }
+        catch (VMatrixException e)
+        {
+            problems = [e.Message];
+        }
+
+        foreach (var problem in problems)
+            yield return new PoolFinding(pool.Path, 1, 1, "state", pool.StateFolder, problem);
+    }
 
     /// <summary>Opens a pool.</summary>
     /// <param name="path">The pool file.</param>
@@ -103,9 +138,16 @@ public sealed partial class PoolSession : IAsyncDisposable
             StateId = _state?.Id ?? Guid.Empty,
             ServersByStage = new StageCounts(byStage[(int)Stage.Nest], byStage[(int)Stage.Chamber], byStage[(int)Stage.Matrix], byStage[(int)Stage.Disposed]),
             Decider = _state?.ReadDecider(),
-            Problems = _state?.History.Warning is { } lost ? [.. seen.Problems, .. balancer, lost] : [.. seen.Problems, .. balancer],
+            Problems = [.. seen.Problems, .. balancer, .. ReadStateProblems().Select(p => p.Message)],
         };
     }
+
+    /// <summary>What is damaged or cannot be read in the pool's state folder, each as an error of its own; empty when all is well. Moves of servers whose journal is damaged are refused until it is put right.</summary>
+    public IReadOnlyList<VMatrixException> ReadStateProblems() => _state is null ? [] :
+    [
+        .. _state.ReadProblems().Select(p => new VMatrixException("StateCorrupt", VMatrixErrorKind.Corrupt, p)),
+        .. _state.History.Warning is { } lost ? [new VMatrixException("HistoryUnreadable", VMatrixErrorKind.Corrupt, lost)] : Array.Empty<VMatrixException>(),
+    ];
 
     /// <summary>The hosts as they are now.</summary>
     public async Task<IReadOnlyList<HostInfo>> GetHostsAsync(CancellationToken cancellation) => Hosts(await ObserveAsync(null, cancellation));
@@ -221,7 +263,7 @@ public sealed partial class PoolSession : IAsyncDisposable
 
     private async Task<Observation> ObserveAsync(Action<IReadOnlyList<ServerInfo>>? found, CancellationToken cancellation)
     {
-        var seen = await Observation.ReadAsync(Spec, _drivers.Hypervisor, _state?.Id, found, cancellation, _reads);
+        var seen = await Observation.ReadAsync(Spec, _drivers.Hypervisor, _state?.Id, found, cancellation, _reads, _holds);
         SilentPlaces = seen.Silent;
         return seen;
     }

@@ -27,6 +27,7 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, PoolReads reads
     private readonly Dictionary<string, List<ServiceLoad>> _samples = pool.Services.ToDictionary(s => s.Name, _ => new List<ServiceLoad>(), StringComparer.OrdinalIgnoreCase);
     private readonly Dictionary<string, ServiceSpec> _services = pool.Services.ToDictionary(s => s.Name, StringComparer.OrdinalIgnoreCase);
     private readonly SemaphoreSlim _one = new(1, 1);
+    private readonly SteadyTime _time = new(clock);
     private BalancerReport? _before;
     private string? _silence;
     private IReadOnlyDictionary<string, ServiceLoad>? _last;
@@ -59,21 +60,22 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, PoolReads reads
         {
             BalancerReport? now = null;
             string? silence = null;
+            FollowClock();
             try
             {
-                if (_before is not { } earlier || clock.GetUtcNow() - earlier.At > pool.Oracle.StaleAfter)
+                if (_before is not { } earlier || _time.Now - earlier.At > pool.Oracle.StaleAfter)
                 {
-                    _before = await reads.BalancerAsync(drivers.Balancer, cancellation);
+                    _before = await ReadAsync(cancellation);
                     await clock.WaitAsync(s_shortest, cancellation);
                 }
-                else if (clock.GetUtcNow() - earlier.At is var since && since < s_shortest)
+                else if (_time.Now - earlier.At is var since && since < s_shortest)
                 {
                     if (_last is not null && since + since < s_shortest)
                         return _last;
                     await clock.WaitAsync(s_shortest - since, cancellation);
                 }
 
-                now = await reads.BalancerAsync(drivers.Balancer, cancellation);
+                now = await ReadAsync(cancellation);
             }
             catch (Exception error) when (error is not AbandonException && !(error is OperationCanceledException && cancellation.IsCancellationRequested))
             {
@@ -81,7 +83,7 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, PoolReads reads
                 silence = error is VMatrixException ? error.Message : $"{error.GetType().Name}: {error.Message}";
             }
 
-            var loads = Sensing.Measure(pool, _before, now, clock.GetUtcNow(), silence);
+            var loads = Sensing.Measure(pool, _before, now, _time.Now, silence);
             (_before, _silence, _last) = (now, silence, loads);
             Keep(loads.Values);
             return loads;
@@ -135,6 +137,32 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, PoolReads reads
 
     /// <inheritdoc/>
     public void Dispose() => _one.Dispose();
+
+    /// <summary>An answer stamped by the steady clock, as old as it was when it came.</summary>
+    private async Task<BalancerReport> ReadAsync(CancellationToken cancellation)
+    {
+        var report = await reads.BalancerAsync(drivers.Balancer, cancellation);
+        var age = clock.GetUtcNow() - report.At;
+        return report with { At = age > TimeSpan.Zero ? _time.Now - age : _time.Now };
+    }
+
+    /// <summary>Moves what was stamped before a clock was set back along with it: it must grow old as it would have.</summary>
+    private void FollowClock()
+    {
+        var set = _time.Follow();
+        if (set == TimeSpan.Zero)
+            return;
+        _before = _before is null ? null : _before with { At = _before.At + set };
+        _last = null;
+        lock (_samples)
+        {
+            foreach (var kept in _samples.Values)
+            {
+                for (int i = 0; i < kept.Count; i++)
+                    kept[i] = kept[i] with { At = kept[i].At + set };
+            }
+        }
+    }
 
     private void Keep(IEnumerable<ServiceLoad> loads)
     {

@@ -23,6 +23,15 @@ public sealed record SimulationOptions
 
     /// <summary>Time from one switch to the next; null for the pool file's.</summary>
     public TimeSpan? Interval { get; init; }
+
+    /// <summary>
+    /// The form of the history's times: a .NET format such as <c>dd/MM/yyyy HH:mm</c>, <c>epoch-s</c> or <c>epoch-ms</c>. Null for ISO 8601, epochs, and
+    /// whatever else the whole column can be read as in one way only.
+    /// </summary>
+    public string? TimeFormat { get; init; }
+
+    /// <summary>The time zone of times that name none, such as <c>Europe/Berlin</c>, <c>+02:00</c> or <c>local</c>; null for UTC.</summary>
+    public string? TimeZone { get; init; }
 }
 
 /// <summary>What a pool would have done with a history of demand, under each rule that was compared.</summary>
@@ -51,6 +60,9 @@ public sealed record SimulationResult
 
     /// <summary>Cost of the cheapest schedule that knows the future and activates at once; NaN when the pool has too many splits to look at them all.</summary>
     public required double BoundCost { get; init; }
+
+    /// <summary>What was found in the history of demand and how it was handled (missing samples, times that come twice, holes), as sentences.</summary>
+    public IReadOnlyList<string> Notes { get; init; } = [];
 
     /// <summary>What became of each rule, the Oracle's own first.</summary>
     public required IReadOnlyList<SimulatedRule> Rules { get; init; }

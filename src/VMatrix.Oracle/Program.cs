@@ -101,7 +101,7 @@ internal static class ExitCode
     public static int Of(VMatrixException error) => error.Id switch
     {
         "DeciderBusy" => DeciderBusy,
-        "PoolInvalid" or "PoolNotFound" or "ScenarioInvalid" or "TraceInvalid" or "RuleUnknown" or "CapacityUnknown" => WrongInput,
+        "PoolInvalid" or "PoolNotFound" or "ScenarioInvalid" or "TraceInvalid" or "TimeZoneUnknown" or "RuleUnknown" or "CapacityUnknown" => WrongInput,
         _ => Failed,
     };
 }

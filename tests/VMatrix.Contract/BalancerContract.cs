@@ -204,6 +204,7 @@ public abstract class BalancerContract
         var old = new DriverCall(Guid.NewGuid(), 7);
         foreach (var call in new Func<Task>[] { () => balancer.JoinAsync(old, service, Guid.NewGuid(), address, default), () => balancer.DrainAsync(old, service.Name, server, default), () => balancer.LeaveAsync(old, service.Name, server, default) })
             Assert.Equal("StaleEpoch", (await Assert.ThrowsAsync<VMatrixException>(call)).Id);
+        Assert.Equal(8, await Assert.IsAssignableFrom<IEpochKeeper>(balancer).ReadEpochAsync(default));
         Assert.Equal(MemberState.Ready, Assert.Single((await balancer.ReadAsync(default)).Members).State);
         await balancer.DrainAsync(default, service.Name, server, default); // By hand: never refused.
         await balancer.LeaveAsync(new DriverCall(Guid.NewGuid(), 9), service.Name, server, default);

@@ -107,6 +107,7 @@ public abstract class HypervisorContract
         await stand.Driver.MarkAsync(new DriverCall(Guid.NewGuid(), 8), (await stand.BystanderAsync()) with { Generation = 1 }, null, default);
         var error = await Assert.ThrowsAsync<VMatrixException>(() => step.Call(stand, new DriverCall(Guid.NewGuid(), 7), default));
         Assert.Equal("StaleEpoch", error.Id);
+        Assert.Equal(8, await Assert.IsAssignableFrom<IEpochKeeper>(stand.Driver).ReadEpochAsync(default));
         Assert.Equal(before.Select(found => (found.Power, found.Mark!.Generation)), (await stand.SightAsync()).Select(found => (found.Power, found.Mark!.Generation)));
         await step.Call(stand, new DriverCall(Guid.NewGuid(), 8), default);
         await stand.ExpectAsync(step.After);

@@ -40,6 +40,16 @@ public sealed class InvokeVMatrixSimulationCommand : VMatrixCommand
     [Duration(AboveZero = true)]
     public TimeSpan? Interval { get; set; }
 
+    /// <summary>The form of the history's times, where it is neither ISO 8601 nor an epoch: a .NET format such as <c>dd/MM/yyyy HH:mm</c>, <c>epoch-s</c> or <c>epoch-ms</c>.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string? TimeFormat { get; set; }
+
+    /// <summary>The time zone of times that name none, such as <c>Europe/Berlin</c>, <c>+02:00</c> or <c>local</c>; UTC unless said.</summary>
+    [Parameter]
+    [ValidateNotNullOrEmpty]
+    public string? TimeZone { get; set; }
+
     private protected override bool ForChange => false;
 
     /// <inheritdoc/>
@@ -48,11 +58,13 @@ public sealed class InvokeVMatrixSimulationCommand : VMatrixCommand
         string pool = PoolPath, trace = FullPath(Trace);
         string? page = Html is null ? null : FullPath(Html);
         var result = Await("Reading the history of demand", cancellation => Task.FromResult(PoolSimulation.Run(
-            pool, trace, new SimulationOptions { Compare = Compare, Seed = Seed, Interval = Interval }, new Watch(this), cancellation)));
+            pool, trace, new SimulationOptions { Compare = Compare, Seed = Seed, Interval = Interval, TimeFormat = TimeFormat, TimeZone = TimeZone }, new Watch(this), cancellation)));
         var ended = Busy("Done");
         ended.RecordType = ProgressRecordType.Completed;
         WriteProgress(ended);
         ShowsMoves = false;
+        foreach (string note in result.Notes)
+            WriteWarning($"{result.Trace}: {note}");
         if (page is not null && ShouldProcess(page, "Write the page of plots"))
             PoolSimulation.WritePage(result, page);
         Write(result.Rules.SelectMany(rule => rule.Services));

@@ -193,6 +193,14 @@ public sealed record HypervisorTraits
 /// <param name="Epoch">The decider's epoch; 0 for a call by hand, which is never refused for its epoch.</param>
 public readonly record struct DriverCall(Guid MoveId, long Epoch);
 
+/// <summary>Remembers the highest epoch it has seen: what a driver also is that refuses stale ones. A new decider's epoch is above what every keeper says.</summary>
+public interface IEpochKeeper
+{
+    /// <summary>The highest epoch of a changing call so far; 0 when there was none.</summary>
+    /// <exception cref="VMatrixException">It cannot be read: nobody may decide then.</exception>
+    Task<long> ReadEpochAsync(CancellationToken cancellation);
+}
+
 /// <summary>What VMatrix writes on a virtual machine to know it again.</summary>
 public sealed record ServerMark
 {

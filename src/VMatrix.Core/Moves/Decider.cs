@@ -1,5 +1,7 @@
 using System;
+using System.Globalization;
 using System.IO;
+using System.Text;
 using System.Threading;
 using VMatrix.Files;
 
@@ -12,23 +14,51 @@ public sealed class Decider : IDisposable
     private readonly string? _nest;
     private readonly FileStream _lock;
     private readonly FileStream? _nestLock;
-    private readonly Guid _nonce;
+    private readonly Func<IDisposable> _lockClaims;
+    private Holder _holder;
+    private VMatrixException? _stale;
 
-    private Decider(string folder, FileStream held, string? nest, FileStream? nestLock, Guid nonce, long epoch)
-    {
-        (_folder, _lock, _nest, _nestLock, _nonce) = (folder, held, nest, nestLock, nonce);
-        Epoch = epoch;
-    }
+    private Decider(string folder, FileStream held, string? nest, FileStream? nestLock, Func<IDisposable> lockClaims, Holder holder) =>
+        (_folder, _lock, _nest, _nestLock, _lockClaims, _holder) = (folder, held, nest, nestLock, lockClaims, holder);
 
     /// <summary>The epoch, greater than any before.</summary>
-    public long Epoch { get; }
+    public long Epoch => _holder.Epoch;
 
-    /// <summary>Throws <c>DeciderLost</c> when the lock is no longer held: the state folder went away, or its files were replaced or deleted and somebody else may have taken over.</summary>
+    /// <summary>Takes an epoch above one that a driver has seen: after the state folder was lost or restored from a backup its own memory of epochs is too low.</summary>
+    /// <param name="seen">The highest epoch that anybody keeps; an epoch above it already stays.</param>
+    /// <exception cref="VMatrixException"><c>StateCorrupt</c> when no epoch is above it.</exception>
+    internal void RaiseAbove(long seen)
+    {
+        if (Epoch > seen)
+            return;
+        using (_lockClaims())
+        {
+            _holder = _holder with { Epoch = After(seen, _folder) };
+            Write();
+        }
+    }
+
+    /// <summary>Ends the decider: a driver has refused its epoch, and would refuse every call to come.</summary>
+    internal void End(VMatrixException refused) => Interlocked.CompareExchange(ref _stale, new VMatrixException("StaleEpoch", VMatrixErrorKind.Busy,
+        $"This decider ends and changes nothing more: {refused.Message} Another decider is at work, or the state folder {_folder} was restored from a backup meanwhile; if Get-VMatrixPool shows no other decider, start again: the next epoch is above the highest.", refused), null);
+
+    /// <summary>Throws <c>StaleEpoch</c> when a driver has refused this decider's epoch.</summary>
+    internal void ThrowIfEnded()
+    {
+        if (Volatile.Read(ref _stale) is { } stale)
+            throw stale;
+    }
+
+    /// <summary>
+    /// Throws <c>DeciderLost</c> when the lock is no longer held (the state folder went away, or its files were replaced or deleted and somebody
+    /// else may have taken over), and <c>StaleEpoch</c> when a driver has refused the epoch.
+    /// </summary>
     public void Check()
     {
+        ThrowIfEnded();
         try
         {
-            if (!_lock.CanWrite || !StateFiles.IsLocked(LockPath(_folder)) || StateFiles.TryReadJson<Holder>(HolderPath(_folder))?.Nonce != _nonce)
+            if (!_lock.CanWrite || !StateFiles.IsLocked(LockPath(_folder)) || StateFiles.TryReadJson<Holder>(HolderPath(_folder))?.Nonce != _holder.Nonce)
                 throw Lost(_folder, Read(_folder));
         }
         catch (Exception e) when (StateFiles.IsFileError(e) || e is VMatrixException { Id: not "DeciderLost" })
@@ -36,7 +66,7 @@ public sealed class Decider : IDisposable
             throw Lost(_folder, null, e);
         }
 
-        if (OfNest() is { } other && other.Nonce != _nonce)
+        if (OfNest() is { } other && other.Nonce != _holder.Nonce)
             throw Lost(_nest!, other.By);
     }
 
@@ -78,21 +108,11 @@ public sealed class Decider : IDisposable
 
             using (lockClaims())
             {
-                var before = StateFiles.TryReadJson<Holder>(HolderPath(folder));
-                var nonce = Guid.NewGuid();
-
-                // With the file lost the drivers may still remember epochs: one from the wall clock is above them all.
-                var epoch = before is null && held.Length > 0 ? DateTimeOffset.UtcNow.ToUnixTimeSeconds() : (before?.Epoch ?? 0) + 1;
-                var holder = new Holder { Epoch = epoch, By = by, Nonce = nonce, Since = DateTimeOffset.UtcNow };
-                StateFiles.Replace(HolderPath(folder), StateFiles.ToBytes(holder));
-                if (nest is not null)
-                    StateFiles.Replace(HolderPath(nest), StateFiles.ToBytes(holder with { By = $"{by}, with the state folder {folder}" }));
-                if (held.Length == 0)
-                {
-                    held.WriteByte((byte)'.');
-                    held.Flush(true);
-                }
-                return new Decider(folder, held, nest, nestLock, nonce, epoch);
+                // The state folder and the nest each keep the epoch twice: one that was lost or restored from a backup does not set it back.
+                var seen = Math.Max(Seen(folder, held), nestLock is null ? 0 : Seen(nest!, nestLock));
+                var decider = new Decider(folder, held, nest, nestLock, lockClaims, new Holder { Epoch = After(seen, folder), By = by, Nonce = Guid.NewGuid(), Since = DateTimeOffset.UtcNow });
+                decider.Write();
+                return decider;
             }
         }
         catch
@@ -102,6 +122,35 @@ public sealed class Decider : IDisposable
             throw;
         }
     }
+
+    private void Write()
+    {
+        StateFiles.Replace(HolderPath(_folder), StateFiles.ToBytes(_holder));
+        Write(_lock);
+        if (_nestLock is null)
+            return;
+        StateFiles.Replace(HolderPath(_nest!), StateFiles.ToBytes(_holder with { By = $"{_holder.By}, with the state folder {_folder}" }));
+        Write(_nestLock);
+    }
+
+    private void Write(FileStream held)
+    {
+        var text = Encoding.ASCII.GetBytes(Epoch.ToString(CultureInfo.InvariantCulture));
+        held.SetLength(0);
+        held.Write(text, 0, text.Length);
+        held.Flush(true);
+    }
+
+    private static long Seen(string folder, FileStream held)
+    {
+        var bytes = new byte[20];
+        held.Position = 0;
+        var kept = long.TryParse(Encoding.ASCII.GetString(bytes, 0, held.Read(bytes, 0, bytes.Length)), NumberStyles.None, CultureInfo.InvariantCulture, out var epoch) ? epoch : 0;
+        return Math.Max(kept, StateFiles.TryReadJson<Holder>(HolderPath(folder))?.Epoch ?? 0);
+    }
+
+    private static long After(long seen, string folder) => seen < long.MaxValue ? seen + 1
+        : throw new VMatrixException("StateCorrupt", VMatrixErrorKind.Corrupt, $"The epoch {seen} that the state folder {folder}, the nest or a driver keeps cannot be right: no decider could follow it. Restore the files decider.json and epoch.json from a backup.");
 
     private static FileStream? Lock(string folder)
     {

@@ -4,6 +4,7 @@ using System.Globalization;
 using System.IO;
 using System.Linq;
 using System.Runtime.InteropServices;
+using System.Text;
 using System.Text.Json;
 using Microsoft.Data.Sqlite;
 using VMatrix.Files;
@@ -12,39 +13,69 @@ namespace VMatrix.Moves;
 
 /// <summary>
 /// Ended moves, ended actions with hosts and load samples, in SQLite on a local disk. Nothing depends on it: when it cannot be opened, read or written,
-/// <see cref="Warning"/> says why and the pool goes on without; a damaged file is set aside and a new one begun.
+/// <see cref="Warning"/> says why and the pool goes on without; a damaged file that nobody else has open is set aside and a new one begun. Records that
+/// this version cannot read are passed over. One that is opened for reading writes nothing, and needs no right to write.
 /// </summary>
 public sealed class History : IDisposable
 {
     private readonly object _gate = new();
     private readonly string _path;
+    private readonly bool _readOnly;
     private SqliteConnection? _connection;
+    private FileStream? _use;
+    private string? _trouble;
+    private string? _notice;
+    private int _unreadable;
 
-    private History(string path) => _path = path;
+    private History(string path, bool readOnly) => (_path, _readOnly) = (path, readOnly);
+
+    private const int Damaged = 11;
+
+    private const int NoDatabase = 26;
+
+    private string LockPath => _path + ".lock";
 
     /// <summary>The file.</summary>
     public string Path => _path;
 
-    /// <summary>Why history is off or was lost; null when all is well.</summary>
-    public string? Warning { get; private set; }
+    /// <summary>Why history is off, was lost or is not all that was written; null when all is well.</summary>
+    public string? Warning
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _trouble ?? _notice ?? (_unreadable == 0 ? null
+                    : string.Format(CultureInfo.InvariantCulture, "{0} of the records that were read of the history {1} are damaged or were written by another version of VMatrix; they were passed over.", _unreadable, _path));
+            }
+        }
+    }
 
     /// <summary>Where the history of a state folder belongs: in it, or, when the folder is on a share, in the user's own data folder, since SQLite's locks need a local disk.</summary>
-    public static string PathFor(string stateFolder, Guid stateId)
+    /// <param name="stateFolder">The state folder.</param>
+    /// <param name="stateId">Its id.</param>
+    /// <param name="create">True to make the folder that it belongs in.</param>
+    public static string PathFor(string stateFolder, Guid stateId, bool create = true)
     {
         if (IsRemote(stateFolder))
         {
-            stateFolder = System.IO.Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData, Environment.SpecialFolderOption.Create), "vmatrix", stateId.ToString("D"));
-            OwnFiles.CreateFolder(stateFolder);
+            stateFolder = System.IO.Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.LocalApplicationData, create ? Environment.SpecialFolderOption.Create : Environment.SpecialFolderOption.DoNotVerify), "vmatrix", stateId.ToString("D"));
+            if (create)
+                OwnFiles.CreateFolder(stateFolder);
         }
         return System.IO.Path.Combine(stateFolder, "history.db");
     }
 
     /// <summary>Opens a history, making it when missing. Never throws for what is wrong with it.</summary>
-    public static History Open(string path)
+    /// <param name="path">The file.</param>
+    /// <param name="readOnly">True to write nothing: one that is missing is then empty.</param>
+    public static History Open(string path, bool readOnly = false)
     {
-        var history = new History(path);
+        var history = new History(path, readOnly);
+        if (readOnly)
+            return history;
         lock (history._gate)
-            history.Connect();
+            _ = history.Connect();
         return history;
     }
 
@@ -100,8 +131,7 @@ public sealed class History : IDisposable
         while (reader.Read())
         {
             end = reader.GetInt64(0);
-            if (JsonSerializer.Deserialize<T>(reader.GetString(1), StateFiles.Json) is { } record)
-                records.Add(record);
+            AddTo(records, reader.GetString(1));
         }
 
         return (records, end);
@@ -113,9 +143,9 @@ public sealed class History : IDisposable
         using var command = c.CreateCommand();
         command.CommandText = """
             SELECT service, ended - started, bytes FROM (
-                SELECT service, started, ended, json_extract(record, '$.bytes') AS bytes, row_number() OVER (PARTITION BY service ORDER BY ended DESC, rowid DESC) AS newest
-                FROM moves
-                WHERE ended >= $since AND json_extract(record, '$.move.kind') = 'Wake' AND json_extract(record, '$.move.toStage') = 'Matrix' AND json_extract(record, '$.status') = 'Done')
+                SELECT service, started, ended, CAST(json_extract(record, '$.bytes') AS INTEGER) AS bytes, row_number() OVER (PARTITION BY service ORDER BY ended DESC, rowid DESC) AS newest
+                FROM (SELECT rowid, service, started, ended, CASE WHEN json_valid(record) THEN record ELSE '{}' END AS record FROM moves WHERE ended >= $since AND ended >= started)
+                WHERE json_extract(record, '$.move.kind') = 'Wake' AND json_extract(record, '$.move.toStage') = 'Matrix' AND json_extract(record, '$.status') = 'Done')
             WHERE newest <= $most ORDER BY newest DESC
             """;
         command.Parameters.AddWithValue("$since", since.UtcTicks);
@@ -136,10 +166,23 @@ public sealed class History : IDisposable
         var records = new List<T>();
         using var reader = command.ExecuteReader();
         while (reader.Read())
-            if (JsonSerializer.Deserialize<T>(reader.GetString(0), StateFiles.Json) is { } record)
-                records.Add(record);
+            AddTo(records, reader.GetString(0));
         return records;
     }) ?? [];
+
+    // A record of a newer version may name what this one does not know: that one is passed over, and the others are read.
+    private void AddTo<T>(List<T> records, string json)
+    {
+        try
+        {
+            if (JsonSerializer.Deserialize<T>(json, StateFiles.Reading) is { } record)
+                records.Add(record);
+        }
+        catch (JsonException)
+        {
+            _unreadable++;
+        }
+    }
 
     /// <summary>Keeps an ended action with a host.</summary>
     public void AddHostAction(HostActionRecord record) => Use(c =>
@@ -187,8 +230,7 @@ public sealed class History : IDisposable
         var samples = new List<ServiceLoad>();
         using var reader = command.ExecuteReader();
         while (reader.Read())
-            if (JsonSerializer.Deserialize<ServiceLoad>(reader.GetString(0), StateFiles.Json) is { } sample)
-                samples.Add(sample);
+            AddTo(samples, reader.GetString(0));
         return samples;
     }) ?? [];
 
@@ -213,6 +255,8 @@ public sealed class History : IDisposable
         {
             _connection?.Dispose();
             _connection = null;
+            _use?.Dispose();
+            _use = null;
         }
     }
 
@@ -237,26 +281,36 @@ public sealed class History : IDisposable
     {
         lock (_gate)
         {
-            if (_connection is null)
-                return default;
+            SqliteConnection? once = null;
             try
             {
-                return action(_connection);
+                var connection = _readOnly ? once = ConnectToRead() : _connection ?? Connect();
+                if (connection is null)
+                    return default;
+                var result = action(connection);
+                _trouble = null;
+                return result;
             }
-            catch (Exception e) when (e is SqliteException { SqliteErrorCode: 11 or 26 } or JsonException)
+            catch (SqliteException e) when (e.SqliteErrorCode is Damaged or NoDatabase && !_readOnly)
             {
-                SetAside(e);
-                Connect();
+                if (SetAside(e))
+                    _ = Connect();
             }
-            catch (SqliteException e)
+            catch (Exception e) when (e is not OutOfMemoryException)
             {
-                Warning = $"The history {_path} cannot be used: {e.Message}";
+                // SQLite's native library may be missing as well: history is off, and nothing else is.
+                _trouble = $"The history {_path} cannot be {(_readOnly ? "read" : "used")}: {(e.InnerException ?? e).Message}";
             }
+            finally
+            {
+                once?.Dispose();
+            }
+
             return default;
         }
     }
 
-    private void Connect()
+    private SqliteConnection? Connect()
     {
         for (var again = false; ; again = true)
         {
@@ -266,6 +320,11 @@ public sealed class History : IDisposable
                 // Made before SQLite does, which would let everybody read it; the files beside it take its mode.
                 if (!File.Exists(_path))
                     OwnFiles.Touch(_path);
+
+                // Held shared by all that have the history open: nobody may set it aside meanwhile.
+                if (!File.Exists(LockPath))
+                    OwnFiles.Touch(LockPath);
+                _use ??= new FileStream(LockPath, FileMode.Open, FileAccess.Read, FileShare.Read, 1);
 
                 // No pool: a connection must be gone when it is disposed, or a damaged file could not be set aside.
                 connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = _path, Pooling = false, DefaultTimeout = 5 }.ToString());
@@ -280,39 +339,78 @@ public sealed class History : IDisposable
                     CREATE TABLE IF NOT EXISTS samples (service TEXT NOT NULL, at INTEGER NOT NULL, sample TEXT NOT NULL);
                     CREATE INDEX IF NOT EXISTS samples_at ON samples (service, at);
                     """);
-                _connection = connection;
-                return;
+                _trouble = null;
+                return _connection = connection;
             }
-            catch (SqliteException e) when (e.SqliteErrorCode is 11 or 26 && !again)
+            catch (SqliteException e) when (e.SqliteErrorCode is Damaged or NoDatabase && !again)
             {
                 connection?.Dispose();
-                SetAside(e);
+                if (!SetAside(e))
+                    return null;
             }
             catch (Exception e) when (e is not OutOfMemoryException)
             {
-                // SQLite's native library may be missing as well: history is off, and nothing else is.
                 connection?.Dispose();
-                Warning = $"History is off: {_path} cannot be opened: {(e.InnerException ?? e).Message}";
-                return;
+                _trouble = $"History is off: {_path} cannot be opened: {(e.InnerException ?? e).Message}";
+                return null;
             }
         }
     }
 
-    private void SetAside(Exception e)
+    /// <summary>A connection that writes nothing, not even the files beside the history that readers make by default; null where there is no history yet.</summary>
+    private SqliteConnection? ConnectToRead()
+    {
+        if (!File.Exists(_path))
+            return null;
+
+        // With nothing in the write-ahead log the file is whole by itself; with something there, whoever wrote it has left the index to it.
+        var log = new FileInfo(_path + "-wal");
+        var whole = !log.Exists || log.Length == 0;
+        var uri = "file:" + Uri.EscapeDataString(_path).Replace("%2F", "/") + (whole ? "?immutable=1" : "");
+        var connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = uri, Mode = SqliteOpenMode.ReadOnly, Pooling = false, DefaultTimeout = 5 }.ToString());
+        try
+        {
+            connection.Open();
+            return connection;
+        }
+        catch
+        {
+            connection.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Sets a damaged history aside; false when it cannot be, as others have it open.</summary>
+    private bool SetAside(SqliteException e)
     {
         _connection?.Dispose();
         _connection = null;
-        var aside = $"{_path}.damaged-{Guid.NewGuid():N}";
-        Warning = $"The history {_path} was damaged ({e.Message}); it was set aside as {aside} and a new one begun.";
+        _use?.Dispose();
+        _use = null;
         try
         {
-            File.Move(_path, aside);
-            File.Delete(_path + "-wal");
-            File.Delete(_path + "-shm");
+            using var alone = StateFiles.TryLock(LockPath);
+            if (alone is null)
+            {
+                _trouble = $"The history {_path} is damaged ({e.Message}), and another process has it open: history is off here until that process has ended. Get-VMatrixPool shows the pool's decider.";
+                return false;
+            }
+
+            // With its log: what is in it may be all that can be saved.
+            var aside = $"{_path}.damaged-{Guid.NewGuid():N}";
+            foreach (var part in new[] { "", "-wal", "-shm" })
+            {
+                if (File.Exists(_path + part))
+                    File.Move(_path + part, aside + part);
+            }
+
+            _notice = $"The history {_path} was damaged ({e.Message}); it was set aside as {aside} and a new one begun.";
+            return true;
         }
         catch (Exception x) when (StateFiles.IsFileError(x))
         {
-            Warning += $" It could not be set aside: {x.Message}";
+            _trouble = $"The history {_path} is damaged ({e.Message}) and could not be set aside: {x.Message}";
+            return false;
         }
     }
 
@@ -322,18 +420,50 @@ public sealed class History : IDisposable
         {
             if (RuntimeInformation.IsOSPlatform(OSPlatform.Windows))
                 return folder.StartsWith(@"\\", StringComparison.Ordinal) || new DriveInfo(System.IO.Path.GetPathRoot(folder)!).DriveType == DriveType.Network;
-
-            // The mount with the longest matching path holds the folder.
-            var best = File.Exists("/proc/self/mounts")
-                ? File.ReadLines("/proc/self/mounts").Select(l => l.Split(' ')).Where(p => p.Length > 2 && Holds(p[1], folder)).OrderByDescending(p => p[1].Length).FirstOrDefault()
-                : null;
-            return best is not null && (best[2].StartsWith("nfs", StringComparison.Ordinal) || best[2] is "cifs" or "smb3" or "smbfs" or "9p" or "fuse.sshfs" or "fuse.glusterfs" or "ceph" or "gfs2" or "ocfs2");
+            return File.Exists("/proc/self/mounts") && IsRemote(folder, File.ReadLines("/proc/self/mounts"));
         }
         catch (Exception e) when (StateFiles.IsFileError(e) || e is ArgumentException)
         {
             return false;
         }
     }
+
+    /// <summary>True when a folder is on a file system of the network.</summary>
+    /// <param name="folder">Its full path.</param>
+    /// <param name="mounts">The lines of <c>/proc/self/mounts</c>.</param>
+    internal static bool IsRemote(string folder, IEnumerable<string> mounts)
+    {
+        // The mount with the longest matching path holds the folder, the last one where several lie over each other.
+        var type = mounts.Select(l => l.Split(' ')).Where(p => p.Length > 2).Select(p => (Path: Unescape(p[1]), Type: p[2])).Where(p => Holds(p.Path, folder)).OrderBy(p => p.Path.Length).LastOrDefault().Type;
+        return type is not null && (type.StartsWith("nfs", StringComparison.Ordinal) || s_remote.Contains(type));
+    }
+
+    private static readonly HashSet<string> s_remote = ["cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.ceph-fuse", "ceph", "gfs2", "ocfs2", "lustre", "beegfs", "afs"];
+
+    /// <summary>The kernel writes spaces, tabs, line ends and backslashes in a mount's path as three octal digits (proc_pid_mounts(5)).</summary>
+    private static string Unescape(string path)
+    {
+        if (path.IndexOf('\\') < 0)
+            return path;
+        var bytes = new List<byte>(path.Length);
+        var text = Encoding.UTF8.GetBytes(path);
+        for (var i = 0; i < text.Length; i++)
+        {
+            if (text[i] == '\\' && i + 3 < text.Length && text[i + 1] is >= (byte)'0' and <= (byte)'3' && IsOctal(text[i + 2]) && IsOctal(text[i + 3]))
+            {
+                bytes.Add((byte)(((text[i + 1] - '0') << 6) | ((text[i + 2] - '0') << 3) | (text[i + 3] - '0')));
+                i += 3;
+            }
+            else
+            {
+                bytes.Add(text[i]);
+            }
+        }
+
+        return Encoding.UTF8.GetString([.. bytes]);
+    }
+
+    private static bool IsOctal(byte digit) => digit is >= (byte)'0' and <= (byte)'7';
 
     private static bool Holds(string mount, string folder) => mount == "/" || folder == mount || folder.StartsWith(mount + "/", StringComparison.Ordinal);
 }

@@ -66,7 +66,7 @@ internal sealed class MoveRun
         var since = _batch.Truth.Now();
         var overrides = _mover.State.Overrides.ReadHosts(now);
         var stays = _move.Kind is MoveKind.Relocate or MoveKind.Publish or MoveKind.Register or MoveKind.Unregister && _move.FromHost == _move.ToHost;
-        if (_to is not null && !stays && overrides.FirstOrDefault(o => o.Host == _to.Name) is { } suspended)
+        if (_to is not null && !stays && overrides.FirstOrDefault(o => string.Equals(o.Host, _to.Name, StringComparison.OrdinalIgnoreCase)) is { } suspended)
             return $"{_to.Name} is suspended by {suspended.By} since {suspended.At.ToString("u", CultureInfo.InvariantCulture)}.";
         if (_to is not null && _mover.State.ReadHostClaim(_to.Name) is { Action.Kind: HostActionKind.PowerDown } down)
             return $"{_to.Name} is being powered down by {down.By}.";
@@ -99,8 +99,8 @@ internal sealed class MoveRun
         }
         if (!Mover.Agrees(sighting))
             return $"{Who} is marked as in the {mark.Stage} and is {sighting.Where}. Run Resume-VMatrixMove, which puts it right.";
-        if (_batch.Context.Epoch > 0 && mark.HeldUntil > now && !stays)
-            return $"{Who} was moved by hand and is held until {mark.HeldUntil?.ToString("u", CultureInfo.InvariantCulture)}.";
+        if (_batch.Context.Epoch > 0 && !stays && _mover.Holds.Until(mark) is { } held && held > now)
+            return $"{Who} was moved by hand and is held until {held.ToString("u", CultureInfo.InvariantCulture)}.";
         if (_move.Kind is MoveKind.Relocate && !sighting.Runs)
             return $"{Who} does not run: it is {sighting.Where}.";
         if (_to is not null && !stays && await _mover.FindLackOfRoomAsync(_batch.Truth, _to, Service, _move.ServerId, _move.ToStage, (sighting.Machine.MemoryBytes, sighting.Machine.Cores), since, cancellation) is { } lack)

@@ -79,12 +79,12 @@ public sealed partial class Mover
         FindWord(host) ?? (await ProveByDiskAsync(server, host, cancellation) ? $"Its disk on {host.Name} is free." : null);
 
     private string? FindWord(HostSpec host) =>
-        State.Overrides.ReadHosts(Clock.GetUtcNow()).FirstOrDefault(o => o.Host == host.Name && o.ConfirmedDead) is { } word ? $"{host.Name} is dead by the word of {word.By}, given {Times.Show(word.At)}." : null;
+        State.Overrides.ReadHosts(Clock.GetUtcNow()).FirstOrDefault(o => string.Equals(o.Host, host.Name, StringComparison.OrdinalIgnoreCase) && o.ConfirmedDead) is { } word ? $"{host.Name} is dead by the word of {word.By}, given {Times.Show(word.At)}." : null;
 
     /// <summary>A host that has answered is not dead: what was said of it no longer counts when it falls silent again. It stays suspended.</summary>
     internal void EndWord(string host) => Try(() =>
     {
-        if (!ReadsOnly && State.Overrides.ReadHosts(Clock.GetUtcNow()).FirstOrDefault(o => o.Host == host && o.ConfirmedDead) is { } word)
+        if (!ReadsOnly && State.Overrides.ReadHosts(Clock.GetUtcNow()).FirstOrDefault(o => string.Equals(o.Host, host, StringComparison.OrdinalIgnoreCase) && o.ConfirmedDead) is { } word)
             State.Overrides.SetHost(word with { ConfirmedDead = false });
     });
 

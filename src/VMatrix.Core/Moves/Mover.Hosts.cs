@@ -76,6 +76,7 @@ public sealed partial class Mover
             Point("host.wake.before");
             await TryAsync($"Waking {host.Name}", Pool.Limits.StepTimeout, c => power.WakeHostAsync(call, host, c), cancellation);
             Point("host.wake.after");
+            var asked = Clock.GetTimestamp();
             var most = TimeSpan.FromTicks(Math.Max(Pool.Limits.StepTimeout.Ticks, Pool.Oracle.HostWakeTime.Ticks * MostWakeTimes));
             while (true)
             {
@@ -89,7 +90,7 @@ public sealed partial class Mover
                     // A host on its way up need not answer yet.
                 }
 
-                if (Clock.GetUtcNow() - record.StartedAt > most)
+                if (Clock.GetElapsedTime(asked) > most)
                     return End(MoveStatus.Failed, $"{host.Name} was asked to wake and did not answer within {most.TotalSeconds:0} s: look at the machine.");
                 await Clock.WaitAsync(TimeSpan.FromSeconds(1), cancellation);
             }

@@ -34,6 +34,7 @@ public sealed partial class Mover
     public Mover(PoolSpec pool, IHypervisor hypervisor, IBalancer balancer, IHealthProbe health, StateFolder state, TimeProvider clock, int? seed = null)
     {
         (Pool, Hypervisor, Balancer, Health, State, Clock) = (pool, hypervisor, balancer, health, state, clock);
+        Holds = new Holds(state, clock);
         _gate = new MoveGate(pool.Limits);
         _retries = MakeRetries(pool.Limits, clock, new Random(seed ?? Guid.NewGuid().GetHashCode()));
     }
@@ -52,6 +53,8 @@ public sealed partial class Mover
     internal StateFolder State { get; }
 
     internal TimeProvider Clock { get; }
+
+    internal Holds Holds { get; }
 
     /// <summary>Carries moves out in the order that their dependencies and the pool's limits allow. Returns what became of each, in the same order; a move that fails is told in its record and does not throw.</summary>
     /// <param name="moves">The moves.</param>
@@ -352,6 +355,11 @@ public sealed partial class Mover
                 }
             }, context, (what, timeout, call, Clock));
         }
+        catch (VMatrixException e) when (e.Id is "StaleEpoch")
+        {
+            State.EndDecider(e);
+            throw;
+        }
         finally
         {
             ResilienceContextPool.Shared.Return(context);
@@ -383,8 +391,7 @@ public sealed partial class Mover
             }
             if (other is null)
                 break;
-            await other;
-            cancellation.ThrowIfCancellationRequested();
+            await other.UntilAsync(cancellation);
         }
         try
         {

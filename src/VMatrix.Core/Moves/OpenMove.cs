@@ -123,7 +123,7 @@ internal sealed class OpenMove
             Exception? cause = null;
             try
             {
-                line = JsonSerializer.Deserialize<Line>(lines[i], StateFiles.Json);
+                line = JsonSerializer.Deserialize<Line>(lines[i], StateFiles.Reading);
             }
             catch (JsonException e)
             {

@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Globalization;
 using System.IO;
 using System.Linq;
 using VMatrix.Files;
@@ -91,16 +92,23 @@ public sealed record PlanProgress
     public string? Superseded { get; init; }
 }
 
-/// <summary>What operators changed at run time: one small file each, beside the pool file's settings, which stay the owner's.</summary>
+/// <summary>
+/// What operators changed at run time: one small file each, beside the pool file's settings, which stay the owner's. A file that cannot be
+/// right hinders nothing but itself: it is told (<see cref="ReadProblems"/>), a host that it names counts as suspended, and a pin as not made.
+/// </summary>
 public sealed class Overrides
 {
+    /// <summary>Most servers that a pool file may ask for; a pin above it cannot be meant.</summary>
+    public const int MostServers = 100_000;
+
     private readonly string _folder;
     private readonly string _state;
 
     internal Overrides(string folder, string state) => (_folder, _state) = (folder, state);
 
     /// <summary>The suspended hosts that are in force at a moment.</summary>
-    public IReadOnlyList<HostOverride> ReadHosts(DateTimeOffset now) => Read<HostOverride>("hosts", o => o.Until is null || o.Until > now);
+    public IReadOnlyList<HostOverride> ReadHosts(DateTimeOffset now) =>
+        [.. Read<HostOverride>("hosts", WhyNot).Select(f => f.Value ?? new HostOverride { Host = f.Name, By = $"a damaged file ({f.Path})", At = now }).Where(o => o.Until is null || o.Until > now)];
 
     /// <summary>Suspends a host.</summary>
     public void SetHost(HostOverride value) => Set("hosts", value.Host, value);
@@ -109,7 +117,8 @@ public sealed class Overrides
     public bool ClearHost(string host) => Clear("hosts", host);
 
     /// <summary>The pinned counts that are in force at a moment.</summary>
-    public IReadOnlyList<ServiceOverride> ReadServices(DateTimeOffset now) => Read<ServiceOverride>("services", o => o.Until is null || o.Until > now);
+    public IReadOnlyList<ServiceOverride> ReadServices(DateTimeOffset now) =>
+        [.. Read<ServiceOverride>("services", WhyNot).Select(f => f.Value).OfType<ServiceOverride>().Where(o => o.Until is null || o.Until > now)];
 
     /// <summary>Pins a service's count.</summary>
     public void SetService(ServiceOverride value) => Set("services", value.Service, value);
@@ -118,7 +127,15 @@ public sealed class Overrides
     public bool ClearService(string service) => Clear("services", service);
 
     /// <summary>The approvals.</summary>
-    public IReadOnlyList<PlanApproval> ReadApprovals() => Read<PlanApproval>("approvals", _ => true);
+    public IReadOnlyList<PlanApproval> ReadApprovals() => [.. Read<PlanApproval>("approvals", WhyNot).Select(f => f.Value).OfType<PlanApproval>()];
+
+    /// <summary>What is wrong with the files, as sentences that name them.</summary>
+    public IReadOnlyList<string> ReadProblems() =>
+    [
+        .. Read<HostOverride>("hosts", WhyNot).Where(f => f.Problem is not null).Select(f => $"{f.Problem} Until it is put right the host {f.Name} counts as suspended: Resume-VMatrixHost {f.Name} deletes it."),
+        .. Read<ServiceOverride>("services", WhyNot).Where(f => f.Problem is not null).Select(f => $"{f.Problem} It pins nothing: delete it, and pin the count again with Set-VMatrixService."),
+        .. Read<PlanApproval>("approvals", WhyNot).Where(f => f.Problem is not null).Select(f => $"{f.Problem} It approves nothing: delete it, and approve the plan again with Approve-VMatrixPlan."),
+    ];
 
     /// <summary>Approves a plan.</summary>
     public void SetApproval(PlanApproval value) => Set("approvals", value.PlanId.ToString("D"), value);
@@ -126,12 +143,41 @@ public sealed class Overrides
     /// <summary>Takes an approval back, or deletes it once used; false when there was none.</summary>
     public bool ClearApproval(Guid plan) => Clear("approvals", plan.ToString("D"));
 
-    private T[] Read<T>(string kind, Func<T, bool> inForce) where T : class => StateFolder.Guard(_state, () =>
+    private string? WhyNot(HostOverride value, string path) => IsAt(path, "hosts", value.Host) ? null : $"names the host '{value.Host}', which is not what it is called after";
+
+    private string? WhyNot(ServiceOverride value, string path) => !IsAt(path, "services", value.Service) ? $"names the service '{value.Service}', which is not what it is called after"
+        : value.Servers is < 0 or > MostServers ? string.Format(CultureInfo.InvariantCulture, "pins '{0}' at {1} servers, which is not between 0 and {2}", value.Service, value.Servers, MostServers)
+        : null;
+
+    private string? WhyNot(PlanApproval value, string path) => IsAt(path, "approvals", value.PlanId.ToString("D")) ? null : $"approves the plan {value.PlanId}, which is not what it is called after";
+
+    // A copy of a file says nothing, whatever is in it.
+    private bool IsAt(string path, string kind, string name) => string.Equals(Path.GetFileName(path), Path.GetFileName(PathOf(kind, name)), StringComparison.OrdinalIgnoreCase);
+
+    private List<(string Path, string Name, T? Value, string? Problem)> Read<T>(string kind, Func<T, string, string?> whyNot) where T : class => StateFolder.Guard(_state, () =>
     {
+        var found = new List<(string, string, T?, string?)>();
         var folder = Path.Combine(_folder, kind);
-        return Directory.Exists(folder)
-            ? Directory.GetFiles(folder, "*.json").OrderBy(p => p, StringComparer.Ordinal).Select(StateFiles.TryReadJson<T>).OfType<T>().Where(inForce).ToArray()
-            : [];
+        if (!Directory.Exists(folder))
+            return found;
+        foreach (var path in Directory.GetFiles(folder, "*.json").OrderBy(p => p, StringComparer.Ordinal))
+        {
+            var name = Uri.UnescapeDataString(Path.GetFileNameWithoutExtension(path));
+            try
+            {
+                var value = StateFiles.TryReadJson<T>(path);
+                if (value is null)
+                    continue;
+                var why = whyNot(value, path);
+                found.Add((path, name, why is null ? value : null, why is null ? null : $"The state file {path} {why}."));
+            }
+            catch (VMatrixException e)
+            {
+                found.Add((path, name, null, e.Message));
+            }
+        }
+
+        return found;
     });
 
     private void Set<T>(string kind, string name, T value) => StateFolder.Guard(_state, () =>

@@ -202,7 +202,7 @@ public sealed partial class Mover
         private async Task<string?> FindHostAsync(HashSet<string> taken, CancellationToken cancellation)
         {
             var truth = mover.MakeTruth();
-            var suspended = new HashSet<string>(mover.State.Overrides.ReadHosts(mover.Clock.GetUtcNow()).Select(o => o.Host));
+            var suspended = new HashSet<string>(mover.State.Overrides.ReadHosts(mover.Clock.GetUtcNow()).Select(o => o.Host), StringComparer.OrdinalIgnoreCase);
             foreach (var host in mover.Pool.Hosts.Where(h => h.Role is HostRole.Matrix && !taken.Contains(h.Name) && !suspended.Contains(h.Name)))
             {
                 try

@@ -19,6 +19,9 @@ internal static class StateFiles
         Converters = { new JsonStringEnumConverter() },
     };
 
+    /// <summary>What is read may have been written by anybody: nothing is null or twice there that may not be.</summary>
+    public static readonly JsonSerializerOptions Reading = new(Json) { RespectNullableAnnotations = true, RespectRequiredConstructorParameters = true, AllowDuplicateProperties = false };
+
     public static byte[] ToBytes<T>(T value) => JsonSerializer.SerializeToUtf8Bytes(value, Json);
 
     /// <summary>Reads a small file that others may be replacing; null when it is not there.</summary>
@@ -46,7 +49,7 @@ internal static class StateFiles
             return null;
         try
         {
-            return JsonSerializer.Deserialize<T>(bytes, Json) ?? throw new JsonException("It holds null.");
+            return JsonSerializer.Deserialize<T>(bytes, Reading) ?? throw new JsonException("It holds null.");
         }
         catch (Exception e) when (e is JsonException or NotSupportedException or InvalidOperationException or ArgumentException)
         {
@@ -55,7 +58,7 @@ internal static class StateFiles
     }
 
     public static VMatrixException Corrupt(string path, Exception? e = null) =>
-        new("StateCorrupt", VMatrixErrorKind.Corrupt, $"The state file {path} cannot be read: {e?.Message ?? "it is damaged"}. Restore it from a backup, or delete it when you know that nothing is under way.", e);
+        new("StateCorrupt", VMatrixErrorKind.Corrupt, $"The state file {path} cannot be read: {(e?.Message ?? "it is damaged").TrimEnd('.')}. Restore it from a backup, or delete it when you know that nothing is under way.", e);
 
     /// <summary>Replaces a file as a whole: after a crash it is the old one or the new one.</summary>
     public static void Replace(string path, byte[] content)

@@ -16,9 +16,31 @@ public sealed partial class StateFolder
     private string HostPath(string host) => System.IO.Path.Combine(HostsFolder, Uri.EscapeDataString(host).Replace("*", "%2A").ToUpperInvariant() + ".json");
 
     /// <summary>The hosts that are being powered down or woken, and those where that was cut short.</summary>
-    internal IReadOnlyList<HostClaim> ReadHostClaims() => Guard(() => Directory.Exists(HostsFolder)
-        ? Directory.GetFiles(HostsFolder, "*.json").OrderBy(p => p, StringComparer.Ordinal).Select(StateFiles.TryReadJson<HostClaim>).OfType<HostClaim>().ToArray()
-        : (IReadOnlyList<HostClaim>)[]);
+    internal IReadOnlyList<HostClaim> ReadHostClaims() => ReadHostClaims(out _);
+
+    /// <summary>The claims on hosts; damaged files are told in <paramref name="problems"/>, and no move is made to their hosts.</summary>
+    private List<HostClaim> ReadHostClaims(out List<string> problems)
+    {
+        var bad = problems = [];
+        return Guard(() =>
+        {
+            var claims = new List<HostClaim>();
+            foreach (var path in Directory.Exists(HostsFolder) ? Directory.GetFiles(HostsFolder, "*.json") : [])
+            {
+                try
+                {
+                    if (StateFiles.TryReadJson<HostClaim>(path) is { } claim)
+                        claims.Add(claim);
+                }
+                catch (VMatrixException e)
+                {
+                    bad.Add(e.Message);
+                }
+            }
+
+            return claims.OrderBy(c => c.Action.Host, StringComparer.Ordinal).ToList();
+        });
+    }
 
     /// <summary>The claim on a host; null when there is none.</summary>
     internal HostClaim? ReadHostClaim(string host) => Guard(() => StateFiles.TryReadJson<HostClaim>(HostPath(host)));

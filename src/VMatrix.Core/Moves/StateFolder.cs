@@ -30,10 +30,11 @@ public sealed partial class StateFolder : IDisposable
     private History? _history;
     private bool _disposed;
 
-    private StateFolder(string path, string? nest)
+    private StateFolder(string path, string? nest, bool mayWrite)
     {
         Path = path;
         _nest = nest;
+        MayWrite = mayWrite;
         _identity = System.IO.Path.Combine(path, "state.json");
         _claimsLock = System.IO.Path.Combine(path, "claims.lock");
         Overrides = new Overrides(System.IO.Path.Combine(path, "overrides"), path);
@@ -47,7 +48,7 @@ public sealed partial class StateFolder : IDisposable
     public static StateFolder Open(string path, bool create, string? nest = null)
     {
         path = System.IO.Path.GetFullPath(path);
-        var state = new StateFolder(path, nest);
+        var state = new StateFolder(path, nest, create);
         return Guard(path, () =>
         {
             if (create)
@@ -91,6 +92,9 @@ public sealed partial class StateFolder : IDisposable
     /// <summary>Full path of the folder.</summary>
     public string Path { get; }
 
+    /// <summary>False for a session that only reads: nothing is written in the folder.</summary>
+    internal bool MayWrite { get; }
+
     /// <summary>The random id, carried by every mark.</summary>
     public Guid Id { get; private set; }
 
@@ -103,7 +107,7 @@ public sealed partial class StateFolder : IDisposable
         get
         {
             lock (_gate)
-                return _history ??= History.Open(History.PathFor(Path, Id));
+                return _history ??= History.Open(History.PathFor(Path, Id, MayWrite), readOnly: !MayWrite);
         }
     }
 
@@ -142,6 +146,13 @@ public sealed partial class StateFolder : IDisposable
         decider.Check();
     }
 
+    /// <summary>Ends the decider of this folder, as a driver has refused its epoch.</summary>
+    internal void EndDecider(VMatrixException refused)
+    {
+        lock (_gate)
+            _decider?.End(refused);
+    }
+
     /// <summary>The open moves. Those whose owner works on them are <see cref="MoveStatus.Running"/>, others <see cref="MoveStatus.Interrupted"/> or <see cref="MoveStatus.Failed"/>.</summary>
     public IReadOnlyList<MoveRecord> ReadOpenMoves() => Guard(() => ReadOpen(out _)
         .Select(m => m.ToRecord(!IsFree(m) ? MoveStatus.Running : m.Stuck ? MoveStatus.Failed : MoveStatus.Interrupted))
@@ -150,8 +161,9 @@ public sealed partial class StateFolder : IDisposable
     /// <summary>What is damaged or left over in the folder, as sentences that name the file.</summary>
     public IReadOnlyList<string> ReadProblems() => Guard(() =>
     {
-        _ = ReadOpen(out var problems);
-        return problems;
+        _ = ReadOpen(out var journals);
+        _ = ReadHostClaims(out var claims);
+        return (IReadOnlyList<string>)[.. journals, .. claims, .. Overrides.ReadProblems()];
     });
 
     /// <summary>Stores a plan and stamps its hash.</summary>

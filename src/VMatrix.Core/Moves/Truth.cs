@@ -121,6 +121,7 @@ internal sealed class Truth
                 {
                     try
                     {
+                        await task.UntilAsync(cancellation);
                         return await task;
                     }
                     catch (OperationCanceledException) when (!cancellation.IsCancellationRequested && !truth._ended.IsCancellationRequested)
@@ -131,7 +132,7 @@ internal sealed class Truth
                 }
                 try
                 {
-                    await task;
+                    await task.UntilAsync(cancellation);
                 }
                 catch (Exception e) when (e is not AbandonException)
                 {

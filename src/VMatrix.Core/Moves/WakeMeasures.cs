@@ -39,7 +39,7 @@ public sealed class WakeMeasures
 
     /// <summary>What a move tells of wakes; null when it is no wake into the Matrix, or was not carried out.</summary>
     public static WakeMeasure? Of(MoveRecord record) =>
-        record is { Move: { Kind: MoveKind.Wake, ToStage: Stage.Matrix }, Status: MoveStatus.Done, Duration: { } took } ? new WakeMeasure(record.Move.Service, took, record.Bytes) : null;
+        record is { Move: { Kind: MoveKind.Wake, ToStage: Stage.Matrix }, Status: MoveStatus.Done, Duration: { } took } && took >= TimeSpan.Zero ? new WakeMeasure(record.Move.Service, took, record.Bytes) : null;
 
     /// <summary>Adds a wake.</summary>
     public void Add(WakeMeasure wake)

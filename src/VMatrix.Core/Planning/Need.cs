@@ -62,6 +62,7 @@ internal static class Need
         var last = samples is { Count: > 0 } ? samples[samples.Count - 1] : null;
         string? bad = last is null ? "there is no load sample yet"
             : last.Bad ?? (now - last.At > oracle.StaleAfter ? $"the last load sample is {Words.Seconds(now - last.At)} old, more than {Words.Seconds(oracle.StaleAfter)}"
+            : last.At - now > oracle.StaleAfter ? $"the last load sample is stamped {Words.Seconds(last.At - now)} ahead of the clock, which was set back"
             : double.IsNaN(last.RequestRate) || last.RequestRate < 0 || last.Queue < 0 ? "the load sample is negative or not a number"
             : last.RequestRate > oracle.MostRate ? Words.Text($"{last.RequestRate:0} requests/s are more than the {oracle.MostRate:0} that the pool can get at all")
             : null);
@@ -94,7 +95,7 @@ internal static class Need
 
         var grain = Grain(oracle);
         double unit = capacity * oracle.TargetUse;
-        var forecaster = Feed(memory, samples, spacing, unit, oracle, grain, (wakeTime ?? grain) + hostLead);
+        var forecaster = Feed(memory, samples, spacing, unit, oracle, grain, (wakeTime ?? grain) + hostLead, now);
         // The shares used of each server: near, from the last seconds; far, from the minutes, as far as there were enough of them.
         double believe = forecaster is null ? 0 : forecaster.Seen / (forecaster.Seen + s_settings.Prior);
         double[] far = new double[(int)Math.Min(Math.Min(service.Most, MostServers), 32 + 4 * Math.Max(has, demand.Mean / unit)) + 1];
@@ -151,11 +152,20 @@ internal static class Need
     };
 
     /// <summary>Gives the forecast each whole minute of good samples.</summary>
-    private static Forecaster? Feed(ServiceMemory memory, IReadOnlyList<ServiceLoad> samples, double spacing, double unit, OracleSpec oracle, TimeSpan grain, TimeSpan wake)
+    private static Forecaster? Feed(ServiceMemory memory, IReadOnlyList<ServiceLoad> samples, double spacing, double unit, OracleSpec oracle, TimeSpan grain, TimeSpan wake, DateTimeOffset now)
     {
         var settings = s_settings with { Day = Math.Round((double)oracle.Season.Ticks / grain.Ticks) };
         var forecaster = memory.Forecast?.Open(settings);
         bool own = false;
+        if (forecaster is not null && forecaster.Minute > now.UtcTicks / grain.Ticks)
+        {
+            // The clock was set back: what was learned stays, and the minutes are counted on from here.
+            forecaster = forecaster.Copy();
+            forecaster.TurnBack((now.UtcTicks / grain.Ticks) - 1);
+            own = true;
+            memory.Forecast = new ForecastState(forecaster);
+        }
+
         for (int i = 0; i < samples.Count; i++)
         {
             var sample = samples[i];

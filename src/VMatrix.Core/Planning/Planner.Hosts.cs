@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Linq;
+using VMatrix.Moves;
 
 namespace VMatrix.Planning;
 
@@ -161,7 +162,7 @@ public static partial class Planner
             if (service.Frozen is not null)
                 return service.Live.Count;
             if (_input.Pinned.TryGetValue(spec.Name, out int pinned))
-                return pinned;
+                return Math.Max(0, Math.Min(pinned, Overrides.MostServers));
             return Math.Max(spec.Least, Math.Min(spec.Most, service.Need.Servers));
         }
 

@@ -23,7 +23,7 @@ public static partial class Planner
     private static (Draft Draft, Draft Last) Settle(PlannerInput input)
     {
         input = Soundness.Of(input);
-        var draft = new Draft(InOrder(input));
+        var draft = new Draft(InOrder(NotAhead(input)));
         Draft last = LookAhead(draft);
         if (!draft.GatheredInVain)
             return (draft, last);
@@ -360,7 +360,7 @@ public static partial class Planner
             for (int s = 0; s < _input.Pool.Services.Count; s++)
             {
                 var spec = _input.Pool.Services[s];
-                var known = new Service { Spec = spec, Memory = ServiceMemory.Read(_input.Memory, spec.Name) };
+                var known = new Service { Spec = spec, Memory = ServiceMemory.Read(_input.Memory, spec.Name, Now) };
                 if (IsFrozen(spec, Now))
                     known.Frozen = "it lies in a window in which its servers may not be moved";
                 var (from, to) = _state.Input.ServersOf(s);

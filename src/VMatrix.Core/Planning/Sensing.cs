@@ -49,6 +49,8 @@ public static class Sensing
             return Bad("the balancer does not know the service");
         if (at - now.At > oracle.StaleAfter)
             return Bad($"the balancer's answer is {Words.Seconds(at - now.At)} old, more than {Words.Seconds(oracle.StaleAfter)}");
+        if (now.At - at > oracle.StaleAfter)
+            return Bad($"the balancer's answer is stamped {Words.Seconds(now.At - at)} ahead of the clock, which was set back");
         if (fresh.Requests < 0 || fresh.Served < 0 || fresh.Refused < 0 || fresh.Errors < 0 || fresh.Queue < 0 || fresh.Sessions < 0)
             return Bad("the balancer gave a negative value");
         if (before is null || old is null)
@@ -65,6 +67,9 @@ public static class Sensing
         double rate = (fresh.Requests - old.Requests) / seconds;
         if (rate > oracle.MostRate)
             return Bad(Words.Text($"{rate:0} requests/s are more than the {oracle.MostRate:0} that the pool can get at all"));
+        double answered = Math.Max(fresh.Served - old.Served, Math.Max(fresh.Refused - old.Refused, fresh.Errors - old.Errors)) / seconds;
+        if (answered > oracle.MostRate)
+            return Bad(Words.Text($"{answered:0} answers/s are more than the {oracle.MostRate:0} requests/s that the pool can get at all"));
         return new ServiceLoad
         {
             Service = service,

@@ -49,9 +49,15 @@ internal sealed class ServiceMemory
     [JsonIgnore]
     public ForecastState? Forecast { get; set; }
 
-    public static ServiceMemory Read(PlannerMemory? memory, string service)
+    /// <summary>What is kept of a service; nothing when it cannot be read. No stamp of it is later than now: a clock may have been set back since.</summary>
+    public static ServiceMemory Read(PlannerMemory? memory, string service, DateTimeOffset now)
     {
         var own = memory is not null && memory.ByService.TryGetValue(service, out string? text) ? Parse(text) : new();
+        own.FedUntil = own.FedUntil < now ? own.FedUntil : now;
+        foreach (var failing in own.Failing.Values)
+            failing.At = failing.At < now ? failing.At : now;
+        foreach (var need in own.Needs)
+            need.At = need.At < now ? need.At : now;
         if (memory is not null && memory.Forecasts.TryGetValue(service, out var forecast))
             own.Forecast = forecast;
         return own;

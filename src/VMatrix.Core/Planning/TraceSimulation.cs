@@ -164,6 +164,7 @@ public sealed class TraceSimulation
     public static IReadOnlyList<double[]> ReadTrace(string path, TraceScenario scenario)
     {
         var rows = new List<double[]>();
+        double most = new OracleSpec().MostRate;
         int[]? columns = null;
         int line = 0;
         string[] lines;
@@ -196,6 +197,8 @@ public sealed class TraceSimulation
             {
                 if (columns[s] >= fields.Length || !double.TryParse(fields[columns[s]], NumberStyles.Float, CultureInfo.InvariantCulture, out row[s]) || !(row[s] >= 0) || double.IsInfinity(row[s]))
                     throw Invalid($"{scenario.Services[s].Name} is not a number of 0 or more");
+                if (row[s] / 60 > most)
+                    throw Invalid(Words.Text($"{scenario.Services[s].Name} has {row[s]:g4} requests in a minute, more than the {most * 60:0} that a pool can get at all"));
             }
 
             rows.Add(row);

@@ -8,7 +8,7 @@ using VMatrix.Drivers;
 namespace VMatrix.HAProxy;
 
 /// <summary>HAProxy as the pool's balancer: one that the pool owns, or one that runs already. Everything goes over its runtime socket, and what it holds is asked, never remembered.</summary>
-public sealed class HAProxyBalancer : IBalancer, IExaminedBalancer
+public sealed class HAProxyBalancer : IBalancer, IExaminedBalancer, IEpochKeeper
 {
     /// <summary>The ring of an owned HAProxy that holds, for <c>show events</c>, each request that did not end well: <c>ended backend server code status waited id</c>, where code is HAProxy's termination code and id the request's <c>X-Request-Id</c>.</summary>
     public const string EndedRing = HAProxyConfig.EndedRing;
@@ -191,4 +191,11 @@ public sealed class HAProxyBalancer : IBalancer, IExaminedBalancer
             ? new VMatrixException("BalancerDenied", VMatrixErrorKind.Denied, $"HAProxy on {_socket.Address} may be read only and does not {what}; write 'level admin' on its 'stats socket' line.")
             : new VMatrixException("BalancerRefused", VMatrixErrorKind.Failed,
                 $"HAProxy on {_socket.Address} did not {what}: {Outsiders.Show(answer)}.{(IsBusy(answer) ? "" : " Change what it names in HAProxy's configuration or in the pool file; Test-VMatrixPool shows whether its backends take servers.")}") { IsTransient = IsBusy(answer) };
+
+    /// <inheritdoc/>
+    public Task<long> ReadEpochAsync(CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        return Task.FromResult(BalancerTurn.ReadEpoch(_pool));
+    }
 }

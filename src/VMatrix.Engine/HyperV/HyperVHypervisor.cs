@@ -17,7 +17,7 @@ namespace VMatrix.HyperV;
 /// share and is registered nowhere. What is where is asked and never remembered; the ids that are kept between calls only say where to ask
 /// first.
 /// </summary>
-public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
+public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
 {
     private static readonly TimeSpan s_clusterAge = TimeSpan.FromMinutes(10);
     private readonly PoolSpec _pool;
@@ -45,6 +45,13 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser
         _hosts = pool.Hosts.ToDictionary(h => h.Name, h => new HyperVHost(h, pool, shell, clock), StringComparer.OrdinalIgnoreCase);
         _nest = new HyperVNest(pool.Nest.Folder, clock);
         _share = new HyperVShare(pool.Nest.Folder);
+    }
+
+    /// <inheritdoc/>
+    public Task<long> ReadEpochAsync(CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        return Task.FromResult(GuardFiles(_nest.ReadEpoch));
     }
 
     /// <inheritdoc/>

@@ -202,6 +202,9 @@ internal sealed class HyperVNest(string folder, TimeProvider clock)
         }
     }
 
+    /// <summary>The highest epoch seen.</summary>
+    public long ReadEpoch() => StateFiles.TryReadJson<Epoch>(Path.Combine(folder, "epoch.json"))?.Value ?? 0;
+
     /// <summary>Deletes a folder and all that is in it, or a file; no error when it is not there.</summary>
     public static void Delete(string path)
     {

@@ -16,12 +16,19 @@ namespace VMatrix.Nlb;
 /// is to start the guest's node, to leave is to stop it. NLB counts no requests, and knows nothing of our ids: which node is which server is kept
 /// in the state folder; what the node does is asked.
 /// </summary>
-internal sealed class NlbBalancer(PoolSpec pool, IShell shell, TimeProvider clock) : IBalancer
+internal sealed class NlbBalancer(PoolSpec pool, IShell shell, TimeProvider clock) : IBalancer, IEpochKeeper
 {
     private string File => Path.Combine(pool.StateFolder, "balancer.nodes");
 
     /// <inheritdoc/>
     public Task EnsureAsync(CancellationToken cancellation) => Task.CompletedTask;
+
+    /// <inheritdoc/>
+    public Task<long> ReadEpochAsync(CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        return Task.FromResult(BalancerTurn.ReadEpoch(pool));
+    }
 
     /// <inheritdoc/>
     public async Task<BalancerReport> ReadAsync(CancellationToken cancellation)

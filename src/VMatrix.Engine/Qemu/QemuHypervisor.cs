@@ -14,7 +14,7 @@ namespace VMatrix.Qemu;
 /// The embedded hypervisor: real guests as QEMU processes of this machine, without a daemon and without root. A host is a folder; what runs
 /// is asked of the processes themselves and never remembered, so any process may use any number of these drivers on the same pool.
 /// </summary>
-public sealed partial class QemuHypervisor : IHypervisor
+public sealed partial class QemuHypervisor : IHypervisor, IEpochKeeper
 {
     /// <summary>QEMU silent for this long on an idle machine counts as hung.</summary>
     private static readonly TimeSpan s_monitorPatience = TimeSpan.FromSeconds(1);
@@ -350,6 +350,10 @@ public sealed partial class QemuHypervisor : IHypervisor
             }
         }
     }
+
+    /// <inheritdoc/>
+    public Task<long> ReadEpochAsync(CancellationToken cancellation) =>
+        GuardDiskAsync(() => Task.FromResult(ServerFolder.Read<EpochFacts>(Path.Combine(_pool.Nest.Folder, "epoch.json"))?.Epoch ?? 0));
 
     private sealed record EpochFacts(long Epoch);
 

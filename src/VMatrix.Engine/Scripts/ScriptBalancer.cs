@@ -10,7 +10,7 @@ using VMatrix.Drivers;
 namespace VMatrix.Scripts;
 
 /// <summary>Any balancer, through its owner's own script file: it is run with <c>-Action attach</c>, <c>drain</c>, <c>detach</c> and <c>load</c>, and what the balancer holds is what <c>load</c> says.</summary>
-public sealed class ScriptBalancer : IBalancer
+public sealed class ScriptBalancer : IBalancer, IEpochKeeper
 {
     private static readonly JsonSerializerOptions s_json = new()
     {
@@ -48,6 +48,13 @@ public sealed class ScriptBalancer : IBalancer
         if (_pool.Balancer.Own)
             await ChangeAsync(default, "start", [], cancellation);
         _ = await ReadAsync(cancellation);
+    }
+
+    /// <inheritdoc/>
+    public Task<long> ReadEpochAsync(CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        return Task.FromResult(BalancerTurn.ReadEpoch(_pool));
     }
 
     /// <inheritdoc/>

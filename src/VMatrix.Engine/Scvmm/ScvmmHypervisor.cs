@@ -16,7 +16,7 @@ namespace VMatrix.Scvmm;
 /// description, which VMM keeps for it wherever it goes, in the same words as in the notes of the Hyper-V driver. Every change is a job that is
 /// followed to its end, and what a job reports as done is looked at.
 /// </summary>
-public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser
+public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
 {
     private const string Making = "vmatrix-making-";
     private readonly PoolSpec _pool;
@@ -45,6 +45,13 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser
         _ratings = new ScvmmRatings(pool, _vmm, clock);
         _groups = new ScvmmHostGroups(pool, _vmm, clock);
         _balancing = new ScvmmBalancing(_vmm, clock);
+    }
+
+    /// <inheritdoc/>
+    public Task<long> ReadEpochAsync(CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        return Task.FromResult(_nest.ReadEpoch());
     }
 
     /// <inheritdoc/>

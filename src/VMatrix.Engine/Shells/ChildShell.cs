@@ -82,17 +82,35 @@ public sealed class ChildShell(ChildShellStart start, int callsAtOnce, TimeProvi
         child.Open[id] = answered;
         try
         {
-            await child.SendAsync(new JsonObject { ["id"] = id, ["call"] = ShellWire.Write(call) });
             using var deadline = clock.Deadline(call.Timeout + s_grace);
             using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
+            try
+            {
+                await child.SendAsync(new JsonObject { ["id"] = id, ["call"] = ShellWire.Write(call) }, stop.Token);
+            }
+            catch (OperationCanceledException)
+            {
+                cancellation.ThrowIfCancellationRequested();
+                throw Timeout(call);
+            }
+
             var stopped = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
             using (stop.Token.Register(() => stopped.TrySetResult(true)))
             {
                 if (await Task.WhenAny(answered.Task, stopped.Task) != answered.Task)
                 {
                     // Asked to stop, it says so when it has; one that does not is left to itself.
-                    await child.SendAsync(new JsonObject { ["id"] = id, ["cancel"] = true });
-                    await Task.WhenAny(answered.Task, clock.WaitAsync(s_grace, CancellationToken.None));
+                    using var grace = clock.Deadline(s_grace);
+                    try
+                    {
+                        await child.SendAsync(new JsonObject { ["id"] = id, ["cancel"] = true }, grace.Token);
+                        await answered.Task.UntilAsync(grace.Token);
+                    }
+                    catch (OperationCanceledException)
+                    {
+                        // It does not say so.
+                    }
+
                     cancellation.ThrowIfCancellationRequested();
                     throw Timeout(call);
                 }
@@ -221,20 +239,50 @@ public sealed class ChildShell(ChildShellStart start, int callsAtOnce, TimeProvi
             }
         }
 
-        public async Task SendAsync(JsonObject message)
+        /// <summary>Sends a message. A child that does not take it in time is of no use any more: half a message may be in its pipe. It is ended.</summary>
+        public async Task SendAsync(JsonObject message, CancellationToken cancellation)
         {
             var line = ShellWire.Line(message);
-            await _turn.WaitAsync();
+            await _turn.WaitAsync(cancellation);
+            var sending = SendLineAsync(line);
+            try
+            {
+                await sending.UntilAsync(cancellation);
+            }
+            catch (OperationCanceledException)
+            {
+                if (!sending.IsCompleted)
+                    Kill();
+                throw;
+            }
+        }
+
+        private async Task SendLineAsync(byte[] line)
+        {
             try
             {
                 if (IsLost)
                     throw Lost("it has ended");
-                var stream = Process.StandardInput.BaseStream;
-                await ShellWire.SendAsync(stream, line);
+
+                // A full pipe holds up its writer, which must not be the caller.
+                await Task.Yield();
+                await ShellWire.SendAsync(Process.StandardInput.BaseStream, line);
             }
             finally
             {
                 _turn.Release();
+            }
+        }
+
+        private void Kill()
+        {
+            try
+            {
+                Process.Kill();
+            }
+            catch (Exception e) when (e is InvalidOperationException or System.ComponentModel.Win32Exception)
+            {
+                // It has ended by itself.
             }
         }
 

@@ -29,7 +29,7 @@ public static class PoolSimulation
     /// <param name="options">What to compare, and how.</param>
     /// <param name="progress">Told which rule is played and the share of all that is done; may be null.</param>
     /// <param name="cancellation">Ends the call; nothing is left behind.</param>
-    /// <exception cref="VMatrixException"><c>PoolInvalid</c>, <c>PoolNotFound</c>, <c>TraceInvalid</c>, <c>RuleUnknown</c>, <c>CapacityUnknown</c>.</exception>
+    /// <exception cref="VMatrixException"><c>PoolInvalid</c>, <c>PoolNotFound</c>, <c>TraceInvalid</c>, <c>TimeZoneUnknown</c>, <c>RuleUnknown</c>, <c>CapacityUnknown</c>.</exception>
     public static SimulationResult Run(string poolPath, string tracePath, SimulationOptions options, IProgress<(string Rule, double Done)>? progress, CancellationToken cancellation)
     {
         string[] rules = [SimulationOptions.Switching, .. options.Compare.Select(r => r.ToLowerInvariant()).Where(r => r != SimulationOptions.Switching).Distinct()];
@@ -41,7 +41,7 @@ public static class PoolSimulation
         if (read.Hypervisor == "scvmm" && read.Scvmm.HostGroups.Count > 0)
             throw new VMatrixException("PoolInvalid", VMatrixErrorKind.InvalidInput, $"The hosts of pool '{read.Name}' come from host groups of VMM, which a simulation does not ask: play a copy of {read.Path} that names its hosts.");
         var pool = Simulated(read, options);
-        var trace = DemandTrace.Read(tracePath, [.. pool.Services.Select(s => s.Name)]);
+        var trace = DemandTrace.Read(tracePath, [.. pool.Services.Select(s => s.Name)], new TraceOptions(options.TimeFormat, options.TimeZone, pool.Oracle.MostRate));
         var compared = new ComparedRules(pool, trace, [.. pool.Services.Select(s => s.Capacity ?? pool.Simulation.Capacity)]);
         int[] split = compared.BestSplit();
         double fixedCost = compared.CostOf(split), bound = compared.Bound();
@@ -64,6 +64,7 @@ public static class PoolSimulation
             Seed = pool.Simulation.Seed,
             StaticCost = fixedCost,
             BoundCost = bound,
+            Notes = trace.Notes,
             Rules = played,
         };
     }
@@ -192,6 +193,7 @@ public static class PoolSimulation
         private async Task RecordAsync(Task switching)
         {
             await NextMinutesAsync(_trace.From, switching);
+            _world.BeginWindow();
             var before = Look();
             for (int row = 0; row < _trace.Rows; row++)
             {
@@ -206,6 +208,12 @@ public static class PoolSimulation
                 if (row % 64 == 0)
                     _progress((row + 1.0) / _trace.Rows);
             }
+
+            // Nothing more arrives: what waits at the end is served or gives up.
+            await _clock.DelayAsync(_pool.Balancer.QueueTimeout + TimeSpan.FromSeconds(1), _cancellation);
+            var after = Look();
+            for (int s = 0; s < _sums.Length; s++)
+                _sums[s].AddRest(before[s], after[s]);
         }
 
         private async Task NextMinutesAsync(DateTimeOffset until, Task switching)
@@ -290,16 +298,25 @@ public static class PoolSimulation
 
         public void Add(int row, DateTimeOffset at, double seconds, WorldService before, WorldService now, int live, double capacity)
         {
-            double demand = now.Requests - before.Requests, served = now.Served - before.Served;
+            // What had come before the history, and was answered in it, is none of its requests.
+            double demand = now.Requests - before.Requests, served = (now.Served - now.EarlyServed) - (before.Served - before.EarlyServed);
             _demand += demand;
             _served += served;
-            _refused += now.Refused - before.Refused;
+            _refused += (now.Refused - now.EarlyRefused) - (before.Refused - before.EarlyRefused);
             _errors += now.Errors - before.Errors;
             _serverSeconds += live * seconds;
             _seconds += seconds;
             _most = Math.Max(_most, live);
             _minutes[row] = new SimulatedMinute { At = at, Demand = Tidy(demand / seconds), Served = Tidy(served / seconds), Servers = live, Capacity = live * capacity, Moves = _rowMoves, Drops = _rowDrops };
             (_rowMoves, _rowDrops) = (0, 0);
+        }
+
+        /// <summary>What became of the requests that waited when the history ended; who waits still is refused.</summary>
+        public void AddRest(WorldService before, WorldService after)
+        {
+            _served += (after.Served - after.EarlyServed) - (before.Served - before.EarlyServed);
+            _refused += (after.Refused - after.EarlyRefused) - (before.Refused - before.EarlyRefused) + (after.Queue - after.Early);
+            _errors += after.Errors - before.Errors;
         }
 
         public SimulatedService Finish(string rule, string service) => new()

@@ -9,10 +9,17 @@ using VMatrix.Drivers;
 namespace VMatrix.Simulation;
 
 /// <summary>Balances simulated users over simulated servers, and counts as a real balancer does.</summary>
-public sealed class SimulatedBalancer(SimulatedWorld world) : IBalancer
+public sealed class SimulatedBalancer(SimulatedWorld world) : IBalancer, IEpochKeeper
 {
     // Its own check needs this long to see that a member is gone; until then it sends requests there, which fail.
     private static readonly TimeSpan s_downAfter = TimeSpan.FromSeconds(2);
+
+    /// <inheritdoc/>
+    public Task<long> ReadEpochAsync(CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        return Task.FromResult(world.Read(state => state.Epoch));
+    }
 
     /// <inheritdoc/>
     public Task EnsureAsync(CancellationToken cancellation) => ActAsync("Ensure", default, null, state =>
@@ -124,6 +131,7 @@ public sealed class SimulatedBalancer(SimulatedWorld world) : IBalancer
         var longest = Math.Max(1, span.TotalSeconds / 10_000);
         var (requests, served, refused, errors, queue) = (counters.Requests, counters.Served, counters.Refused, counters.Errors, counters.Queue);
         var (sent, lost) = (counters.Each, counters.EachLost);
+        var (early, earlyServed, earlyRefused) = (counters.Early, counters.EarlyServed, counters.EarlyRefused);
         for (var at = counters.At; at < now;)
         {
             // Steps end with a second of the clock, so that what arrives in it is the same however often it is counted.
@@ -141,19 +149,28 @@ public sealed class SimulatedBalancer(SimulatedWorld world) : IBalancer
             var carried = Math.Min(queue, alive * each * seconds);
             queue -= carried;
             served += carried;
+
+            // First come, first served.
+            var old = Math.Min(early, carried);
+            early -= old;
+            earlyServed += old;
             sent += alive > 0 ? carried / alive : 0;
             var patience = Math.Max(alive * each, arrived / seconds) * world.Pool.Balancer.QueueTimeout.TotalSeconds;
             var room = Math.Min(patience, world.Pool.Balancer.MostOpen ?? double.MaxValue);
             if (queue > room)
             {
+                // Those that came last are the ones that wait too long.
                 refused += queue - room;
                 queue = room;
+                var gone = Math.Max(0, early - queue);
+                early -= gone;
+                earlyRefused += gone;
             }
 
             at = next;
         }
 
-        return counters with { At = now, Requests = requests, Served = served, Refused = refused, Errors = errors, Queue = queue, Each = sent, EachLost = lost };
+        return counters with { At = now, Requests = requests, Served = served, Refused = refused, Errors = errors, Queue = queue, Early = early, EarlyServed = earlyServed, EarlyRefused = earlyRefused, Each = sent, EachLost = lost };
     }
 
     private static double Demand(SimulatedWorld world, string service, DateTimeOffset at)

@@ -9,7 +9,7 @@ using VMatrix.Drivers;
 namespace VMatrix.Simulation;
 
 /// <summary>Drives simulated machines. Every changing call is checked and begun in one change of the world, lets its time pass, and makes its effect in a second one.</summary>
-public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor, IHostPower
+public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor, IHostPower, IEpochKeeper
 {
     private static readonly TimeSpan s_unreachableAfter = TimeSpan.FromMilliseconds(500);
     private static readonly TimeSpan s_shutDown = TimeSpan.FromSeconds(5);
@@ -17,6 +17,13 @@ public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor, IHo
 
     /// <inheritdoc/>
     public HypervisorTraits Traits { get; } = new() { Name = "simulation", LiveMigration = true, SharedDisks = world.Settings.SharedDisks, HostPower = true };
+
+    /// <inheritdoc/>
+    public Task<long> ReadEpochAsync(CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        return Task.FromResult(world.Read(state => state.Epoch));
+    }
 
     /// <inheritdoc/>
     public async Task<HostReport> ReadHostAsync(HostSpec host, CancellationToken cancellation)

@@ -124,6 +124,17 @@ public sealed class SimulatedWorld
         return Pool.Services.Select(service => state.Services[service.Name]).ToArray();
     });
 
+    /// <summary>Begins a window whose requests are counted by themselves: those that wait now came before it.</summary>
+    internal void BeginWindow() => Change(state =>
+    {
+        foreach (var service in Pool.Services)
+        {
+            Account(state, service.Name);
+            var counters = state.Services[service.Name];
+            state.Put(counters with { Early = counters.Queue, EarlyServed = 0, EarlyRefused = 0 });
+        }
+    });
+
     /// <summary>Servers in the Matrix by service, in the pool file's order.</summary>
     internal int[] CountLive() => Read(state =>
     {

@@ -64,6 +64,15 @@ internal sealed record WorldService
 
     public double Queue { get; init; }
 
+    /// <summary>Of those that wait, the ones that came before the window that is counted.</summary>
+    public double Early { get; init; }
+
+    /// <summary>Of those served, the ones that came before the window.</summary>
+    public double EarlyServed { get; init; }
+
+    /// <summary>Of those refused, the ones that came before the window.</summary>
+    public double EarlyRefused { get; init; }
+
     /// <summary>Requests that each member that answers was sent.</summary>
     public double Each { get; init; }
 

@@ -25,9 +25,11 @@ internal static class SimulateCommand
         var json = new Option<FileInfo?>("--json") { Description = "Write the result, row by row of the history, to this file." };
         var seed = new Option<int?>("--seed") { Description = "Seed of all that is left to chance; the pool file's unless given. The same seed gives the same result." };
         var interval = new Option<double?>("--interval") { Description = "Seconds from one switch to the next; the pool file's unless given." };
+        var timeFormat = new Option<string?>("--time-format") { Description = "The form of the history's times, where it is neither ISO 8601 nor an epoch: a .NET format such as 'dd/MM/yyyy HH:mm', epoch-s or epoch-ms." };
+        var timeZone = new Option<string?>("--time-zone") { Description = "The time zone of times that name none, such as Europe/Berlin, +02:00 or local; UTC unless given." };
         var scenario = new Option<FileInfo?>("--scenario") { Description = "Without a pool: a JSON file with hosts, costs and services, on which the Oracle's mind is played alone." };
         var decisions = new Option<FileInfo?>("--decisions") { Description = "With a scenario: write the servers that each service holds, minute by minute, to this CSV file." };
-        var command = new Command("simulate", "Plays a history of demand through the Oracle and shows what it would have done. It sees the minutes before each decision and none after.") { pool, trace, compare, html, json, seed, interval, scenario, decisions };
+        var command = new Command("simulate", "Plays a history of demand through the Oracle and shows what it would have done. It sees the minutes before each decision and none after.") { pool, trace, compare, html, json, seed, interval, timeFormat, timeZone, scenario, decisions };
         command.Validators.Add(result =>
         {
             bool withPool = result.GetValue(pool) is not null, withScenario = result.GetValue(scenario) is not null;
@@ -49,6 +51,8 @@ internal static class SimulateCommand
                     Compare = [.. (parsed.GetValue(compare) ?? []).SelectMany(rule => rule.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries))],
                     Seed = parsed.GetValue(seed),
                     Interval = parsed.GetValue(interval) is { } seconds ? TimeSpan.FromSeconds(seconds) : null,
+                    TimeFormat = parsed.GetValue(timeFormat),
+                    TimeZone = parsed.GetValue(timeZone),
                 },
                 parsed.GetValue(html),
                 parsed.GetValue(json),
@@ -69,6 +73,9 @@ internal static class SimulateCommand
             PoolSimulation.WriteJson(result, json.FullName);
         if (html is not null)
             PoolSimulation.WritePage(result, html.FullName);
+
+        foreach (string note in result.Notes)
+            AnsiConsole.Console.WriteLine($"{result.Trace}: {note}");
 
         var table = new Table().AddColumns("Rule", "Service", "Requests", "Served", "Unserved", "Servers", "Most", "Switches", "Drops", "Closed");
         foreach (var service in result.Rules.SelectMany(rule => rule.Services))

@@ -8,9 +8,12 @@ namespace VMatrix;
 internal static class Waiting
 {
     /// <exception cref="OperationCanceledException">The waiting was ended, and not the work.</exception>
+#if NET
+    public static Task UntilAsync(this Task work, CancellationToken cancellation) => work.WaitAsync(cancellation);
+#else
     public static async Task UntilAsync(this Task work, CancellationToken cancellation)
     {
-        var left = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
+        var left = new TaskCompletionSource<bool>();
         using (cancellation.Register(() => left.TrySetResult(true)))
         {
             if (await Task.WhenAny(work, left.Task) == work)
@@ -22,4 +25,5 @@ internal static class Waiting
 
         throw new OperationCanceledException(cancellation);
     }
+#endif
 }

@@ -1,0 +1,106 @@
+using System;
+using System.Linq;
+using VMatrix.Planning;
+using Xunit;
+
+namespace VMatrix.Tests.Planning;
+
+/// <summary>Plans after the clock was set back: what was stamped before seems to come from the future.</summary>
+public sealed class ClockSetBackTests
+{
+    [Fact]
+    public void A_sample_from_the_future_is_bad_and_not_fresh_for_ever()
+    {
+        var world = new World(4, World.Service("FINANCE"));
+        world.Add("FINANCE", Stage.Matrix, "host1");
+        world.Load("FINANCE", 3);
+        Assert.Null(Assert.Single(world.Plan().Decisions).Bad());
+
+        world.Now -= TimeSpan.FromHours(1);
+
+        Assert.Contains("set back", Assert.Single(world.Plan().Decisions).Reason, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void An_answer_of_the_balancer_from_the_future_is_bad()
+    {
+        var pool = new World(1, World.Service("FINANCE")).Pool;
+        VMatrix.Drivers.BalancerReport Report(int second, long requests) => new()
+        {
+            At = World.Start.AddSeconds(second), Incarnation = "a", Members = [], Services = [new VMatrix.Drivers.ServiceCounters { Service = "FINANCE", Requests = requests, Served = requests }],
+        };
+        Assert.Null(Sensing.Measure(pool, Report(0, 1), Report(2, 5), World.Start.AddSeconds(2))["FINANCE"].Bad);
+        Assert.Contains("set back", Sensing.Measure(pool, Report(0, 1), Report(2, 5), World.Start.AddHours(-1))["FINANCE"].Bad, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_failing_server_is_replaced_though_its_failures_were_counted_before()
+    {
+        var world = new World(3, World.Service("FINANCE"));
+        var server = world.Add("FINANCE", Stage.Matrix, "host1");
+        world.Add("FINANCE", Stage.Nest);
+        world.Change(server, s => s with { Health = ServerHealth.Failing });
+        world.Load("FINANCE", 1);
+        Assert.DoesNotContain(world.Plan().Moves, m => m.ServerId == server.Mark.ServerId);
+        world.Now -= TimeSpan.FromDays(1);
+
+        bool replaced = false;
+        for (int check = 0; check < 10 && !replaced; check++)
+        {
+            world.Now += TimeSpan.FromSeconds(30);
+            world.Load("FINANCE", 1);
+            replaced = world.Plan().Moves.Any(m => m.ServerId == server.Mark.ServerId);
+        }
+
+        Assert.True(replaced);
+    }
+
+    [Fact]
+    public void A_hold_from_the_future_is_no_longer_than_it_was_made_for()
+    {
+        var world = new World(3, World.Service("FINANCE", least: 0));
+        var server = world.Add("FINANCE", Stage.Matrix, "host1");
+        world.Change(server, s => s with { Mark = s.Mark with { ChangedAt = World.Start.AddYears(1), HeldUntil = World.Start.AddYears(1).AddMinutes(30) } });
+        world.HostStates[0] = world.HostStates[0] with { Suspended = true };
+        world.Load("FINANCE", 3);
+
+        var refused = world.Plan().Refused;
+
+        Assert.Contains(refused, r => r.Reason.Contains($"held until {World.Start.AddMinutes(30):u}", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void The_forecast_goes_on_learning_and_keeps_what_it_knows()
+    {
+        var world = new World(4, World.Service("FINANCE"));
+        world.Add("FINANCE", Stage.Matrix, "host1");
+        for (int i = 0; i < 240; i++)
+        {
+            world.Now += TimeSpan.FromSeconds(1);
+            world.Load("FINANCE", 3);
+            world.Plan();
+        }
+
+        var before = Forecast(world);
+        Assert.True(before.Seen >= 3);
+        world.Now -= TimeSpan.FromDays(30);
+        for (int i = 0; i < 240; i++)
+        {
+            world.Now += TimeSpan.FromSeconds(1);
+            world.Load("FINANCE", 3);
+            world.Plan();
+        }
+
+        var after = Forecast(world);
+        Assert.True(after.Seen >= before.Seen + 3, $"{after.Seen} after {before.Seen}");
+    }
+
+    private static Forecaster Forecast(World world) =>
+        world.Memory!.Forecasts["FINANCE"].Open(new ForecastSettings { Day = Math.Round((double)world.Pool.Oracle.Season.Ticks / Need.Grain(world.Pool.Oracle).Ticks) })!;
+}
+
+file static class Decisions
+{
+    /// <summary>Why a service is frozen; null when it is not.</summary>
+    public static string? Bad(this ServiceDecision decision) => decision.Reason.Contains("frozen", StringComparison.Ordinal) ? decision.Reason : null;
+}
