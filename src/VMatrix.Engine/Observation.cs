@@ -26,8 +26,9 @@ internal sealed class Observation
     private IReadOnlyDictionary<string, string> _images = new Dictionary<string, string>();
 
     private readonly Holds? _holds;
+    private readonly IReadOnlyDictionary<Guid, string>? _journals;
 
-    private Observation(Guid? stateId, Holds? holds) => (_stateId, _holds) = (stateId, holds);
+    private Observation(Guid? stateId, Holds? holds, IReadOnlyDictionary<Guid, string>? journals) => (_stateId, _holds, _journals) = (stateId, holds, journals);
 
     /// <summary>The newest image version by service.</summary>
     public IReadOnlyDictionary<string, string> Images => _images;
@@ -81,11 +82,13 @@ internal sealed class Observation
     /// <param name="cancellation">Ends the call.</param>
     /// <param name="reads">Who did not answer before; null where this is the only look.</param>
     /// <param name="holds">Bounds what marks say of holds; null to believe them.</param>
+    /// <param name="journals">Servers whose journal is damaged, and what is wrong with it; null for none.</param>
     public static async Task<Observation> ReadAsync(
-        PoolSpec pool, IHypervisor hypervisor, Guid? stateId, Action<IReadOnlyList<ServerInfo>>? found, CancellationToken cancellation, PoolReads? reads = null, Holds? holds = null)
+        PoolSpec pool, IHypervisor hypervisor, Guid? stateId, Action<IReadOnlyList<ServerInfo>>? found, CancellationToken cancellation, PoolReads? reads = null, Holds? holds = null,
+        IReadOnlyDictionary<Guid, string>? journals = null)
     {
         reads ??= new PoolReads(pool, TimeProvider.System);
-        var seen = new Observation(stateId, holds);
+        var seen = new Observation(stateId, holds, journals);
         using var gate = new SemaphoreSlim(hypervisor.Traits.HostsAtOnce);
         var asks = new List<Task>(pool.Hosts.Count + 1) { ReadNest() };
         asks.AddRange(pool.Hosts.Select(ReadHost));
@@ -317,7 +320,7 @@ internal sealed class Observation
         Problem = machine.Mark is { } other ? $"It is server {other.Name} ({other.ServerId}) of another controller, whose pool state has the id {other.StateId}" : machine.Problem,
     };
 
-    private static ServerInfo ToInfo(Machine machine, string? host, Stage stage)
+    private ServerInfo ToInfo(Machine machine, string? host, Stage stage)
     {
         var mark = machine.Mark!;
         return new ServerInfo
@@ -338,7 +341,7 @@ internal sealed class Observation
             CreatedAt = mark.CreatedAt,
             ChangedAt = mark.ChangedAt,
             HeldUntil = mark.HeldUntil,
-            Problem = machine.Problem,
+            Problem = machine.Problem ?? (_journals?.TryGetValue(mark.ServerId, out var journal) == true ? journal : null),
         };
     }
 }

@@ -263,7 +263,7 @@ public sealed partial class PoolSession : IAsyncDisposable
 
     private async Task<Observation> ObserveAsync(Action<IReadOnlyList<ServerInfo>>? found, CancellationToken cancellation)
     {
-        var seen = await Observation.ReadAsync(Spec, _drivers.Hypervisor, _state?.Id, found, cancellation, _reads, _holds);
+        var seen = await Observation.ReadAsync(Spec, _drivers.Hypervisor, _state?.Id, found, cancellation, _reads, _holds, _state?.ReadDamagedJournals());
         SilentPlaces = seen.Silent;
         return seen;
     }

@@ -102,7 +102,10 @@ public sealed class StateLossTests : IDisposable
     public async Task Damaged_files_are_told_by_listing_and_hinder_nothing_else()
     {
         _ = await SwitchAsync();
-        var journal = Path.Combine(State, "moves", Guid.NewGuid().ToString("D") + ".json");
+        Guid server;
+        await using (var first = await PoolSession.OpenAsync(Pool, forChange: false, CancellationToken.None))
+            server = (await first.GetServersAsync(false, null, CancellationToken.None))[0].Id;
+        var journal = Path.Combine(State, "moves", server.ToString("D") + ".json");
         await File.WriteAllTextAsync(journal, "not a journal\n{}\n");
         var pin = Path.Combine(Directory.CreateDirectory(Path.Combine(State, "overrides", "services")).FullName, "SPORTS.json");
         await File.WriteAllTextAsync(pin, """{"service":"SPORTS","servers":2147483647,"by":"x","at":"2026-01-01T00:00:00Z"}""");
@@ -113,7 +116,7 @@ public sealed class StateLossTests : IDisposable
             var problems = (await reading.GetPoolAsync(CancellationToken.None)).Problems;
             Assert.Contains(problems, p => p.Contains(journal, StringComparison.Ordinal));
             Assert.Contains(problems, p => p.Contains(pin, StringComparison.Ordinal));
-            Assert.NotEmpty(await reading.GetServersAsync(false, null, CancellationToken.None));
+            Assert.Contains(journal, (await reading.GetServersAsync(false, null, CancellationToken.None)).Single(s => s.Id == server).Problem, StringComparison.Ordinal);
             Assert.NotEmpty(await reading.GetMovesAsync(null, 10, CancellationToken.None));
         }
 

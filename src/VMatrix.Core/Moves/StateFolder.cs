@@ -166,6 +166,26 @@ public sealed partial class StateFolder : IDisposable
         return (IReadOnlyList<string>)[.. journals, .. claims, .. Overrides.ReadProblems()];
     });
 
+    /// <summary>Servers whose journal is damaged, with what is wrong with it: no move of them begins until it is put right.</summary>
+    internal IReadOnlyDictionary<Guid, string> ReadDamagedJournals() => Guard(() =>
+    {
+        var damaged = new Dictionary<Guid, string>();
+        foreach (var path in Directory.Exists(MovesFolder) ? Directory.GetFiles(MovesFolder, "*.json") : [])
+        {
+            try
+            {
+                _ = OpenMove.TryRead(this, path);
+            }
+            catch (VMatrixException e)
+            {
+                if (Guid.TryParse(System.IO.Path.GetFileNameWithoutExtension(path), out var server))
+                    damaged[server] = e.Message;
+            }
+        }
+
+        return damaged;
+    });
+
     /// <summary>Stores a plan and stamps its hash.</summary>
     public Plan StorePlan(Plan plan) => Guard(() =>
     {
