@@ -274,18 +274,6 @@ public sealed class ChildShell(ChildShellStart start, int callsAtOnce, TimeProvi
             }
         }
 
-        private void Kill()
-        {
-            try
-            {
-                Process.Kill();
-            }
-            catch (Exception e) when (e is InvalidOperationException or System.ComponentModel.Win32Exception)
-            {
-                // It has ended by itself.
-            }
-        }
-
         public VMatrixException Lost(string why) => new("ShellLost", VMatrixErrorKind.Failed,
             $"The PowerShell process that carries out commands was lost: {why}.{(_complaints.IsEmpty ? "" : $" It said: {string.Join(" ", _complaints)}")} It is started again with the next call; what it was doing may have had its effect.") { IsTransient = true };
 

@@ -160,6 +160,10 @@ public sealed class PoolSimulationTests : IDisposable
     [InlineData("time,FINANCE,SPORTS\nyesterday,1,2", "line 2: column 'time': 'yesterday' is not a moment")]
     [InlineData("time,FINANCE,SPORTS\n17,1,2", "line 2: column 'time': '17' is not a moment")]
     [InlineData("time,FINANCE,SPORTS\n2026-01-05T00:01Z,1,2\n2026-01-05T00:00Z,1,2", "line 3: column 'time': '2026-01-05T00:00Z' is not after the row before")]
+    [InlineData("time,FINANCE,SPORTS\n2026-01-05T00:00Z,1,1e10", "line 2: column 'SPORTS': '1e10' is 1e+10 requests/s, more than the 1000000 that the pool can get at all")]
+    [InlineData("time,FINANCE,SPORTS\n2026-01-05T00:00Z,1,2\n2026-01-05T00:01Z,1,1e300", "line 3: column 'SPORTS': '1e300'")]
+    [InlineData("minute,FINANCE,SPORTS\n0,1,2\n1,60000060,2", "line 3: column 'FINANCE': '60000060' is")]
+    [InlineData("time,FINANCE,SPORTS\n2026-01-05T00:00Z,1,\n2026-01-05T00:01Z,1,", "column 'SPORTS' holds no number in any row")]
     [InlineData("minute,FINANCE,SPORTS\n0,1,2\nx,1,2", "line 3: column 'minute': 'x' is not a whole number of 0 or more")]
     public void A_bad_history_is_told_by_line_and_column(string text, string expected)
     {
