@@ -209,7 +209,7 @@ public sealed class StateLossTests : IDisposable
         world.Demand = (_, _) => 5;
         clock.Run(async () =>
         {
-            using var sensor = new Sensor(pool, new PoolDrivers(new SimulatedHypervisor(world), new SimulatedBalancer(world), new SimulatedHealthProbe(world)), clock);
+            using var sensor = new Sensor(pool, new PoolDrivers(new SimulatedHypervisor(world), new SimulatedBalancer(world), new SimulatedHealthProbe(world)), new PoolReads(pool, clock), clock);
             await new SimulatedBalancer(world).EnsureAsync(default);
             _ = await sensor.MeasureAsync(default);
             await Task.Delay(TimeSpan.FromSeconds(1), clock);
