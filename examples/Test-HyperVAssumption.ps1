@@ -228,6 +228,20 @@ process {
             Write-Answer $computer 'The error for a machine that does not exist is known' $known 'category ObjectNotFound, or id InvalidParameter or ObjectNotFound' "$id, $($_.CategoryInfo.Category), 0x$('{0:X8}' -f $_.Exception.HResult)" 'A server that is gone looks like a host in trouble.'
         }
 
+        # Where does an error tell its code? The module's exceptions seldom have one of their own: it stands in the text, in every language.
+        try {
+            $null = Hyper-V\Get-VHD -Path "C:\vmatrix-$nobody.vhdx" @at
+            Write-Answer $computer 'A disk that does not exist is an error' $false 'an error' 'none' 'A gold disk that is not there is not noticed before a server is made of it.'
+        }
+        catch {
+            $told = $_
+            $results = @(for ($e = $told.Exception; $null -ne $e; $e = $e.InnerException) { '0x{0:X8}' -f $e.HResult })
+            $texts = @(for ($e = $told.Exception; $null -ne $e; $e = $e.InnerException) { $e.Message }) + $told.FullyQualifiedErrorId
+            $written = @([regex]::Matches("$texts", '0x[89A-F][0-9A-F]{7}', 'IgnoreCase') | ForEach-Object Value | Sort-Object -Unique)
+            $known = @($results + $written | Where-Object { $_ -in '0x80070002', '0x80070003' }).Count -gt 0
+            Write-Answer $computer 'An error tells its code, by its HRESULT or in its text' $known '0x80070002 or 0x80070003 in one of them' "$(($told.FullyQualifiedErrorId -split ',')[0]), $($told.CategoryInfo.Category); HRESULT $($results -join ', '); in the text $($written -join ', ')" 'Errors are told without their mend.'
+        }
+
         $machines = @(try { Hyper-V\Get-VM @at } catch { Write-Answer $computer 'Machines can be listed' $false 'a list' "$($_.Exception.Message) ($($_.FullyQualifiedErrorId))" 'Nothing works on this host.'; continue })
         if ($machines.Count -eq 0) {
             Write-Answer $computer 'Machines look as VMatrix expects' $null 'a machine to look at' 'the host has none, or the account may not see them' 'Properties were not looked at.' 'Run it with -AllowChange, or on a host with a machine.'

@@ -90,6 +90,24 @@ balancer: { kind: haproxy, drain: 2s }
         (Get-VMatrixHost hv2).Problem | Should -BeNullOrEmpty
     }
 
+    It 'refuses a session that cannot serve, and goes on as before' {
+        foreach ($mode in 'NoLanguage', 'ConstrainedLanguage') {
+            $restricted = New-HostSession hv1
+            try {
+                Invoke-Command -Session $restricted { $ExecutionContext.SessionState.LanguageMode = $using:mode }
+                { Connect-VMatrixHost $restricted hv1 -ErrorAction Stop } | Should -Throw -ErrorId 'SessionRestricted,*' -Because $mode
+            }
+            finally { $restricted.Runspace.Dispose() }
+        }
+        $bare = New-HostSession hv1
+        try {
+            Invoke-Command -Session $bare { $env:PSModulePath = '' }
+            { Connect-VMatrixHost $bare hv1 -ErrorAction Stop } | Should -Throw -ErrorId 'SessionRestricted,*'
+        }
+        finally { $bare.Runspace.Dispose() }
+        (Get-VMatrixHost).Reachable | Should -Be $true, $true
+    }
+
     It 'leaves nothing behind in the session' {
         Invoke-Command -Session $sessions[0] { Get-Command Resolve-Value, Invoke-Part -ErrorAction Ignore } | Should -BeNullOrEmpty
         Invoke-Command -Session $sessions[0] { Test-Path variable:state } | Should -BeFalse

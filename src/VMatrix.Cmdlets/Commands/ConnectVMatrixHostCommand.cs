@@ -34,6 +34,8 @@ public sealed class ConnectVMatrixHostCommand : HostWayCommand
                     ?? throw Errors.NotFound("Host", computer, PoolName);
                 if (!Agreed($"host '{host.Name}'", $"Reach by the {(session.Cim is null ? "PSSession" : "CimSession")} to {session.Computer}"))
                     return;
+                session.Host = host.Name;
+                _ = InPool($"Trying the session to {session.Computer}", (_, cancellation) => session.CheckAsync(cancellation));
                 HostSessions.Put(AddressOf(host), host.Name, session);
                 Changed(host.Name);
             });

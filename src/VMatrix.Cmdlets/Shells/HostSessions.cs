@@ -169,6 +169,39 @@ internal sealed class HostSession
     /// <summary>The CIM session; null for a PSSession.</summary>
     public object? Cim { get; }
 
+    /// <summary>Refuses a session that cannot carry calls out: one that runs no scripts, or that does not have Hyper-V's commands. What the host itself answers is told when it is asked.</summary>
+    /// <param name="stop">Ends the trial.</param>
+    /// <exception cref="VMatrixException"><c>SessionRestricted</c>, <c>HostSessionLost</c>, <c>HostSessionBusy</c>.</exception>
+    public async Task<bool> CheckAsync(CancellationToken stop)
+    {
+        // A CIM session runs no scripts: each command takes it as it is.
+        if (_remote is null)
+            return true;
+        var call = new ShellCall { Commands = [new("Hyper-V\\Get-VMHost", new Dictionary<string, object?>())], Properties = ["Name"] };
+        bool ran = false;
+        try
+        {
+            _ = await RunAsync(call, _ => throw new InvalidOperationException("It needs no credential."), async shell =>
+            {
+                var rows = await RunspaceShell.ExecuteAsync(shell, call, stop);
+                ran = true;
+                return rows;
+            }, value => RunspaceShell.Cross(value, 0), stop);
+        }
+        catch (ShellException e) when (!ran || e.ExceptionType.EndsWith("CommandNotFoundException", StringComparison.Ordinal))
+        {
+            throw new VMatrixException("SessionRestricted", VMatrixErrorKind.NotSupported, ran
+                ? $"The session to {Computer} cannot serve, and its host is reached as before: it does not have Hyper-V's commands ({e.Message.TrimEnd('.')}). Open one to an endpoint that shows all of the module Hyper-V, or install it there."
+                : $"The session to {Computer} cannot serve, and its host is reached as before: it runs no scripts ({e.Message.TrimEnd('.')}), as one in the language mode NoLanguage or ConstrainedLanguage or of a JEA endpoint. Open one in full language mode (New-PSSession without -ConfigurationName), or a CimSession (New-CimSession).", e);
+        }
+        catch (ShellException)
+        {
+            // It serves; what its host has against this account is told by whoever asks it.
+        }
+
+        return true;
+    }
+
     /// <summary>Carries a call out on the host itself.</summary>
     /// <param name="call">The call, as it is made there.</param>
     /// <param name="secret">Looks a credential up, here.</param>

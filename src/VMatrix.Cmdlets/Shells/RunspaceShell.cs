@@ -144,7 +144,7 @@ public sealed class RunspaceShell : IDisposable
     }
 
     /// <summary>Runs a pipeline that is ready, and disposes of it.</summary>
-    private static async Task<IReadOnlyList<PSObject>> ExecuteAsync(PowerShell shell, ShellCall call, CancellationToken stop)
+    internal static async Task<IReadOnlyList<PSObject>> ExecuteAsync(PowerShell shell, ShellCall call, CancellationToken stop)
     {
         Task<PSDataCollection<PSObject>>? running = null;
         try
@@ -334,7 +334,7 @@ public sealed class RunspaceShell : IDisposable
         return TryRead(next, path, at + 1, out value);
     }
 
-    private static object? Cross(object? value, int depth)
+    internal static object? Cross(object? value, int depth)
     {
         if (value is PSObject wrapped)
             value = wrapped.BaseObject;

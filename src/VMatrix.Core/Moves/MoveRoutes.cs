@@ -290,7 +290,7 @@ public static class MoveRoutes
     internal static string Describe(Act act) => act switch
     {
         Act.Unmake => "unmake: what was made is discarded and erased",
-        Act.Sleep => "sleep: the machine is saved; powered off only if it cannot be saved",
+        Act.Sleep => "sleep: the machine is saved; powered off only if it cannot be saved and kept no memory or hangs",
         Act.StowBack => "stow back to the nest",
         Act.FetchBack => "fetch back to the host it came from",
         Act.CarryBack => "carry back to the host it came from",

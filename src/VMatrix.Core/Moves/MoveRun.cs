@@ -28,6 +28,9 @@ internal sealed class MoveRun
     private string? _former;
     private string? _address;
     private bool _ran;
+
+    /// <summary>Whether the server had a memory when the move began; null where a process that took the move up does not know.</summary>
+    private bool? _keptMemory;
     private long? _bytes;
 
     public MoveRun(Mover mover, OpenMove open, Mover.Batch batch)
@@ -107,7 +110,7 @@ internal sealed class MoveRun
             return lack;
         if (_move.Kind is MoveKind.Publish)
             _former = (await _batch.Truth.NestAsync(since, cancellation)).Report.Images.TryGetValue(_move.Service, out var image) ? image : null;
-        (_original, _ran, _address) = (mark, sighting.Runs, sighting.Machine.Address);
+        (_original, _ran, _address, _keptMemory) = (mark, sighting.Runs, sighting.Machine.Address, sighting.Machine.Power is not PowerState.Off);
         _bytes = _move.Kind is MoveKind.Wake ? sighting.Machine.WakeBytes : null;
         return null;
     }
@@ -189,7 +192,7 @@ internal sealed class MoveRun
             return $"{Mover.Sentence(unreachable)} Nothing proves that {Who} does not run there: its disk may be in use, no fence script has said that {_move.FromHost} is dead, and nobody has given their word (Suspend-VMatrixHost -ConfirmDead).";
         if (await _mover.FindLackOfRoomAsync(_batch.Truth, To, Service, _move.ServerId, _move.ToStage, default, since, cancellation) is { } lack)
             return lack;
-        _route = MoveRoutes.Restart;
+        (_route, _keptMemory) = (MoveRoutes.Restart, false);
         return null;
     }
 
@@ -532,8 +535,9 @@ internal sealed class MoveRun
                 {
                     await Call("Saving", c => hypervisor.SaveAsync(_call, server, To, c));
                 }
-                catch (VMatrixException e) when (e.Kind is not VMatrixErrorKind.Unreachable && e.Id is not "StaleEpoch")
+                catch (VMatrixException e) when (e.Kind is not VMatrixErrorKind.Unreachable && e.Id is not "StaleEpoch" && (_keptMemory == false || e.Id == "ServerHung"))
                 {
+                    // It was booted, so nothing is lost, or it is proven to hang. A memory that was kept is not thrown away because a save failed for some other reason: the move stays open.
                     notes.Add($"It could not be saved ({e.Message}) and was powered off.");
                     await Call("Stopping", c => hypervisor.StopAsync(_call, server, To, c));
                 }

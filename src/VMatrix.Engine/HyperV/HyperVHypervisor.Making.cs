@@ -69,6 +69,10 @@ public sealed partial class HyperVHypervisor
         }
 
         var folder = await on.FolderAsync(mark.ServerId, cancellation);
+
+        // Only what a trace tells of was begun here: files that none tells of may be a server's whose host does not answer, or whose record was lost.
+        if (_nest.Trace(mark.ServerId) is null && Directory.Exists(on.Reach(folder)) && Directory.EnumerateFiles(on.Reach(folder), "*", SearchOption.AllDirectories).FirstOrDefault() is { } file)
+            throw new VMatrixException("ServerFilesThere", VMatrixErrorKind.InvalidState, $"{mark.Name} is not made on {on.Spec.Name}: its folder {folder} holds files that no record of the nest tells of, such as {file}. Look whose they are, and move them away.");
         _nest.WriteTrace(mark.ServerId, new HyperVTrace { Host = on.Spec.Name });
         HyperVNest.Delete(on.Reach(folder));
         Guid? made = null;
