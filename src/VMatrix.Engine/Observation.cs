@@ -14,6 +14,7 @@ internal sealed class Observation
 {
     private readonly Dictionary<Guid, (Machine Machine, string? Host, Stage Stage)> _servers = [];
     private readonly Dictionary<string, long> _foreignBytes = new(StringComparer.OrdinalIgnoreCase);
+    private readonly Dictionary<string, int> _foreignCores = new(StringComparer.OrdinalIgnoreCase);
     private readonly Dictionary<string, HostReport?> _hosts = new(StringComparer.OrdinalIgnoreCase);
     private readonly Dictionary<string, string> _hostProblems = new(StringComparer.OrdinalIgnoreCase);
     private readonly List<string> _problems = [];
@@ -28,7 +29,10 @@ internal sealed class Observation
     private readonly Holds? _holds;
     private readonly IReadOnlyDictionary<Guid, string>? _journals;
 
-    private Observation(Guid? stateId, Holds? holds, IReadOnlyDictionary<Guid, string>? journals) => (_stateId, _holds, _journals) = (stateId, holds, journals);
+    private Observation(Guid? stateId, DateTimeOffset at, Holds? holds, IReadOnlyDictionary<Guid, string>? journals) => (_stateId, At, _holds, _journals) = (stateId, at, holds, journals);
+
+    /// <summary>When it was begun: no answer is older.</summary>
+    public DateTimeOffset At { get; }
 
     /// <summary>The newest image version by service.</summary>
     public IReadOnlyDictionary<string, string> Images => _images;
@@ -88,7 +92,7 @@ internal sealed class Observation
         IReadOnlyDictionary<Guid, string>? journals = null)
     {
         reads ??= new PoolReads(pool, TimeProvider.System);
-        var seen = new Observation(stateId, holds, journals);
+        var seen = new Observation(stateId, reads.Now, holds, journals);
         using var gate = new SemaphoreSlim(hypervisor.Traits.HostsAtOnce);
         var asks = new List<Task>(pool.Hosts.Count + 1) { ReadNest() };
         asks.AddRange(pool.Hosts.Select(ReadHost));
@@ -196,6 +200,9 @@ internal sealed class Observation
     /// <summary>The image versions whose blocks a host holds, as its driver says.</summary>
     public IReadOnlyList<string> ImagesOn(string host) => _hosts.TryGetValue(host, out var report) && report is not null ? report.Images : [];
 
+    /// <summary>Why a host's platform wants nothing new on it; null when it may be used.</summary>
+    public string? MaintenanceOf(string host) => _hosts.TryGetValue(host, out var report) ? report?.Maintenance : null;
+
     /// <summary>What was told instead of a host's answer; null when it answered.</summary>
     public VMatrixException? SilenceOf(string host) => _silent.Find(place => string.Equals(place.Host, host, StringComparison.OrdinalIgnoreCase))?.Error;
 
@@ -204,6 +211,9 @@ internal sealed class Observation
 
     /// <summary>Bytes of memory that machines which are not ours hold on a host.</summary>
     public long ForeignBytes(string host) => _foreignBytes.TryGetValue(host, out long bytes) ? bytes : 0;
+
+    /// <summary>Processors that machines which are not ours have on a host.</summary>
+    public int ForeignCores(string host) => _foreignCores.TryGetValue(host, out int cores) ? cores : 0;
 
     /// <summary>A server, as the hypervisor shows it; null when there is none with this id.</summary>
     public (ServerInfo Info, ServerMark Mark)? Find(Guid id) =>
@@ -238,9 +248,10 @@ internal sealed class Observation
                     OpenRequests = told?.OpenAt(mark.ServerId),
                     ProcessorUse = told?.ProcessorUseOf(mark.ServerId),
                     Sampled = s.Stage is Stage.Matrix && claim is null ? told?.Sampled(mark.ServerId) : null,
-                    Claimed = claim is not null,
-                    ClaimedTo = claim?.ToStage,
-                    ClaimedHost = claim?.ToHost,
+                    // Of what its hypervisor only remembers nothing is known: it counts as where it was, and is left alone.
+                    Claimed = claim is not null || IsUnsure(s.Machine, s.Stage),
+                    ClaimedTo = claim?.ToStage ?? (IsUnsure(s.Machine, s.Stage) ? s.Stage : null),
+                    ClaimedHost = claim?.ToHost ?? (IsUnsure(s.Machine, s.Stage) ? s.Host : null),
                 };
             }),
             .. claimed.Values.Where(m => !_servers.ContainsKey(m.ServerId) && m.Kind is not (MoveKind.Dispose or MoveKind.Purge or MoveKind.Unregister)).Select(m => new ServerState
@@ -255,6 +266,8 @@ internal sealed class Observation
         ];
     }
 
+    private static bool IsUnsure(Machine machine, Stage stage) => machine.Power is PowerState.Unknown && stage is Stage.Matrix or Stage.Chamber;
+
     private void Add(IReadOnlyList<Machine> machines, string? host, Stage? stage, List<ServerInfo> batch)
     {
         foreach (var told in machines.Select(ForPeople))
@@ -266,8 +279,12 @@ internal sealed class Observation
                     _others[(machine.MachineId, host)] = theirs.ServerId;
                 if (stage is not Stage.Disposed)
                     _foreign.Add(ToForeign(machine, host));
-                if (host is not null && machine.Power is PowerState.Running or PowerState.Paused)
+                if (host is not null && machine.Power is not (PowerState.Off or PowerState.Saved))
+                {
+                    _foreignCores[host] = ForeignCores(host) + machine.Cores;
                     _foreignBytes[host] = ForeignBytes(host) + machine.MemoryBytes;
+                }
+
                 if (machine.Mark is { } other)
                     _problems.Add($"Server '{other.Name}' ({other.ServerId}) {(host is null ? "in the nest" : $"on host '{host}'")} belongs to another controller, whose pool state has the id {other.StateId}; it is left alone.");
                 else if (machine.Problem is not null)
@@ -326,6 +343,7 @@ internal sealed class Observation
         return new ServerInfo
         {
             Id = mark.ServerId,
+            ObservedAt = At,
             Name = mark.Name,
             Service = mark.Service,
             Stage = stage,

@@ -16,6 +16,8 @@ internal sealed class PoolReads(PoolSpec pool, TimeProvider clock)
     /// <summary>An answer is made of several: a driver that knows which of them is late gives up that one alone, before the whole is given up.</summary>
     private static TimeSpan Whole(PoolSpec pool) => TimeSpan.FromTicks(pool.Limits.ReadTimeout.Ticks * 2);
 
+    public DateTimeOffset Now => clock.GetUtcNow();
+
     public Task<HostReport> HostAsync(IHypervisor hypervisor, HostSpec host, CancellationToken cancellation) =>
         _hosts.GetOrAdd(host.Name, name => new PatientRead<HostReport>("HostUnreachable", name, Whole(pool), clock)).AskAsync(c => hypervisor.ReadHostAsync(host, c), cancellation);
 

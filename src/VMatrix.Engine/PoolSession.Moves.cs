@@ -52,7 +52,8 @@ public sealed partial class PoolSession
     {
         var spec = FindService(service);
         var seen = await ObserveAsync(null, cancellation);
-        var taken = new HashSet<string>(seen.Servers.Select(s => s.Name), StringComparer.OrdinalIgnoreCase);
+        seen.RequireNest();
+        var taken = new HashSet<string>(seen.Servers.Select(s => s.Name).Concat(UnseenNames(seen)), StringComparer.OrdinalIgnoreCase);
         if (name is not null && count == 1 && taken.Contains(name))
             throw NameTaken(seen, name);
         var moves = new List<Move>(count);
@@ -78,6 +79,33 @@ public sealed partial class PoolSession
 
         return moves;
     }
+
+    private static readonly TimeSpan s_namesAge = TimeSpan.FromMinutes(1);
+    private (DateTimeOffset At, IReadOnlyList<string> Names)? _names;
+
+    /// <summary>Names of servers that may be where nobody answered: those that this session saw, and those that the history tells were made and not purged. None when everybody answered.</summary>
+    private IEnumerable<string> UnseenNames(Observation seen)
+    {
+        if (seen.Silent.Count == 0)
+            return [];
+        var now = _clock.GetUtcNow();
+        if (_names is not { } kept || now - kept.At > s_namesAge)
+        {
+            // Newest first: what became of a server last counts.
+            var known = new Dictionary<Guid, MoveRecord>();
+            foreach (var record in (_state?.ReadOpenMoves() ?? []).Concat(_state?.History.ReadMoves(null, MostNamed) ?? []).Where(r => r.Status is not MoveStatus.Refused))
+            {
+                if (!known.ContainsKey(record.Move.ServerId))
+                    known[record.Move.ServerId] = record;
+            }
+
+            _names = kept = (now, [.. known.Values.Where(r => r is not { Status: MoveStatus.Done, Move.Kind: MoveKind.Purge or MoveKind.Unregister }).Select(r => r.Move.ServerName)]);
+        }
+
+        return kept.Names.Concat(_lastSeen.Values.SelectMany(states => states).Select(s => s.Mark.Name));
+    }
+
+    private const int MostNamed = 50_000;
 
     /// <summary>Makes the move that takes a server to a stage, a host or both, without carrying it out. Checks that it is legal and that there is room; chooses the host where none is named.</summary>
     /// <param name="server">The server's id.</param>
@@ -134,9 +162,10 @@ public sealed partial class PoolSession
 
     private VMatrixException NameTaken(Observation seen, string name)
     {
-        var other = seen.Servers.First(s => string.Equals(s.Name, name, StringComparison.OrdinalIgnoreCase));
-        return new VMatrixException("NameTaken", VMatrixErrorKind.InvalidState,
-            $"Pool '{Spec.Name}' has a server '{other.Name}' already ({other.Id} of {other.Service}, in the {other.Stage}); give the new one another name.");
+        var other = seen.Servers.FirstOrDefault(s => string.Equals(s.Name, name, StringComparison.OrdinalIgnoreCase));
+        return new VMatrixException("NameTaken", VMatrixErrorKind.InvalidState, other is null
+            ? $"Pool '{Spec.Name}' knows a server '{name}' that was not seen now: it may be where nobody answered ({string.Join(", ", seen.Silent.Select(p => p.Name))}); give the new one another name."
+            : $"Pool '{Spec.Name}' has a server '{other.Name}' already ({other.Id} of {other.Service}, in the {other.Stage}); give the new one another name.");
     }
 
     private static Move MoveOf(ServerInfo server, ServerMark mark, MoveKind kind, Stage to, string? host) => new()
@@ -221,8 +250,8 @@ public sealed partial class PoolSession
 
     private HostSpec CheckHost(Observation seen, ServerInfo server, Stage to, HostSpec host) =>
         Obstacles(seen, server, to, host).FirstOrDefault(IsBlock) is { } block
-            ? throw new VMatrixException(block.What is "HostRoleMismatch" or "HostSuspended" ? block.What : "NoRoom",
-                block.What is "HostRoleMismatch" ? VMatrixErrorKind.InvalidInput : block.What is "HostSuspended" ? VMatrixErrorKind.InvalidState : VMatrixErrorKind.NoRoom,
+            ? throw new VMatrixException(block.What is "HostRoleMismatch" or "HostSuspended" or "HostInMaintenance" ? block.What : "NoRoom",
+                block.What is "HostRoleMismatch" ? VMatrixErrorKind.InvalidInput : block.What is "HostSuspended" or "HostInMaintenance" ? VMatrixErrorKind.InvalidState : VMatrixErrorKind.NoRoom,
                 $"Host '{host.Name}' cannot take server '{server.Name}' into the {to}: {block.Why}.{(block.Mend is null ? "" : $" Mend: {block.Mend}")}")
             : host;
 
@@ -235,6 +264,7 @@ public sealed partial class PoolSession
             Reachable = seen.IsReachable(host.Name),
             Problem = seen.ProblemOf(host.Name),
             PoweredDown = seen.IsPoweredDown(host.Name),
+            Maintenance = seen.MaintenanceOf(host.Name),
             SuspendedBy = SuspendedHosts(_clock.GetUtcNow()).TryGetValue(host.Name, out var o) ? Signed(o.By, o.At, o.Until) : null,
             OpenMoves = _state?.ReadOpenMoves().Count(m => m.Status is MoveStatus.Running && (m.Move.FromHost == host.Name || m.Move.ToHost == host.Name)) ?? 0,
         }, (seen.Rules ??= RulesOf(seen)).Check(server.Id, to, host.Name));
@@ -257,6 +287,7 @@ public sealed partial class PoolSession
                     Suspended = suspended.ContainsKey(h.Name),
                     PoweredDown = seen.IsPoweredDown(h.Name),
                     ForeignMemoryBytes = seen.ForeignBytes(h.Name),
+                    ForeignCores = seen.ForeignCores(h.Name),
                 }),
             ],
             Servers = seen.ToStates(Spec, Claims().Concat(seen.Expected), new Dictionary<Guid, ServerHealth>()),

@@ -71,6 +71,7 @@ public sealed partial class PoolSession
                     PoweredDown = seen.IsPoweredDown(h.Name) || powered.Any(c => c.Kind is HostActionKind.PowerDown && c.Host == h.Name),
                     Waking = powered.Any(c => c.Kind is HostActionKind.Wake && c.Host == h.Name),
                     ForeignMemoryBytes = seen.ForeignBytes(h.Name),
+                    ForeignCores = seen.ForeignCores(h.Name),
                     Images = seen.ImagesOn(h.Name),
                 }),
             ],
@@ -80,6 +81,7 @@ public sealed partial class PoolSession
             WakeTime = _wakes.Value.Times,
             WakeBytes = _wakes.Value.Bytes,
             Images = seen.Images,
+            TakenNames = [.. UnseenNames(seen).Distinct(StringComparer.OrdinalIgnoreCase).OrderBy(n => n, StringComparer.Ordinal)],
             Advice = advice,
             Failures = Failures(),
             Pinned = (_trial is null ? _state?.Overrides.ReadServices(now) : null)?.ToDictionary(o => o.Service, o => o.Servers, StringComparer.OrdinalIgnoreCase) ?? [],
@@ -112,18 +114,21 @@ public sealed partial class PoolSession
 
     private async Task<HostAdvice> AdviseAsync(Observation seen, CancellationToken cancellation)
     {
+        var maintained = Spec.Hosts.Where(h => seen.MaintenanceOf(h.Name) is not null)
+            .SelectMany(h => Spec.Services.Select(s => new HostVerdict { Host = h.Name, Service = s.Name, Refusal = "its platform wants nothing new on it (paused, drained or in maintenance)" })).ToArray();
         if (_drivers.Hypervisor is not IHostAdviser adviser)
-            return new HostAdvice();
+            return new HostAdvice { Verdicts = maintained };
         using var deadline = _clock.Deadline(Spec.Limits.ReadTimeout);
         using var both = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
         try
         {
-            return await adviser.AdviseAsync([.. Spec.Hosts.Where(h => seen.IsReachable(h.Name))], both.Token);
+            var advice = await adviser.AdviseAsync([.. Spec.Hosts.Where(h => seen.IsReachable(h.Name))], both.Token);
+            return advice with { Verdicts = [.. advice.Verdicts, .. maintained] };
         }
         catch (Exception e) when (e is VMatrixException || (e is OperationCanceledException && !cancellation.IsCancellationRequested))
         {
             // Advice refines a plan. Without it the rules of the pool file hold, and the driver refuses what it cannot do.
-            return new HostAdvice { Problems = [e is VMatrixException ? e.Message : $"What the platform says of hosts was not told within {Spec.Limits.ReadTimeout.TotalSeconds:0.#} s (limits.readTimeout)."] };
+            return new HostAdvice { Verdicts = maintained, Problems = [e is VMatrixException ? e.Message : $"What the platform says of hosts was not told within {Spec.Limits.ReadTimeout.TotalSeconds:0.#} s (limits.readTimeout)."] };
         }
     }
 
@@ -280,7 +285,15 @@ public sealed partial class PoolSession
         var known = new HashSet<Guid>(servers.Select(s => s.Mark.ServerId));
         List<ServerState> all = [.. servers];
         foreach (var host in Spec.Hosts.Where(h => seen.IsReachable(h.Name)))
-            _lastSeen[host.Name] = [.. byHost[host.Name]];
+        {
+            // A server whose mark can no longer be read is there all the same: it counts, and nothing is done to it.
+            var marks = seen.Foreign.Where(m => string.Equals(m.Host, host.Name, StringComparison.OrdinalIgnoreCase) && m.Problem is not null).ToLookup(m => m.MachineId, StringComparer.OrdinalIgnoreCase);
+            ServerState[] unread = _lastSeen.TryGetValue(host.Name, out var before)
+                ? [.. before.Where(s => !known.Contains(s.Mark.ServerId) && s.Mark.MachineId.Length > 0 && marks.Contains(s.Mark.MachineId)).Select(s => s with { Claimed = true, ClaimedTo = s.Mark.Stage, ClaimedHost = host.Name })] : [];
+            all.AddRange(unread);
+            _lastSeen[host.Name] = [.. byHost[host.Name], .. unread];
+        }
+
 
         // Side by side: one that is slow to prove keeps nobody waiting for the others.
         var proofs = await Task.WhenAll(Spec.Hosts.Where(h => !seen.IsReachable(h.Name)).Select(async host =>

@@ -165,6 +165,8 @@ public sealed partial class PoolSession : IAsyncDisposable
                 Spec = host,
                 Reachable = seen.IsReachable(host.Name),
                 PoweredDown = seen.IsPoweredDown(host.Name),
+                Maintenance = seen.MaintenanceOf(host.Name),
+                ObservedAt = seen.At,
                 Suspended = suspended.ContainsKey(host.Name),
                 SuspendedBy = suspended.TryGetValue(host.Name, out var o) ? Signed(o.By, o.At, o.Until) : null,
                 Servers = running[host.Name].Count(),
@@ -192,6 +194,7 @@ public sealed partial class PoolSession : IAsyncDisposable
             .. Spec.Services.Select(service => new ServiceInfo
             {
                 Spec = service,
+                ObservedAt = seen.At,
                 InMatrix = counts[service.Name].Count(s => s.Stage is Stage.Matrix),
                 InChamber = counts[service.Name].Count(s => s.Stage is Stage.Chamber),
                 InNest = counts[service.Name].Count(s => s.Stage is Stage.Nest),

@@ -116,6 +116,9 @@ public sealed record HostInfo
     /// <summary>Who suspended it, when, and until when; null when it is not.</summary>
     public string? SuspendedBy { get; init; }
 
+    /// <summary>Why its platform wants nothing new on it, such as a paused cluster node or VMM's maintenance mode; null when it may be used.</summary>
+    public string? Maintenance { get; init; }
+
     /// <summary>Servers that run on it.</summary>
     public int Servers { get; init; }
 
@@ -127,6 +130,12 @@ public sealed record HostInfo
 
     /// <summary>What is wrong with it, as a sentence; null when nothing is.</summary>
     public string? Problem { get; init; }
+
+    /// <summary>When this was asked.</summary>
+    public DateTimeOffset ObservedAt { get; init; }
+
+    /// <summary>How long ago that is; zero when it was not told when.</summary>
+    public TimeSpan Age => ObservedAt == default ? TimeSpan.Zero : DateTimeOffset.UtcNow - ObservedAt;
 
     /// <inheritdoc/>
     public override string ToString() => Name;
@@ -173,6 +182,12 @@ public sealed record ServiceInfo
 
     /// <summary>How the Oracle would have done, for a service in <see cref="OracleMode.Shadow"/>; null for others, and before it was scored.</summary>
     public ShadowScore? Shadow { get; init; }
+
+    /// <summary>When this was asked.</summary>
+    public DateTimeOffset ObservedAt { get; init; }
+
+    /// <summary>How long ago that is; zero when it was not told when.</summary>
+    public TimeSpan Age => ObservedAt == default ? TimeSpan.Zero : DateTimeOffset.UtcNow - ObservedAt;
 
     /// <inheritdoc/>
     public override string ToString() => Name;
@@ -237,6 +252,12 @@ public sealed record ServerInfo
 
     /// <summary>What is wrong with it, as a sentence; null when nothing is.</summary>
     public string? Problem { get; init; }
+
+    /// <summary>When this was asked.</summary>
+    public DateTimeOffset ObservedAt { get; init; }
+
+    /// <summary>How long ago that is; zero when it was not told when.</summary>
+    public TimeSpan Age => ObservedAt == default ? TimeSpan.Zero : DateTimeOffset.UtcNow - ObservedAt;
 
     /// <inheritdoc/>
     public override string ToString() => Name;

@@ -218,7 +218,88 @@ public sealed class ReadTests
         Assert.Empty(plan.Moves);
     });
 
-    /// <summary>As Windows answers where the management service of a host is down: https://learn.microsoft.com/troubleshoot/windows-server/virtualization/ and many threads have the text "because the object was not found … Verify that the Virtual Machine Management service on the computer is running".</summary>
+    [Fact]
+    public Task A_name_is_taken_also_by_a_server_on_a_host_that_does_not_answer() => RunningAsync(async (pool, drivers, state, clock) =>
+    {
+        var away = pool.Hosts[0].Name;
+        var silent = false;
+        var hypervisor = Sick.Of(drivers.Hypervisor, (host, c) => silent && host == away ? FallIllAsync<HostReport>("unreachable", clock, c) : null);
+        await using (var session = new PoolSession(pool, drivers with { Hypervisor = hypervisor }, state, clock))
+        {
+            var made = await session.PlanCreateAsync("FINANCE", 1, "mine", default);
+            await session.CarryOutAsync(made, null, null, default);
+            await session.CarryOutAsync([await session.PlanMoveAsync(made[0].ServerId, Stage.Matrix, away, false, default)], null, null, default);
+            Assert.Equal("NameTaken", (await Assert.ThrowsAsync<VMatrixException>(() => session.PlanCreateAsync("FINANCE", 1, "MINE", default))).Id);
+            await session.CarryOutAsync(await session.PlanCreateAsync("FINANCE", 1, null, default), null, null, default);
+            var first = (await session.GetServersAsync(false, null, default)).Single(s => s.Name == "FINANCE-1");
+            await session.CarryOutAsync([await session.PlanMoveAsync(first.Id, Stage.Matrix, away, false, default)], null, null, default);
+        }
+
+        // Another session, which never saw them.
+        silent = true;
+        using var again = StateFolder.Open(pool.StateFolder, create: true, pool.Nest.Folder);
+        var fresh = new PoolSession(pool, drivers with { Hypervisor = hypervisor }, again, clock);
+        Assert.Contains(away, (await Assert.ThrowsAsync<VMatrixException>(() => fresh.PlanCreateAsync("FINANCE", 1, "mine", default))).Message, StringComparison.Ordinal);
+        Assert.Equal("FINANCE-2", Assert.Single(await fresh.PlanCreateAsync("FINANCE", 1, null, default)).ServerName);
+        Assert.DoesNotContain((await fresh.PlanSwitchAsync(default)).Moves, move => move.Kind == MoveKind.Create && move.ServerName == "FINANCE-1");
+    });
+
+    [Fact]
+    public Task A_server_whose_mark_can_no_longer_be_read_is_not_replaced_while_its_machine_is_there() => RunningAsync(async (pool, drivers, state, clock) =>
+    {
+        Guid? lost = null;
+        var hypervisor = Sick.Of(drivers.Hypervisor, (host, c) => lost is null ? null : WithoutMarkAsync(host, c));
+        async Task<HostReport> WithoutMarkAsync(string host, CancellationToken c)
+        {
+            var report = await drivers.Hypervisor.ReadHostAsync(pool.Hosts.First(h => h.Name == host), c);
+            return report with { Machines = [.. report.Machines.Select(m => m.Mark?.ServerId == lost ? m with { Mark = null, Problem = "its line cannot be read" } : m)] };
+        }
+
+        await using var session = new PoolSession(pool, drivers with { Hypervisor = hypervisor }, state, clock);
+        var made = await session.PlanCreateAsync("FINANCE", 1, null, default);
+        await session.CarryOutAsync(made, null, null, default);
+        await session.CarryOutAsync([await session.PlanMoveAsync(made[0].ServerId, Stage.Matrix, null, false, default)], TimeSpan.Zero, null, default);
+        Assert.DoesNotContain((await session.PlanSwitchAsync(default)).Moves, move => move.Service == "FINANCE");
+        lost = made[0].ServerId;
+        Assert.DoesNotContain((await session.PlanSwitchAsync(default)).Moves, move => move.Service == "FINANCE");
+    });
+
+    [Fact]
+    public Task A_host_whose_platform_wants_nothing_new_on_it_is_no_target_and_Compare_tells_why() => RunningAsync(async (pool, drivers, state, clock) =>
+    {
+        var paused = pool.Hosts[0].Name;
+        var hypervisor = Sick.Of(drivers.Hypervisor, (host, c) => host == paused ? PausedAsync(c) : null);
+        async Task<HostReport> PausedAsync(CancellationToken c) => (await drivers.Hypervisor.ReadHostAsync(pool.Hosts[0], c)) with { Maintenance = "its cluster has the node as Paused" };
+        await using var session = new PoolSession(pool, drivers with { Hypervisor = hypervisor }, state, clock);
+        var made = await session.PlanCreateAsync("FINANCE", 1, null, default);
+        await session.CarryOutAsync(made, null, null, default);
+        Assert.All((await session.PlanSwitchAsync(default)).Moves, move => Assert.NotEqual(paused, move.ToHost));
+        Assert.NotEqual(paused, (await session.PlanMoveAsync(made[0].ServerId, Stage.Matrix, null, false, default)).ToHost);
+        Assert.Equal("HostInMaintenance", (await Assert.ThrowsAsync<VMatrixException>(() => session.PlanMoveAsync(made[0].ServerId, Stage.Matrix, paused, false, default))).Id);
+        Assert.Contains(await session.CompareAsync(made[0].ServerId, null, paused, false, default), o => o.What == "HostInMaintenance" && o.Why.Contains("Paused", StringComparison.Ordinal));
+        var shown = (await session.GetHostsAsync(default)).Single(h => h.Name == paused);
+        Assert.Contains("Paused", shown.Maintenance, StringComparison.Ordinal);
+        Assert.Equal(clock.GetUtcNow(), shown.ObservedAt);
+        Assert.All(await session.GetServersAsync(false, null, default), s => Assert.Equal(clock.GetUtcNow(), s.ObservedAt));
+    });
+
+    [Fact]
+    public Task A_paused_node_of_a_failover_cluster_is_told_of_its_host() => HyperVAsync(async (world, open) =>
+    {
+        await using var driver = open(_ => null);
+        Assert.All(await Task.WhenAll(world.Pool.Hosts.Select(host => driver.ReadHostAsync(host, default))), report => Assert.Null(report.Maintenance));
+        await using var other = open(_ => null);
+        world.World.Change(state => state.Clusters.Put("cluster1", new ClusterState { Name = "cluster1" }));
+        foreach (var host in world.Pool.Hosts)
+            world.World.SetHost(host.Name, h => h with { Cluster = "cluster1", Paused = h.Name == "host2" });
+        Assert.Null((await other.ReadHostAsync(world.Pool.Hosts[0], default)).Maintenance);
+        Assert.Contains("Paused", (await other.ReadHostAsync(world.Pool.Hosts[1], default)).Maintenance, StringComparison.Ordinal);
+        world.World.SetHost("host2", h => h with { Paused = false });
+        await Task.Delay(TimeSpan.FromMinutes(1), world.Clock);
+        Assert.Null((await other.ReadHostAsync(world.Pool.Hosts[1], default)).Maintenance);
+    });
+
+    /// <summary>As Windows answers where the management service of a host is down: https://github.com/eryph-org/eryph/issues/176.</summary>
     [Theory]
     [InlineData("ObjectNotFound", "ObjectNotFound")]
     [InlineData("Unspecified", "NotSpecified")]

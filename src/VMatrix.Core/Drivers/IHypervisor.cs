@@ -293,6 +293,9 @@ public sealed record HostReport
     /// <summary>Image versions whose blocks the host holds, so that a server made from one is there sooner than elsewhere; empty where the driver cannot tell, or where it makes no difference.</summary>
     public IReadOnlyList<string> Images { get; init; } = [];
 
+    /// <summary>Why its platform wants nothing new on it, such as a paused cluster node or VMM's maintenance mode, in words that end without a full stop; null when it may be used. What runs there may stay.</summary>
+    public string? Maintenance { get; init; }
+
     /// <summary>What is wrong with it, as a sentence; null when nothing is.</summary>
     public string? Problem { get; init; }
 }

@@ -21,6 +21,9 @@ public sealed record CheckedHost
     /// <summary>True while it is powered down.</summary>
     public bool PoweredDown { get; init; }
 
+    /// <summary>Why its platform wants nothing new on it; null when it may be used.</summary>
+    public string? Maintenance { get; init; }
+
     /// <summary>Who suspended it, when, and until when; null when nobody did.</summary>
     public string? SuspendedBy { get; init; }
 
@@ -29,6 +32,9 @@ public sealed record CheckedHost
 
     /// <summary>Bytes of memory that machines hold which are not ours.</summary>
     public long ForeignBytes { get; init; }
+
+    /// <summary>Processors that machines have which are not ours.</summary>
+    public int ForeignCores { get; init; }
 
     /// <summary>Open moves that touch it.</summary>
     public int OpenMoves { get; init; }
@@ -79,7 +85,7 @@ public static class MoveChecks
         string name = host.Spec.Name;
         ServerInfo[] there = [.. host.Servers.Where(s => s.Id != server.Id)];
         var services = there.Select(s => serviceOf(s.Service)).OfType<ServiceSpec>().Append(service).GroupBy(s => s.Name).Select(g => g.Last());
-        var state = new HostState { Name = name, Reachable = host.Reachable, PoweredDown = host.PoweredDown, Suspended = host.SuspendedBy is not null, ForeignMemoryBytes = host.ForeignBytes };
+        var state = new HostState { Name = name, Reachable = host.Reachable, PoweredDown = host.PoweredDown, Suspended = host.SuspendedBy is not null, ForeignMemoryBytes = host.ForeignBytes, ForeignCores = host.ForeignCores };
         var verdict = PlacementRules.Check(
             pool with { Services = [.. services], Hosts = [.. pool.Hosts.Where(h => h.Name != name), host.Spec] },
             PlacementRules.Server(server.Id, server.Name, service.Name, server.Stage, null, server.MemoryBytes, server.Cores),
@@ -97,6 +103,8 @@ public static class MoveChecks
             yield return Block(ObstacleGroup.Hardware, "HostUnreachable", $"{name} does not answer{(host.Problem is null ? "" : $" ({host.Problem.TrimEnd('.')})")}", $"Test-Connection {spec.Address ?? name}");
         if (host.PoweredDown)
             yield return Block(ObstacleGroup.Hardware, "HostPoweredDown", $"{name} is powered down", $"Power {name} up.");
+        if (host.Maintenance is not null)
+            yield return Block(ObstacleGroup.People, "HostInMaintenance", $"{name} takes nothing new: {host.Maintenance}", "Wait until who maintains it brings it back.");
         if (host.SuspendedBy is not null)
             yield return Block(ObstacleGroup.People, "HostSuspended", $"{name} is suspended by {host.SuspendedBy}", $"Resume-VMatrixHost {name}");
         if (rules.HasFlag(Rules.Hosts))

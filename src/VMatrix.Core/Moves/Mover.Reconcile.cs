@@ -43,7 +43,11 @@ public sealed partial class Mover
         {
             try
             {
-                foreach (var machine in (await view).Report.Machines.Where(m => m.Mark is { Stage: Stage.Matrix } mark && mark.StateId == State.Id))
+                var there = (await view).Report;
+
+                // A machine whose mark cannot be read may be a server that serves.
+                blind = blind || there.Machines.Any(m => m is { Mark: null, StaleMark: null, Problem: not null });
+                foreach (var machine in there.Machines.Where(m => m.Mark is { Stage: Stage.Matrix } mark && mark.StateId == State.Id))
                     inMatrix[machine.Mark!.ServerId] = new Sighting(machine, Place.Host, host.Name);
             }
             catch (VMatrixException e)

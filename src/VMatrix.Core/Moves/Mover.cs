@@ -294,16 +294,19 @@ public sealed partial class Mover
         var view = await truth.HostAsync(host, since, cancellation);
         if (view.Report.PoweredDown)
             return $"{host.Name} is powered down.";
+        if (view.Report.Maintenance is { } maintenance)
+            return $"{host.Name} takes nothing new: {maintenance}.";
 
         // Those that run there or belong there, and those on their way there that the host does not show yet.
         long foreign = 0;
+        var foreignCores = 0;
         var there = new List<ServerState>();
         var known = new HashSet<Guid>();
         foreach (var machine in view.Report.Machines)
         {
-            bool runs = machine.Power is PowerState.Running or PowerState.Paused;
+            bool runs = machine.Power is not (PowerState.Off or PowerState.Saved);
             if (machine.Mark is not { } mark || mark.StateId != State.Id)
-                foreign += runs ? machine.MemoryBytes : 0;
+                (foreign, foreignCores) = runs ? (foreign + machine.MemoryBytes, foreignCores + machine.Cores) : (foreign, foreignCores);
             else if ((runs || mark.Stage is Stage.Matrix or Stage.Chamber) && known.Add(mark.ServerId))
                 there.Add(PlacementRules.Server(mark.ServerId, mark.Name, mark.Service, mark.Stage is Stage.Matrix or Stage.Chamber ? mark.Stage : Lives(host), host.Name, machine.MemoryBytes, machine.Cores));
         }
@@ -311,7 +314,7 @@ public sealed partial class Mover
         foreach (var other in State.ReadOpen(out _).Select(o => o.Move).Where(m => m.ToHost == host.Name && known.Add(m.ServerId)))
             there.Add(PlacementRules.Server(other.ServerId, other.ServerName, other.Service, other.ToStage, host.Name, 0, 0));
         var verdict = PlacementRules.Check(Pool, PlacementRules.Server(server, service.Name, service.Name, Stage.Nest, null, size.MemoryBytes, size.Cores), to,
-            new HostState { Name = host.Name, ForeignMemoryBytes = foreign }, there);
+            new HostState { Name = host.Name, ForeignMemoryBytes = foreign, ForeignCores = foreignCores }, there);
         return MoveChecks.LackOfRoom(Pool, host, service.Name, verdict);
     }
 

@@ -217,7 +217,7 @@ internal sealed class PlacementState
                 | (now.Suspended ? Rules.Suspended : Rules.None);
             MemoryCap[h] = spec.MemoryBytes;
             Memory[h] = Used[h] = now.ForeignMemoryBytes;
-            CoresCap[h] = spec.Cores ?? int.MaxValue / 2;
+            CoresCap[h] = spec.Cores is int counted ? Math.Max(0, counted - Math.Max(0, now.ForeignCores)) : int.MaxValue / 2;
             Most[h] = spec.MostServers ?? int.MaxValue;
             _perMemory[h] = (Buckets - 1) / Math.Max(1.0, spec.MemoryBytes);
             _perCore[h] = spec.Cores is int cores ? (Buckets - 1) / Math.Max(1.0, cores) : 0;

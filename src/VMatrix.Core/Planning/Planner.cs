@@ -497,6 +497,8 @@ public static partial class Planner
             if (service.HighestNumber is null)
             {
                 service.HighestNumber = 0;
+                foreach (var taken in _input.TakenNames)
+                    service.HighestNumber = Math.Max(service.HighestNumber.Value, NumberIn(taken, service.Spec.Name));
                 for (var (i, to) = _state.Input.ServersOf(s); i < to; i++)
                     service.HighestNumber = Math.Max(service.HighestNumber.Value, NumberIn(_state.Name(i), service.Spec.Name));
             }

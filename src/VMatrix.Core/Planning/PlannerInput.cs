@@ -55,6 +55,9 @@ public sealed record PlannerInput
     /// <summary>True when the driver can power hosts down and wake them.</summary>
     public bool HostPower { get; init; }
 
+    /// <summary>Names of servers that are not among <see cref="Servers"/> and may be there all the same: no new one gets them.</summary>
+    public IReadOnlyList<string> TakenNames { get; init; } = [];
+
     /// <summary>What waking a host takes, as measured; null when it never was.</summary>
     public TimeSpan? HostWakeTime { get; init; }
 
@@ -88,6 +91,9 @@ public sealed record HostState
 
     /// <summary>Bytes of memory that foreign machines hold.</summary>
     public long ForeignMemoryBytes { get; init; }
+
+    /// <summary>Processors that foreign machines have.</summary>
+    public int ForeignCores { get; init; }
 
     /// <summary>Image versions whose blocks it holds: a server made from one of them is woken here sooner than elsewhere.</summary>
     public IReadOnlyList<string> Images { get; init; } = [];

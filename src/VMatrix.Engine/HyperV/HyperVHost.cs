@@ -103,6 +103,7 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     /// <summary>Exports, copies and moves of disks take what they take; the caller's own deadline ends them.</summary>
     private static readonly TimeSpan s_long = TimeSpan.FromDays(1);
     private static readonly TimeSpan s_factsAge = TimeSpan.FromMinutes(10);
+    private static readonly TimeSpan s_nodeAge = TimeSpan.FromSeconds(30);
     private static readonly string[] s_listed = ["Id", "Name", "State", "Notes", "MemoryAssigned", "MemoryStartup", "ProcessorCount", "Version", "IsClustered", "OperationalStatus", "ReplicationMode"];
     private static readonly string[] s_one = [.. s_listed, "Path", "HardDrives.Path", "DVDDrives.Path"];
 
@@ -114,6 +115,9 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     private readonly PatientRead<ILookup<Guid, string>> _adapters = new("HostUnreachable", $"{host.Name}, asked for the addresses of its machines,", pool.Limits.ReadTimeout, clock);
     private readonly PatientRead<ResumeFacts> _asked = new("HostUnreachable", $"{host.Name}, asked for its processor and system,", pool.Limits.ReadTimeout, clock);
     private readonly System.Collections.Concurrent.ConcurrentDictionary<Guid, (string Notes, HyperVMark? Mark, string? Problem)> _read = new();
+    private readonly PatientRead<IReadOnlyList<PropertyBag>> _node = new("HostUnreachable", $"{host.Name}, asked for its cluster node,", pool.Limits.ReadTimeout, clock);
+    private string? _maintenance;
+    private DateTimeOffset _nodeAgain;
     private ResumeFacts? _facts;
     private DateTimeOffset _factsAt;
     private string? _storage;
@@ -391,6 +395,28 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
             await RunAsync($"Taking {machine.Who} out of its cluster", [], s_long, cancellation,
                 Of("FailoverClusters\\Remove-ClusterGroup", ("VMId", machine.Id), ("RemoveResources", true), ("Force", true), ("Cluster", Address)));
         }
+    }
+
+    /// <summary>Why its cluster wants nothing new on this node, in words without a full stop; null when it is up, when it is no node, and where that may not be asked.</summary>
+    public async Task<string?> FindMaintenanceAsync(CancellationToken cancellation)
+    {
+        if (clock.GetUtcNow() < _nodeAgain)
+            return _maintenance;
+        try
+        {
+            var node = First(await _node.AskAsync(c => RunAsync("Asking for the cluster node", ["Name", "State", "DrainStatus"], null, c, Of("FailoverClusters\\Get-ClusterNode", ("Name", new[] { Node }), ("Cluster", Address))), cancellation));
+            _maintenance = node is not null && Text(node, "State") is { } state and not ("Up" or "0" or "Unknown" or "-1")
+                ? $"its cluster has the node as {state}{(Text(node, "DrainStatus") is { Length: > 0 } drain and not ("NotInitiated" or "0") ? $", drained: {drain}" : "")} (Resume-ClusterNode {Node} brings it back)"
+                : null;
+            _nodeAgain = clock.GetUtcNow() + (node is null ? s_factsAge : s_nodeAge);
+        }
+        catch (VMatrixException)
+        {
+            // No node of a cluster, or none that may be asked: the host itself refuses then.
+            (_maintenance, _nodeAgain) = (null, clock.GetUtcNow() + s_factsAge);
+        }
+
+        return _maintenance;
     }
 
     /// <summary>How far the host's cluster balances by itself, as a sentence; null when it does not, or there is none.</summary>

@@ -29,6 +29,8 @@ public sealed partial class HyperVHypervisor
             throw;
         }
 
+        var maintenance = await on.FindMaintenanceAsync(cancellation);
+
         // What the host did answer is kept: its machines run, wherever their addresses are.
         ILookup<Guid, string>? addresses = null;
         string? problem = null;
@@ -45,6 +47,7 @@ public sealed partial class HyperVHypervisor
         {
             Host = host.Name,
             Machines = [.. machines.Where(m => m.Ours is null ? !m.LiesInNest : m.Place == HyperVPlace.Host).Select(m => Show(on, m, addresses))],
+            Maintenance = maintenance,
             Problem = problem ?? (machines.Any(m => m.IsClustered) ? await OwnBalancingAsync(on, cancellation) : null),
         };
     }
@@ -108,7 +111,10 @@ public sealed partial class HyperVHypervisor
     {
         try
         {
-            return (await ListAsync(HostOf(on), cancellation)).All(m => m.Ours?.Mark.ServerId != server || m.Power is PowerState.Off or PowerState.Saved);
+            // A machine whose line cannot be read may be this very one.
+            var known = _seen.TryGetValue(server, out var seen) ? seen.Machine : (Guid?)null;
+            return (await ListAsync(HostOf(on), cancellation)).All(m => m.Power is PowerState.Off or PowerState.Saved
+                || (m.Ours is { } ours ? ours.Mark.ServerId != server : m.Id != known && (m.Foreign is null || m.Stale is not null)));
         }
         catch (VMatrixException)
         {

@@ -136,7 +136,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser, IEpoch
             throw new VMatrixException("ServerRunning", VMatrixErrorKind.InvalidState, $"{machine.Who} cannot be disposed of while it runs on {machine.Host.Name}: stop it first.");
         if (from is null ? machine.Place != HyperVPlace.Nest : machine.Place != HyperVPlace.Host || !IsOn(machine, from))
             throw Elsewhere(machine, from?.Name ?? "the nest");
-        await WriteMarkAsync(machine, machine.Ours! with { Place = HyperVPlace.Disposed, Ran = false, Told = null }, $"{machine.Ours!.Mark.Name} (disposed {server:D})", cancellation);
+        await WriteMarkAsync(machine, machine.Ours! with { Place = HyperVPlace.Disposed, Ran = false, Told = null, Called = machine.Name == machine.Ours!.Mark.Name ? null : machine.Name }, $"{machine.Ours!.Mark.Name} (disposed {server:D})", cancellation);
         return true;
     }, cancellation);
 
@@ -148,7 +148,7 @@ public sealed partial class HyperVHypervisor : IHypervisor, IHostAdviser, IEpoch
             return await ToShareAsync(machine, cancellation);
         if (machine.Place != HyperVPlace.Disposed)
             throw Elsewhere(machine, "the disposed area");
-        await WriteMarkAsync(machine, machine.Ours! with { Place = HyperVPlace.Nest }, machine.Ours!.Mark.Name, cancellation);
+        await WriteMarkAsync(machine, machine.Ours! with { Place = HyperVPlace.Nest, Called = null }, machine.Ours!.Called ?? machine.Ours.Mark.Name, cancellation);
         return await ToShareAsync(server, null, cancellation);
     }, cancellation);
 

@@ -64,25 +64,30 @@ internal sealed record HyperVMark
     /// <summary>The export into the nest's share that these notes were written for; null where there is none, and once it is registered again and its notes are its own.</summary>
     public string? Bed { get; init; }
 
+    /// <summary>The name that it had before it was disposed of; null when that is the mark's, and when it is not disposed.</summary>
+    public string? Called { get; init; }
+
     /// <summary>What is to be told of it, such as a memory that was given up; null for nothing.</summary>
     public string? Told { get; init; }
 }
 
-/// <summary>A machine's notes: one line is ours, every other byte is the admin's.</summary>
+/// <summary>A machine's notes: one piece is ours, every other character is somebody else's.</summary>
 internal static class HyperVNotes
 {
-    private const string Begin = "VMatrix:{";
+    public const string Word = "VMatrix:";
 
     /// <summary>Our line of the notes; null when there is none, and a problem when it cannot be read.</summary>
     public static (HyperVMark? Mark, string? Problem) Read(string? notes)
     {
-        if (notes is null || Find(notes, 0) is not { } line)
+        if (notes is null || SharedText.Find(notes, Word) is not { } piece)
             return (null, null);
-        if (Find(notes, line.End) is not null)
+        if (SharedText.Find(notes, Word, piece.End) is not null)
             return (null, "its notes hold two lines of VMatrix; remove the one that is wrong");
+        if (!piece.IsWhole)
+            return (null, "the line of VMatrix in its notes cannot be read: it is cut short or broken, and nothing is done to the machine; write the line anew with Register-VMatrixServer, or remove it");
         try
         {
-            return (JsonSerializer.Deserialize<HyperVMark>(notes.Substring(line.Start + Begin.Length - 1, line.End - line.Start - Begin.Length + 1), StateFiles.Json), null);
+            return (JsonSerializer.Deserialize<HyperVMark>(notes.Substring(piece.Json, piece.End - piece.Json), StateFiles.Json), null);
         }
         catch (JsonException e)
         {
@@ -91,49 +96,8 @@ internal static class HyperVNotes
     }
 
     /// <summary>The notes with our line put in or replaced.</summary>
-    public static string Write(string? notes, HyperVMark mark)
-    {
-        notes ??= "";
-        var text = "VMatrix:" + JsonSerializer.Serialize(mark, StateFiles.Json);
-        if (Find(notes, 0) is { } line)
-            return notes.Remove(line.Start, line.End - line.Start).Insert(line.Start, text);
-
-        // Behind what is there, unless the line break that joins them could not be told from the admin's own.
-        return notes.Length == 0 ? text : notes[notes.Length - 1] == '\r' ? text + "\n" + notes : notes + "\n" + text;
-    }
+    public static string Write(string? notes, HyperVMark mark) => SharedText.Write(notes ?? "", Word, JsonSerializer.Serialize(mark, StateFiles.Json));
 
     /// <summary>The notes as they were before our line came.</summary>
-    public static string Remove(string? notes)
-    {
-        notes ??= "";
-        if (Find(notes, 0) is not { } line)
-            return notes;
-        var (start, end) = line;
-        if (start > 0)
-        {
-            // Editors turn the break that we put there into two characters, and then every other one too.
-            start--;
-            if (start > 0 && notes[start - 1] == '\r')
-                start--;
-        }
-        else if (end < notes.Length)
-        {
-            end += notes[end] == '\r' && end + 1 < notes.Length && notes[end + 1] == '\n' ? 2 : 1;
-        }
-
-        return notes.Remove(start, end - start);
-    }
-
-    private static (int Start, int End)? Find(string notes, int from)
-    {
-        for (var start = notes.IndexOf(Begin, from, StringComparison.Ordinal); start >= 0; start = notes.IndexOf(Begin, start + 1, StringComparison.Ordinal))
-        {
-            if (start > 0 && notes[start - 1] is not ('\n' or '\r'))
-                continue;
-            var end = notes.IndexOfAny(['\r', '\n'], start);
-            return (start, end < 0 ? notes.Length : end);
-        }
-
-        return null;
-    }
+    public static string Remove(string? notes) => SharedText.Remove(notes ?? "", Word);
 }

@@ -8,6 +8,10 @@ namespace VMatrix.Scvmm;
 /// <summary>Turns what SCVMM reports into errors with a mend. It numbers its errors, and the number is the same in every language.</summary>
 internal static class ScvmmErrors
 {
+    private const string AgentMend = "Check that the VMM agent and Windows Remote Management run on the host and answer; where it comes back after a while, give WinRM a process of its own (sc config winrm type= own) and raise its limits.";
+    private const string ExhaustedMend = "The host's Windows Remote Management has run out of memory, threads or operations: raise its limits (winrm set winrm/config/Service @{MaxConcurrentOperationsPerUser=\"1500\"}), or restart it there.";
+    private const string AccessMend = "Make the account of the VMM service, or the host's Run As account, a local administrator of the host again; a group policy (Restricted Groups) may have taken it out.";
+
     private static readonly Dictionary<string, (string Id, VMatrixErrorKind Kind, bool Transient, string Mend)> s_known = new()
     {
         ["801"] = ("MachineNotFound", VMatrixErrorKind.NotFound, false, "It may have been deleted or moved away behind VMatrix's back: refresh it in VMM (Read-SCVirtualMachine) and look again."),
@@ -15,6 +19,16 @@ internal static class ScvmmErrors
         ["1604"] = ("ServerAccessDenied", VMatrixErrorKind.Denied, false, "Give the account a user role in VMM that has these hosts and the library in its scope."),
         ["1605"] = ("ServerAccessDenied", VMatrixErrorKind.Denied, false, "Give the account a user role in VMM that has these hosts and the library in its scope."),
         ["2916"] = ("HostUnreachable", VMatrixErrorKind.Unreachable, true, "Check the host, its network and the VMM agent on it."),
+        ["2911"] = ("HostExhausted", VMatrixErrorKind.Busy, true, ExhaustedMend),
+        ["2912"] = ("HostAgentFailed", VMatrixErrorKind.Unreachable, true, AgentMend),
+        ["2915"] = ("HostAgentFailed", VMatrixErrorKind.Unreachable, true, AgentMend),
+        ["2927"] = ("HostAgentFailed", VMatrixErrorKind.Unreachable, true, AgentMend),
+        ["20506"] = ("HostAgentFailed", VMatrixErrorKind.Unreachable, true, AgentMend),
+        ["13926"] = ("HostUnreachable", VMatrixErrorKind.Unreachable, true, "Check the host, its network and the VMM agent on it."),
+        ["406"] = ("HostAccessDenied", VMatrixErrorKind.Denied, false, AccessMend),
+        ["12710"] = ("HostAccessDenied", VMatrixErrorKind.Denied, false, AccessMend),
+        ["23007"] = ("TooManyMigrations", VMatrixErrorKind.Busy, true, "As many moves run on the host as it allows, and VMM has waited in vain for one to end: lower limits.movesPerHost in the pool file, raise the host's own limit (Set-VMHost -MaximumStorageMigrations), or let VMM wait longer (registry value LiveMigrationQueueTimeoutSecs)."),
+        ["1730"] = ("WrongState", VMatrixErrorKind.InvalidState, false, "It is not in the state that the operation needs."),
         ["2606"] = ("WrongState", VMatrixErrorKind.Busy, true, "Another job works on it; wait for that one."),
         ["809"] = ("WrongState", VMatrixErrorKind.InvalidState, false, "It is not in the state that the operation needs."),
         ["12711"] = ("HyperVFailed", VMatrixErrorKind.Failed, false, "The host refused; its event log Hyper-V-VMMS tells why."),

@@ -28,6 +28,7 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
     private readonly ScvmmHostGroups _groups;
     private readonly ScvmmBalancing _balancing;
     private readonly ConcurrentDictionary<Guid, Guid> _seen = new();
+    private readonly ConcurrentDictionary<string, Guid> _current = new(StringComparer.OrdinalIgnoreCase);
     private readonly ConcurrentDictionary<Guid, SemaphoreSlim> _gates = new();
     private readonly SemaphoreSlim _prepare = new(1);
 
@@ -77,6 +78,7 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
                     : Show(m)),
             ],
             Problem = balancing.Problem,
+            Maintenance = (await checking).IsInMaintenance ? $"VMM has {host.Name} in maintenance mode, or lets nothing be placed on it (Enable-SCVMHost, Set-SCVMHost -AvailableForPlacement $true)" : null,
         };
     }
 
@@ -88,7 +90,8 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
         {
             Dormant = [.. machines.Where(m => m.Place == HyperVPlace.Nest && (m.Ours is not null || (m.Image is null && !m.IsChanging && !m.Name.StartsWith(Making, StringComparison.Ordinal)))).Select(Show)],
             Disposed = [.. machines.Where(m => m.Ours is not null && m.Place == HyperVPlace.Disposed).Select(Show)],
-            Images = _pool.Services.Select(service => CurrentImage(machines, service)?.Image).OfType<ScvmmImage>().ToDictionary(image => image.Service, image => image.Version, StringComparer.OrdinalIgnoreCase),
+            Images = _pool.Services.Where(service => Unreadable(machines, service) is null).Select(service => CurrentImage(machines, service)?.Image).OfType<ScvmmImage>().ToDictionary(image => image.Service, image => image.Version, StringComparer.OrdinalIgnoreCase),
+            Problems = [.. _pool.Services.Select(service => Unreadable(machines, service)).OfType<ScvmmMachine>().Select(ToldOf)],
         };
     }
 
@@ -111,6 +114,7 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
     private Machine Show(ScvmmMachine machine)
     {
         var ours = machine.Ours;
+        var unsure = machine.IsUnsure;
         var died = ours is { Ran: true } && machine.Place == HyperVPlace.Host && machine.Power == PowerState.Off;
         return new Machine
         {
@@ -119,13 +123,16 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
             Mark = ours?.Mark,
             StaleMark = machine.Stale,
             Power = machine.Power,
-            Address = machine.Power == PowerState.Running && machine.Address is { } address ? $"{address}:{PortOf(ours?.Mark ?? machine.Stale)}" : null,
+            // While VMM moves it, it answers now here, now there, and now not: that is no failed health check.
+            Address = machine.Power == PowerState.Running && machine.Status != "UnderMigration" && machine.Address is { } address ? $"{address}:{PortOf(ours?.Mark ?? machine.Stale)}" : null,
             MemoryBytes = machine.MemoryBytes,
             Cores = machine.Cores,
             Health = died ? ServerHealth.Dead : ServerHealth.Unknown,
             Problem = machine.Foreign
                 ?? (ours is null ? null
-                : machine.Status is "Missing" or "IncompleteVMConfig" or "HostNotResponding" || machine.Status.EndsWith("Failed", StringComparison.Ordinal)
+                : unsure
+                    ? $"{machine.Who} is {machine.Status} in VMM on {machine.Host ?? "the library"}: VMM tells what it remembers, so that nothing is done to it. Look for it on the other hosts, and make VMM look anew: Read-SCVirtualMachine, or Repair-SCVirtualMachine -Dismiss."
+                : machine.Status.EndsWith("Failed", StringComparison.Ordinal)
                     ? $"{machine.Who} is {machine.Status} in VMM on {machine.Host ?? "the library"}: look at its last job, and put it right with Repair-SCVirtualMachine or Read-SCVirtualMachine."
                 : died ? $"{machine.Who} is off on {machine.Host}, and VMatrix has not stopped it: it powered itself off, or its host did. The host's event log Hyper-V-Worker tells why."
                 : ours.Told),
@@ -142,7 +149,12 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
         {
             // VMM remembers what it has seen; only a host that answers it now, and a machine looked at anew, prove anything.
             await _vmm.CheckHostAsync(on, cancellation);
-            foreach (var machine in (await ListAsync(cancellation)).Where(m => m.Ours?.Mark.ServerId == server && ScvmmServer.IsOn(m, on)))
+            var there = (await ListAsync(cancellation)).Where(m => ScvmmServer.IsOn(m, on)).ToArray();
+
+            // One whose line cannot be read may be this very one.
+            if (Array.Exists(there, m => m is { Ours: null, Stale: null, Foreign: not null }))
+                return false;
+            foreach (var machine in there.Where(m => m.Ours?.Mark.ServerId == server))
             {
                 await _vmm.RefreshAsync(machine, cancellation);
                 if (await _vmm.FindAsync(machine.Id, cancellation) is { } now && now.Power is not (PowerState.Off or PowerState.Saved))
@@ -170,6 +182,8 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
             var source = await _vmm.FindSourceAsync(FileName(name), cancellation);
             var owner = HyperVNest.Name(source.State);
             var machines = await ListAsync(cancellation);
+            if (Unreadable(machines, service) is { } unreadable)
+                throw new VMatrixException("ImageNotReadable", VMatrixErrorKind.Corrupt, ToldOf(unreadable));
             var current = CurrentImage(machines, service)?.Image;
             if (current?.Owner == owner)
                 return current.Version;
@@ -193,7 +207,7 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
                 }
             }
 
-            await _vmm.DescribeAsync(stored, ScvmmServer.Describe(new ScvmmImage { Service = service.Name, Version = owner, Owner = owner, SelectedAt = After(current) }), null, cancellation);
+            await _vmm.DescribeAsync(stored, new ScvmmImage { Service = service.Name, Version = owner, Owner = owner, SelectedAt = After(current) }, cancellation);
             return owner;
         }
         finally
@@ -217,7 +231,7 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
         var stored = await ImageAsync(machines, service, version, cancellation)
             ?? await _vmm.MakeAsync($"Making an image of {machine.Who}", cancellation, ("Name", ImageName(service, version)), ("VM", _vmm.MachineCall(machine.Id)), ("LibraryServer", _vmm.LibraryCall()), ("SharePath", _vmm.Share));
         var image = new PublishedImage { Service = service.Name, Version = version, From = machine.Ours!.Mark.Image, ServerId = server, ServerName = machine.Ours.Mark.Name, Bytes = Math.Max(1, stored.MemoryBytes), At = _clock.GetUtcNow() };
-        await _vmm.DescribeAsync(stored, ScvmmServer.Describe(new ScvmmImage { Service = service.Name, Version = version, Published = image }), null, cancellation);
+        await _vmm.DescribeAsync(stored, new ScvmmImage { Service = service.Name, Version = version, Published = image }, cancellation);
         return image;
     }, cancellation);
 
@@ -230,7 +244,7 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
         var current = CurrentImage(machines, service);
         if (current?.Id == stored.Id)
             return;
-        await _vmm.DescribeAsync(stored, ScvmmServer.Describe(stored.Image! with { SelectedAt = After(current?.Image), Owner = current?.Image?.Owner ?? stored.Image.Owner }), null, cancellation);
+        await _vmm.DescribeAsync(stored, stored.Image! with { SelectedAt = After(current?.Image), Owner = current?.Image?.Owner ?? stored.Image.Owner }, cancellation);
     }
 
     // The one selected last counts, also when another computer's clock, by which the one before was selected, is ahead.
@@ -242,6 +256,20 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
 
     private static ScvmmMachine? CurrentImage(IReadOnlyList<ScvmmMachine> machines, ServiceSpec service) =>
         machines.Where(m => m.IsStored && m.Image is { SelectedAt: not null } image && image.Service == service.Name).OrderByDescending(m => m.Image!.SelectedAt).FirstOrDefault();
+
+    /// <summary>A stored machine that is an image of a service by its name and does not say which, or whether it is the one that was selected; null when there is none.</summary>
+    private ScvmmMachine? Unreadable(IReadOnlyList<ScvmmMachine> machines, ServiceSpec service)
+    {
+        // One without any description is being made, or was, unless it is known that it was the one.
+        var unreadable = machines.FirstOrDefault(m => m is { IsStored: true, Image: null, IsChanging: false } && m.Name.StartsWith(ImageName(service, ""), StringComparison.OrdinalIgnoreCase)
+            && !m.Status.EndsWith("Failed", StringComparison.Ordinal) && (m.Description.Length > 0 || (_current.TryGetValue(service.Name, out var known) && known == m.Id)));
+        if (unreadable is null && CurrentImage(machines, service) is { } current)
+            _current[service.Name] = current.Id;
+        return unreadable;
+    }
+
+    private static string ToldOf(ScvmmMachine image) =>
+        $"The description of '{image.Name}' in the VMM library no longer says which image version it is, so that it may be the one that new servers are made from; none are made until that is known. Put the line back that begins with {ScvmmServer.ImageLine} (VMM's job history has the old text), or delete the stored machine if it is not wanted.";
 
     /// <summary>The stored machine of an image version as soon as no job works on it; null when there is none, and one that a job has failed to make is cleared away.</summary>
     private async Task<ScvmmMachine?> ImageAsync(IReadOnlyList<ScvmmMachine> machines, ServiceSpec service, string version, CancellationToken cancellation)
@@ -295,7 +323,7 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
         {
             if (machine.Place != HyperVPlace.Disposed)
                 throw new VMatrixException("ServerNotDisposed", VMatrixErrorKind.InvalidState, $"{machine.Who} is {machine.Where}: only a disposed server is deleted for good.");
-            await _vmm.RemoveAsync(machine, cancellation);
+            await _vmm.RemoveAsync(Seen(machine), cancellation);
         }
 
         _ = _seen.TryRemove(server, out _);
@@ -363,7 +391,7 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
             throw new VMatrixException("ServerRunning", VMatrixErrorKind.InvalidState, $"{machine.Who} cannot be disposed of while it runs on {machine.Host}: stop it first.");
         if (from is null ? machine.Place != HyperVPlace.Nest : !ScvmmServer.IsOn(machine, from))
             throw Elsewhere(machine, from?.Name ?? "the nest");
-        await _vmm.MarkAsync(machine, machine.Ours! with { Place = HyperVPlace.Disposed, Ran = false, Told = null }, $"{machine.Ours!.Mark.Name} (disposed {server:D})", cancellation);
+        await _vmm.MarkAsync(machine, machine.Ours! with { Place = HyperVPlace.Disposed, Ran = false, Told = null, Called = machine.Name == machine.Ours!.Mark.Name ? null : machine.Name }, $"{machine.Ours!.Mark.Name} (disposed {server:D})", cancellation);
         if (!machine.IsStored)
             await StoreAsync(machine with { Ours = null }, cancellation);
         return true;
@@ -377,7 +405,7 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
             return true;
         if (machine.Place != HyperVPlace.Disposed)
             throw Elsewhere(machine, "the disposed area");
-        await _vmm.MarkAsync(machine, machine.Ours! with { Place = HyperVPlace.Nest }, machine.Ours!.Mark.Name, cancellation);
+        await _vmm.MarkAsync(machine, machine.Ours! with { Place = HyperVPlace.Nest, Called = null }, machine.Ours!.Called ?? machine.Ours.Mark.Name, cancellation);
         return true;
     }, cancellation);
 
@@ -449,6 +477,8 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
             else
                 await _vmm.DoAsync(machine, "Starting", "Start-SCVirtualMachine", cancellation);
             machine = await _vmm.SettledAsync(machine.Id, cancellation) ?? throw NotFound(server);
+            if (machine.Power != PowerState.Running)
+                throw new VMatrixException("StartFailed", VMatrixErrorKind.Failed, $"VMM reported {machine.Who} as started on {on.Name}, and it is {machine.Status}. Look at its last job in VMM.") { IsTransient = true };
         }
 
         return await AddressAsync(machine, service, cancellation);
@@ -529,7 +559,7 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
 
     /// <summary>Where a server is, as VMM says now; null when VMM knows none.</summary>
     private async Task<ScvmmMachine?> LocateAsync(Guid server, CancellationToken cancellation) =>
-        _seen.TryGetValue(server, out var id) && await _vmm.FindAsync(id, cancellation) is { } machine && machine.Ours?.Mark.ServerId == server ? machine
+        _seen.TryGetValue(server, out var id) && await _vmm.FindAsync(id, cancellation) is { IsUnsure: false } machine && machine.Ours?.Mark.ServerId == server ? machine
         : (await ListAsync(cancellation)).FirstOrDefault(m => m.Ours?.Mark.ServerId == server);
 
     private async Task<ScvmmMachine> RequireAsync(Guid server, HostSpec? on, HyperVPlace place, CancellationToken cancellation)
@@ -539,7 +569,11 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
     }
 
     private async Task<ScvmmMachine> SettledAsync(ScvmmMachine machine, CancellationToken cancellation) =>
-        !machine.IsChanging ? machine : await _vmm.SettledAsync(machine.Id, cancellation) ?? throw NotFound(machine.Ours!.Mark.ServerId);
+        Seen(!machine.IsChanging ? machine : await _vmm.SettledAsync(machine.Id, cancellation) ?? throw NotFound(machine.Ours!.Mark.ServerId));
+
+    /// <summary>Refuses to do anything to a machine that VMM only remembers.</summary>
+    private static ScvmmMachine Seen(ScvmmMachine machine) => !machine.IsUnsure ? machine
+        : throw new VMatrixException("ServerNotSeen", VMatrixErrorKind.Unreachable, $"{machine.Who} is {machine.Status} in VMM on {machine.Host ?? "the library"}: what VMM remembers of it proves nothing, and nothing is done to it. Look for it on the other hosts, and make VMM look anew: Read-SCVirtualMachine.") { IsTransient = machine.Status == "HostNotResponding" };
 
     private static VMatrixException Elsewhere(ScvmmMachine machine, string expected) =>
         new("ServerElsewhere", VMatrixErrorKind.InvalidState, $"{machine.Who} is not in {expected}, it is {machine.Where}.");

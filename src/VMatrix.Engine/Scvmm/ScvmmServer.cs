@@ -31,6 +31,12 @@ internal sealed record ScvmmMachine
 
     public ServerMark? Stale { get; init; }
 
+    /// <summary>The id that Hyper-V has for it, the same in every record that VMM has of it; null where VMM does not say.</summary>
+    public string? VmId { get; init; }
+
+    /// <summary>What its description says, whether or not it counts.</summary>
+    public HyperVMark? Written { get; init; }
+
     public string? Foreign { get; init; }
 
     public ScvmmImage? Image { get; init; }
@@ -49,12 +55,16 @@ internal sealed record ScvmmMachine
     /// <summary>What it does. A state in between, or one that is not known, counts as running: nothing is proven by it. A stored machine does not say whether its memory was kept: our line does.</summary>
     public PowerState Power => Status switch
     {
-        "PowerOff" or "Missing" or "IncompleteVMConfig" or "CreationFailed" => PowerState.Off,
+        _ when IsUnsure => PowerState.Unknown,
+        "PowerOff" or "CreationFailed" => PowerState.Off,
         "Saved" => PowerState.Saved,
         "Stored" => Ours?.Saved is null ? PowerState.Off : PowerState.Saved,
         "Paused" => PowerState.Paused,
         _ => PowerState.Running,
     };
+
+    /// <summary>True when VMM tells what it remembers of it and not what it sees: nothing is proven by that, and nothing is done to it.</summary>
+    public bool IsUnsure => Status is "Missing" or "IncompleteVMConfig" or "HostNotResponding";
 
     /// <summary>True while a job works on it.</summary>
     public bool IsChanging => Status is "Starting" or "Saving" or "PoweringOff" or "Restoring" or "Pausing" or "DiscardSavedState" or "Deleting" || Status.StartsWith("Under", StringComparison.Ordinal);
@@ -92,16 +102,18 @@ internal sealed record ScvmmImage
 /// <param name="State">Whether it answers, by VMM's own word.</param>
 /// <param name="Group">Its host group's id.</param>
 /// <param name="GroupPath">Its host group's path.</param>
-internal sealed record ScvmmHost(string Name, string State, Guid? Group, string GroupPath);
+/// <param name="IsInMaintenance">True while VMM has it in maintenance mode, or does not let anything be placed on it.</param>
+internal sealed record ScvmmHost(string Name, string State, Guid? Group, string GroupPath, bool IsInMaintenance);
 
 /// <summary>One VMM server's commands. Machines are named by their ids; states are compared by VMM's own words, never by texts for people.</summary>
 internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider clock)
 {
-    private const string ImageLine = "VMatrix-image:";
+    public const string ImageLine = "VMatrix-image:";
     private static readonly TimeSpan s_pause = TimeSpan.FromMilliseconds(200);
-    private static readonly string[] s_listed = ["ID", "Name", "Status", "Description", "VMHost.Name", "Memory", "CPUCount", "VirtualNetworkAdapters.IPv4Addresses", "BlockDynamicOptimization"];
+    private static readonly string[] s_listed = ["ID", "Name", "Status", "Description", "VMHost.Name", "Memory", "CPUCount", "VirtualNetworkAdapters.IPv4Addresses", "BlockDynamicOptimization", "VMId"];
     private readonly AskedTogether<IReadOnlyList<ScvmmMachine>> _machines = new(clock);
     private readonly AskedTogether<IReadOnlyList<ScvmmHost>> _hosts = new(clock);
+    private readonly System.Collections.Concurrent.ConcurrentDictionary<Guid, string> _twins = new();
     private readonly PatientRead<IReadOnlyList<ScvmmMachine>> _listing = new("ServerUnreachable", "VMM", pool.Limits.ReadTimeout, clock);
     private readonly PatientRead<IReadOnlyList<ScvmmHost>> _hostListing = new("ServerUnreachable", "VMM", pool.Limits.ReadTimeout, clock);
 
@@ -116,17 +128,40 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
 
     private async Task<IReadOnlyList<ScvmmMachine>> ReadMachinesAsync(CancellationToken cancellation)
     {
-        ScvmmMachine[] machines = [.. (await RunAsync("Listing machines", s_listed, cancellation, Of("Get-SCVirtualMachine", ("VMMServer", Connection()), ("All", true)))).Select(ToMachine)];
+        var machines = WithoutTwins([.. (await RunAsync("Listing machines", s_listed, cancellation, Of("Get-SCVirtualMachine", ("VMMServer", Connection()), ("All", true)))).Select(ToMachine)]);
 
         // A role without the library sees no stored machine and no error: an empty nest, in which everything would be made anew.
         return Array.Exists(machines, machine => machine.IsStored) || (await RunAsync($"Asking for the library server {Library}", ["Name"], cancellation, LibraryCall().Commands.Single())).Count > 0 ? machines
             : throw new VMatrixException("LibraryNotManaged", VMatrixErrorKind.NotFound, $"VMM lists no library server {Library}, or this account's user role does not have it in its scope: add it to the role, or mend scvmm.library in {pool.Path}.");
     }
 
+    /// <summary>
+    /// One record of each machine. A cluster that moved a machine leaves VMM with two: the one that it remembers, which is missing, and the one
+    /// that it has found, whose description was written under the other's id. What is found is the machine, and the other one is nothing.
+    /// </summary>
+    private ScvmmMachine[] WithoutTwins(ScvmmMachine[] machines)
+    {
+        foreach (var records in machines.Where(m => m.VmId is not null && !m.IsStored).GroupBy(m => m.VmId, StringComparer.OrdinalIgnoreCase).Where(g => g.Count() > 1).ToArray())
+        {
+            if (records.Where(m => !m.IsUnsure).ToArray() is not [var found])
+                continue;
+            var remembered = records.Where(m => m != found).ToArray();
+            if (found.Ours is null && found.Written is { } written && remembered.Any(m => IsId(written.Mark.MachineId, m.Id)))
+                _twins[found.Id] = written.Mark.MachineId;
+            else if (found.Ours is null && remembered.Any(m => m.Ours is not null))
+                continue;
+            machines = [.. machines.Where(m => !remembered.Contains(m)).Select(m => m == found && _twins.ContainsKey(m.Id) ? m with { Ours = m.Written, Stale = null, Foreign = null } : m)];
+        }
+
+        return machines;
+    }
+
+    private static bool IsId(string text, Guid id) => string.Equals(text, id.ToString("D"), StringComparison.OrdinalIgnoreCase);
+
     private async Task<IReadOnlyList<ScvmmHost>> ReadHostsAsync(CancellationToken cancellation) =>
     [
-        .. (await RunAsync("Asking for the hosts", ["Name", "CommunicationState", "VMHostGroup.ID", "VMHostGroup.Path"], cancellation, Of("Get-SCVMHost", ("VMMServer", Connection()))))
-            .Select(row => new ScvmmHost(Text(row, "Name") ?? "", Text(row, "CommunicationState") ?? "", Id(row, "VMHostGroup.ID"), Text(row, "VMHostGroup.Path") ?? "")),
+        .. (await RunAsync("Asking for the hosts", ["Name", "CommunicationState", "VMHostGroup.ID", "VMHostGroup.Path", "MaintenanceHost", "AvailableForPlacement"], cancellation, Of("Get-SCVMHost", ("VMMServer", Connection()))))
+            .Select(row => new ScvmmHost(Text(row, "Name") ?? "", Text(row, "CommunicationState") ?? "", Id(row, "VMHostGroup.ID"), Text(row, "VMHostGroup.Path") ?? "", (row.TryGetValue("MaintenanceHost", out var maintained) && maintained is true) || (row.TryGetValue("AvailableForPlacement", out var open) && open is false))),
     ];
 
     /// <summary>True where VMM balances a host group by itself; null where it does not say.</summary>
@@ -204,21 +239,36 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
     /// <param name="newName">Its name from now on; null for the one it has.</param>
     /// <param name="cancellation">Ends the call.</param>
     /// <param name="isOurs">False when it is let go, and VMM may balance it again.</param>
-    public Task DescribeAsync(ScvmmMachine machine, string description, string? newName, CancellationToken cancellation, bool isOurs = true)
+    public async Task DescribeAsync(ScvmmMachine machine, string description, string? newName, CancellationToken cancellation, bool isOurs = true)
     {
         var parameters = new List<(string, object?)> { ("Description", description), ("BlockDynamicOptimization", isOurs) };
         if (newName is not null && newName != machine.Name)
             parameters.Add(("Name", newName));
-        return RunAsync($"Marking {machine.Who}", [], cancellation, Get(machine.Id), Of("Set-SCVirtualMachine", [.. parameters]));
+        await RunAsync($"Marking {machine.Who}", [], cancellation, Get(machine.Id), Of("Set-SCVirtualMachine", [.. parameters]));
+
+        // What is reported done is looked at: a refresh of VMM's own may have put the old text back.
+        if (await FindAsync(machine.Id, cancellation) is not { } now || OursIn(now.Description) != OursIn(description) || (newName is not null && now.Name != newName))
+            throw new VMatrixException("MarkNotWritten", VMatrixErrorKind.Failed, $"VMM reported {machine.Who} as marked, and its description or name is not what was written. It is tried again; where it stays so, look at who else changes it.") { IsTransient = true };
+
+        static string OursIn(string text) =>
+            (SharedText.Find(text, HyperVNotes.Word) is { } mark ? text.Substring(mark.Start, mark.End - mark.Start) : "")
+            + (SharedText.Find(text, ImageLine) is { } image ? text.Substring(image.Start, image.End - image.Start) : "");
     }
 
     public Task MarkAsync(ScvmmMachine machine, HyperVMark mark, string? newName, CancellationToken cancellation) =>
-        DescribeAsync(machine, HyperVNotes.Write(machine.Description, mark), newName, cancellation);
+        DescribeAsync(machine, HyperVNotes.Write(machine.Description, mark with { Mark = mark.Mark with { MachineId = machine.Id.ToString("D") } }), newName, cancellation);
 
-    public static string Describe(ScvmmImage image) => ImageLine + System.Text.Json.JsonSerializer.Serialize(image, StateFiles.Json);
+    /// <summary>Writes what image a stored machine is into its description, and leaves what others wrote there.</summary>
+    public Task DescribeAsync(ScvmmMachine machine, ScvmmImage image, CancellationToken cancellation) =>
+        DescribeAsync(machine, SharedText.Write(machine.Description, ImageLine, System.Text.Json.JsonSerializer.Serialize(image, StateFiles.Json)), null, cancellation);
 
-    public Task RemoveAsync(ScvmmMachine machine, CancellationToken cancellation) =>
-        RunAsync($"Removing {machine.Who}", [], cancellation, Get(machine.Id), Of("Remove-SCVirtualMachine", ("Force", true), ("Confirm", false)));
+    /// <summary>Deletes a machine, and looks whether it is gone. Without force: VMM then refuses what it does not see, instead of forgetting it.</summary>
+    public async Task RemoveAsync(ScvmmMachine machine, CancellationToken cancellation)
+    {
+        await RunAsync($"Removing {machine.Who}", [], cancellation, Get(machine.Id), Of("Remove-SCVirtualMachine", ("Confirm", false)));
+        if (await FindAsync(machine.Id, cancellation) is { } still)
+            throw new VMatrixException("RemoveNotDone", VMatrixErrorKind.Failed, $"VMM reported {machine.Who} as removed, and it is {still.Where}. Look at its last job in VMM; it is tried again.") { IsTransient = true };
+    }
 
     /// <summary>Makes VMM look at a machine anew, so that what it says is not what it remembers.</summary>
     public Task RefreshAsync(ScvmmMachine machine, CancellationToken cancellation) =>
@@ -335,7 +385,10 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
         var (description, name) = (Text(row, "Description") ?? "", Text(row, "Name") ?? "");
         var (ours, problem) = HyperVNotes.Read(description);
         ServerMark? stale = null;
-        if (ours is not null && !string.Equals(ours.Mark.MachineId, id.ToString("D"), StringComparison.OrdinalIgnoreCase))
+        var written = ours;
+        if (problem is not null)
+            problem = $"{name} ({id}) in VMM is left alone: {problem.Replace("notes", "description")}.";
+        if (ours is not null && !IsId(ours.Mark.MachineId, id) && !(_twins.TryGetValue(id, out var twin) && twin == ours.Mark.MachineId))
         {
             problem = $"{name} carries the mark of server {ours.Mark.ServerId}, written on another machine: it is a clone or an import. Register it to make it a server of its own.";
             (stale, ours) = (ours.Mark, null);
@@ -350,6 +403,8 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
             Description = description,
             Ours = ours,
             Stale = stale,
+            Written = written,
+            VmId = Text(row, "VMId") is { Length: > 0 } vm ? vm : null,
             Foreign = problem,
             Image = ImageOf(description),
             MemoryBytes = Whole(row, "Memory") << 20 ?? 0,
@@ -361,11 +416,11 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
 
     private static ScvmmImage? ImageOf(string description)
     {
-        if (!description.StartsWith(ImageLine, StringComparison.Ordinal))
+        if (SharedText.Find(description, ImageLine) is not { IsWhole: true } piece)
             return null;
         try
         {
-            return System.Text.Json.JsonSerializer.Deserialize<ScvmmImage>(description.Substring(ImageLine.Length), StateFiles.Json);
+            return System.Text.Json.JsonSerializer.Deserialize<ScvmmImage>(description.Substring(piece.Json, piece.End - piece.Json), StateFiles.Json);
         }
         catch (System.Text.Json.JsonException)
         {

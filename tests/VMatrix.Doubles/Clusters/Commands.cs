@@ -54,6 +54,8 @@ namespace Microsoft.FailoverClusters.PowerShell
 
         public ClusterNodeState State { get; init; }
 
+        public string DrainStatus => State == ClusterNodeState.Paused ? "Completed" : "NotInitiated";
+
         public override string ToString() => Name;
     }
 

@@ -332,10 +332,13 @@ public sealed partial class CommandCall
         await ReachVmmAsync();
         var id = Bound.Get<VM>("VM")!.ID;
         _ = Bound.Is("RunAsynchronously");
+        var force = Bound.Is("Force");
         World.Change(state =>
         {
             var machine = IdleVm(state, id);
             var host = state.Host(machine.Host)!;
+            if (machine.VmmStatus is not null && !force)
+                throw Vmm(809, $"VMM cannot remove {machine.Name} because it is {machine.VmmStatus}.");
             if (machine.State is not (VMState.Off or VMState.Saved))
                 throw Vmm(809, $"VMM cannot remove {machine.Name} because it is {machine.State}.");
             foreach (var disk in machine.Disks)
@@ -434,6 +437,8 @@ public sealed partial class CommandCall
         ID = IdOf(host.Name),
         Name = host.Name,
         CommunicationState = host.Mood == HostMood.Up ? CommunicationState.Responding : CommunicationState.NotResponding,
+        MaintenanceHost = host.Paused,
+        AvailableForPlacement = !host.Paused,
         OverallState = host.Mood == HostMood.Up ? "OK" : "NotResponding",
         AvailableMemory = FreeMemory(state, host) >> 20,
         TotalMemory = host.MemoryBytes,
@@ -455,6 +460,7 @@ public sealed partial class CommandCall
             "move" => VMComputerSystemState.UnderMigration,
             "vmm-new" => VMComputerSystemState.UnderCreation,
             not null => VMComputerSystemState.UnderUpdate,
+            _ when machine.VmmStatus is { } told => Enum.Parse<VMComputerSystemState>(told),
             _ when host.IsLibrary => VMComputerSystemState.Stored,
             _ when host.Mood != HostMood.Up => VMComputerSystemState.HostNotResponding,
             _ => machine.State switch
@@ -468,7 +474,7 @@ public sealed partial class CommandCall
         return new VM
         {
             ID = machine.Id,
-            VMId = IdOf(machine.Id.ToString()).ToString().ToUpperInvariant(),
+            VMId = IdOf((machine.SameAs ?? machine.Id).ToString()).ToString().ToUpperInvariant(),
             Name = machine.Name,
             Status = status,
             StatusString = state.Set.Language == "de" ? $"Zustand {(int)status}" : status.ToString(),

@@ -25,6 +25,7 @@ public enum VMComputerSystemState
     CreatingCheckpoint = 210,
     HostNotResponding = 221,
     Missing = 220,
+    IncompleteVMConfig = 222,
 }
 
 public enum CommunicationState
@@ -76,6 +77,10 @@ public sealed class Host
     public CommunicationState CommunicationState { get; init; }
 
     public string OverallState { get; init; } = "";
+
+    public bool MaintenanceHost { get; init; }
+
+    public bool AvailableForPlacement { get; init; } = true;
 
     /// <summary>Megabytes.</summary>
     public long AvailableMemory { get; init; }

@@ -271,6 +271,12 @@ public sealed record MachineState
     /// <summary>SCVMM's balancing leaves it alone.</summary>
     public bool BlockOptimization { get; init; }
 
+    /// <summary>The status that SCVMM tells instead, such as Missing; null for what it is.</summary>
+    public string? VmmStatus { get; init; }
+
+    /// <summary>The machine that this is another record of in SCVMM; null for none.</summary>
+    public Guid? SameAs { get; init; }
+
     /// <summary>The job of SCVMM that worked on it last.</summary>
     public Guid? LastJob { get; init; }
 
