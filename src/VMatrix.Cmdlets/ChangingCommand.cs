@@ -126,7 +126,7 @@ public abstract class ChangingCommand : VMatrixCommand
             var records = Within(pool.Key, () =>
             {
                 Relist();
-                return InPool("Carrying out moves", (session, cancellation) => session.CarryOutAsync([.. pool.Select(m => m.Move)], holdFor, progress, cancellation));
+                return InPool("Carrying out moves", (session, cancellation) => session.CarryOutAsync([.. pool.Select(m => m.Move)], holdFor, progress, cancellation, [.. pool.Where(m => m.Chosen).Select(m => m.Move.Id)]));
             });
             progress.Dispose();
             done.AddRange(records.Where(Report).Select(r => new AskedMove(pool.Key, r.Move, _inputs[r.Id])));
@@ -163,7 +163,8 @@ public abstract class ChangingCommand : VMatrixCommand
     /// <param name="Pool">Full path of its pool's file.</param>
     /// <param name="Move">The move.</param>
     /// <param name="Input">What the user named the server by.</param>
-    private protected sealed record AskedMove(string Pool, Move Move, object? Input);
+    /// <param name="Chosen">True where VMatrix chose the host: where somebody else was first to its room, it chooses another.</param>
+    private protected sealed record AskedMove(string Pool, Move Move, object? Input, bool Chosen = false);
 
     private protected static string Place(Stage stage, string? host) => host is null ? $"{stage}" : $"{stage} on {host}";
 

@@ -63,11 +63,15 @@ internal sealed class Observation
     /// <summary>Counts servers where these moves, and no others, will bring them, and where they are until then.</summary>
     public void Expect(IEnumerable<Move> moves)
     {
+        Move[] all = [.. moves];
+        if (!all.SequenceEqual(_expected))
+            Rules = null;
         _coming.Clear();
-        foreach (var move in moves)
+        _expected.Clear();
+        foreach (var move in all)
         {
             _expected.Add(move);
-            if (move.ToHost is not null && Find(move.ServerId) is { } found)
+            if (move.ToHost is not null && Find(move.ServerId) is { } found && !string.Equals(found.Info.Host, move.ToHost, StringComparison.OrdinalIgnoreCase))
                 _coming.Add(found.Info with { Host = move.ToHost, Stage = move.ToStage, Power = PowerState.Running });
         }
     }

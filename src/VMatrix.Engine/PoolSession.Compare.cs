@@ -10,6 +10,9 @@ namespace VMatrix;
 /// <content>What stands in the way of moves, before they are made.</content>
 public sealed partial class PoolSession
 {
+    /// <summary>So many hosts are compared, the emptiest first, before a move is given up whose host nobody named.</summary>
+    private const int MostCompared = 8;
+
     /// <summary>What stands in the way of taking a server to a host, or into the nest; empty when nothing does. Changes nothing.</summary>
     /// <param name="server">The server's id.</param>
     /// <param name="stage">The stage it would go to; null for the one that the host is for.</param>
@@ -45,13 +48,33 @@ public sealed partial class PoolSession
     public async Task<(Move Move, IReadOnlyList<MoveObstacle> Warnings)> PlanComparedMoveAsync(Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation, IReadOnlyList<Move>? beside = null, PoolListing? listing = null)
     {
         var seen = await ObserveBesideAsync(beside, listing, cancellation);
-        var move = await MakeMoveAsync(seen, server, stage, destination, live, cancellation);
-        var obstacles = await CompareAsync(seen, seen.Find(server)!.Value.Info, move.ToStage, move.ToHost is null ? null : FindHost(move.ToHost), live, cancellation);
-        MoveObstacle[] blocks = [.. obstacles.Where(IsBlock)];
-        if (blocks.Length > 0)
+        var tried = new HashSet<string>(StringComparer.OrdinalIgnoreCase);
+        VMatrixException? first = null;
+        Move move;
+        IReadOnlyList<MoveObstacle> obstacles;
+        while (true)
         {
-            throw new VMatrixException("MoveObstructed", VMatrixErrorKind.InvalidState,
+            try
+            {
+                move = await MakeMoveAsync(seen, server, stage, destination, live, cancellation, tried);
+            }
+            catch (VMatrixException e) when (first is not null && e.Id is "NoRoom")
+            {
+                throw first;
+            }
+
+            obstacles = await CompareAsync(seen, seen.Find(server)!.Value.Info, move.ToStage, move.ToHost is null ? null : FindHost(move.ToHost), live, cancellation);
+            MoveObstacle[] blocks = [.. obstacles.Where(IsBlock)];
+            if (blocks.Length == 0)
+                break;
+            var error = new VMatrixException("MoveObstructed", VMatrixErrorKind.InvalidState,
                 $"Server '{move.ServerName}' cannot go to {(move.ToHost is null ? $"the {move.ToStage}" : $"host '{move.ToHost}'")}:{string.Concat(blocks.Select(b => $"{Environment.NewLine}  {b.Group}, {b}"))}");
+
+            // What stands in the server's own way stands there on every host. Where nobody named the host, another one may do.
+            first ??= error;
+            if (destination is not null || move.ToHost is null || tried.Count == MostCompared || blocks.Any(b => b.What is "IllegalStageChange" or "NotRunning" or "ServerClaimed" or "FrozenWindow" or "ServiceNotFound"))
+                throw first;
+            tried.Add(move.ToHost);
         }
 
         // That it is held concerns the Oracle; who moves it by hand has decided.

@@ -126,7 +126,7 @@ public sealed partial class PoolSession
         return seen;
     }
 
-    private async Task<Move> MakeMoveAsync(Observation seen, Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation)
+    private async Task<Move> MakeMoveAsync(Observation seen, Guid server, Stage? stage, string? destination, bool live, CancellationToken cancellation, IReadOnlyCollection<string>? but = null)
     {
         var (info, mark) = seen.Find(server) ?? throw NoServer(server, seen);
         var host = destination is null ? null : FindHost(destination);
@@ -148,7 +148,7 @@ public sealed partial class PoolSession
         }
         else
         {
-            host = host is null ? ChooseHost(seen, info, to, await AdviseAsync(seen, cancellation)) : CheckHost(seen, info, to, host);
+            host = host is null ? ChooseHost(seen, info, to, await AdviseAsync(seen, cancellation), but) : CheckHost(seen, info, to, host);
         }
 
         var kind = to switch
@@ -203,13 +203,17 @@ public sealed partial class PoolSession
     /// <param name="holdFor">How long the Oracle leaves the servers alone after; null for the pool's setting.</param>
     /// <param name="progress">Told at each change; may be null.</param>
     /// <param name="cancellation">Ends the call at the nearest whole state.</param>
-    public async Task<IReadOnlyList<MoveRecord>> CarryOutAsync(IReadOnlyList<Move> moves, TimeSpan? holdFor, IProgress<MoveRecord>? progress, CancellationToken cancellation)
+    /// <param name="chosen">The moves whose host was not named by the user: where somebody else was first to its room, another host is chosen; null for none.</param>
+    public async Task<IReadOnlyList<MoveRecord>> CarryOutAsync(
+        IReadOnlyList<Move> moves, TimeSpan? holdFor, IProgress<MoveRecord>? progress, CancellationToken cancellation, IReadOnlyCollection<Guid>? chosen = null)
     {
         var mover = RequireMover();
         // A balancer that VMatrix starts runs for servers of the Matrix: what only happens in the nest starts none, and leaves none behind when it fails.
         if (moves.Any(m => m.FromStage is Stage.Matrix || m.ToStage is Stage.Matrix))
             await ReadyBalancerAsync(mover, ByHand(TimeSpan.Zero), progress: null, cancellation);
-        return await mover.CarryOutAsync(moves, ByHand(holdFor), progress, cancellation);
+        var context = ByHand(holdFor);
+        var records = await mover.CarryOutAsync(moves, context, progress, cancellation);
+        return chosen is null ? records : await ChooseAgainAsync(mover, records, context, progress, new HashSet<Guid>(chosen), cancellation);
     }
 
     private MoveContext ByHand(TimeSpan? holdFor) => new() { By = StateFolder.Describe("by hand"), HoldFor = holdFor ?? Spec.Oracle.HoldFor };
@@ -219,33 +223,88 @@ public sealed partial class PoolSession
         : new("ServerNotFound", VMatrixErrorKind.NotFound,
             $"No server with the id {id} was found in pool '{Spec.Name}'. It may be where nobody answered: {string.Join(", ", seen.Silent.Take(8).Select(p => p.Name))}{(seen.Silent.Count > 8 ? $" and {seen.Silent.Count - 8} more" : "")}. {seen.Silent[0].Error.Message}");
 
-    private HostSpec ChooseHost(Observation seen, ServerInfo server, Stage to, HostAdvice advice)
+    private HostSpec ChooseHost(Observation seen, ServerInfo server, Stage to, HostAdvice advice, IReadOnlyCollection<string>? but = null)
+    {
+        var (fit, refused) = FindHosts(seen, server, to, advice);
+        return fit.Where(f => but?.Contains(f.Host.Name) != true).Select(f => f.Host).FirstOrDefault() ?? throw new VMatrixException("NoRoom", VMatrixErrorKind.NoRoom,
+            $"No {(but is { Count: > 0 } ? "other " : "")}host can take server '{server.Name}' into the {to}: {string.Join("; ", refused.Take(8))}{(refused.Count > 8 ? $"; and {refused.Count - 8} more" : "")}.");
+    }
+
+    /// <summary>The hosts that can take a server, emptiest first, and why the others cannot.</summary>
+    private (IReadOnlyList<(HostSpec Host, long Free)> Fit, IReadOnlyList<string> Refused) FindHosts(Observation seen, ServerInfo server, Stage to, HostAdvice advice)
     {
         var ruledOut = advice.Verdicts.Where(v => v.Refusal is not null && (v.Server is { } one ? one == server.Id : v.Service == server.Service)).ToLookup(v => v.Host, v => v.Refusal);
         var refused = new List<string>();
-        HostSpec? best = null;
-        long most = -1;
+        var fit = new List<(HostSpec Host, long Free)>();
         foreach (var host in Spec.Hosts)
         {
             if (Obstacles(seen, server, to, host).FirstOrDefault(IsBlock) is { } block)
-            {
                 refused.Add(block.Why);
-                continue;
-            }
-
-            if (ruledOut[host.Name].FirstOrDefault() is { } why)
-            {
+            else if (ruledOut[host.Name].FirstOrDefault() is { } why)
                 refused.Add($"{host.Name} is ruled out: {why}");
-                continue;
-            }
-
-            long free = host.MemoryBytes - UsedBytes(seen, host);
-            if (free > most && !string.Equals(host.Name, server.Host, StringComparison.OrdinalIgnoreCase))
-                (best, most) = (host, free);
+            else if (!string.Equals(host.Name, server.Host, StringComparison.OrdinalIgnoreCase))
+                fit.Add((host, host.MemoryBytes - UsedBytes(seen, host)));
         }
 
-        return best ?? throw new VMatrixException("NoRoom", VMatrixErrorKind.NoRoom,
-            $"No host can take server '{server.Name}' into the {to}: {string.Join("; ", refused.Take(8))}{(refused.Count > 8 ? $"; and {refused.Count - 8} more" : "")}.");
+        return ([.. fit.OrderByDescending(f => f.Free)], refused);
+    }
+
+    /// <summary>So often another host is chosen for a move; each time a little later, so that those who collide fall out of step.</summary>
+    private const int MostChoices = 20;
+
+    /// <summary>Carries moves out once more, to other hosts, that were refused because their host was no longer to be had. Who named a host gets that one or none.</summary>
+    private async Task<IReadOnlyList<MoveRecord>> ChooseAgainAsync(
+        Mover mover, IReadOnlyList<MoveRecord> records, MoveContext context, IProgress<MoveRecord>? progress, HashSet<Guid> chosen, CancellationToken cancellation)
+    {
+        var ended = records.ToDictionary(r => r.Id);
+        var random = new Random(Guid.NewGuid().GetHashCode());
+        for (int choice = 1; choice <= MostChoices && !cancellation.IsCancellationRequested; choice++)
+        {
+            // With those whose host is gone, what waited for them.
+            var lost = new HashSet<Guid>();
+            foreach (var record in records.Select(r => ended[r.Id]))
+            {
+                if (record.Status is MoveStatus.Refused && (record.ErrorId is "DependencyNotDone" ? record.Move.DependsOn.Any(lost.Contains)
+                    : chosen.Contains(record.Id) && record.Move.ToHost is not null && record.ErrorId is "NoRoom" or "HostSuspended" or "HostPoweredDown" or "HostInMaintenance"))
+                {
+                    lost.Add(record.Id);
+                }
+            }
+
+            if (lost.Count == 0)
+                break;
+            try
+            {
+                await _clock.WaitAsync(TimeSpan.FromMilliseconds(random.Next(1, 25 * choice)), cancellation);
+                var seen = await ObserveBesideAsync(null, null, cancellation);
+                var advice = await AdviseAsync(seen, cancellation);
+                var again = new List<Move>();
+                foreach (var move in records.Where(r => lost.Contains(r.Id)).Select(r => ended[r.Id].Move))
+                {
+                    var next = move with { DependsOn = [.. move.DependsOn.Where(lost.Contains)] };
+                    if (ended[move.Id].ErrorId is not "DependencyNotDone")
+                    {
+                        if (seen.Find(move.ServerId) is not { } server || FindHosts(seen, server.Info, move.ToStage, advice).Fit is not { Count: > 0 } fit)
+                            continue;
+
+                        // Not all take the emptiest, or they would meet again.
+                        next = next with { ToHost = fit[random.Next(Math.Max(1, (fit.Count + 1) / 2))].Host.Name };
+                    }
+
+                    again.Add(next);
+                    seen.Expect(again);
+                }
+
+                foreach (var record in again.Count == 0 ? [] : await mover.CarryOutAsync(again, context, progress, cancellation))
+                    ended[record.Id] = record;
+            }
+            catch (OperationCanceledException)
+            {
+                break;
+            }
+        }
+
+        return [.. records.Select(r => ended[r.Id])];
     }
 
     private HostSpec CheckHost(Observation seen, ServerInfo server, Stage to, HostSpec host) =>

@@ -11,62 +11,6 @@ namespace VMatrix;
 /// <content>What an operator changes at run time: overrides in the state folder, never the owner's file.</content>
 public sealed partial class PoolSession
 {
-    /// <summary>Takes a host out of use until <see cref="ResumeHostAsync"/>: nothing is placed on it any more, and its servers are moved to other hosts, or to the nest where there is no room.</summary>
-    /// <param name="host">The host's name.</param>
-    /// <param name="confirmDead">An operator's word that the host is dead, so that its servers may be replaced elsewhere; nothing is evacuated then.</param>
-    /// <param name="until">When the host comes back into use by itself; null for never.</param>
-    /// <param name="progress">Told at each change of a move; may be null.</param>
-    /// <param name="cancellation">Ends the evacuation at the nearest whole state; the host stays suspended.</param>
-    /// <returns>What became of each move of the evacuation.</returns>
-    /// <exception cref="VMatrixException"><c>HostNotFound</c>, <c>HostAlive</c> when a host said to be dead answers.</exception>
-    public async Task<IReadOnlyList<MoveRecord>> SuspendHostAsync(string host, bool confirmDead, DateTimeOffset? until, IProgress<MoveRecord>? progress, CancellationToken cancellation)
-    {
-        var spec = FindHost(host);
-        _ = RequireMover();
-        var seen = await ObserveAsync(null, cancellation);
-        if (confirmDead && seen.IsReachable(spec.Name))
-        {
-            throw new VMatrixException("HostAlive", VMatrixErrorKind.InvalidState,
-                $"Host '{spec.Name}' answers, so it is not dead. Suspend it without -ConfirmDead to move its servers away.");
-        }
-
-        _state!.Overrides.SetHost(new HostOverride { Host = spec.Name, ConfirmedDead = confirmDead, By = StateFolder.Describe(Environment.UserName), At = _clock.GetUtcNow(), Until = until });
-        if (confirmDead || !seen.IsReachable(spec.Name))
-            return [];
-
-        // The planner knows the rules; what it cannot place elsewhere sleeps.
-        var (plan, _) = await PlanAsync(fence: false, cancellation);
-        var wanted = new HashSet<Guid>();
-        foreach (var move in plan.Moves.Reverse())
-        {
-            if (wanted.Contains(move.Id) || string.Equals(move.FromHost, spec.Name, StringComparison.OrdinalIgnoreCase))
-                wanted.UnionWith([move.Id, .. move.DependsOn]);
-        }
-
-        Move[] moves = [.. plan.Moves.Where(m => wanted.Contains(m.Id))];
-        var covered = new HashSet<Guid>(moves.Select(m => m.ServerId));
-        moves =
-        [
-            .. moves,
-            .. seen.Servers
-                .Where(s => string.Equals(s.Host, spec.Name, StringComparison.OrdinalIgnoreCase) && s.Stage is Stage.Matrix or Stage.Chamber && !covered.Contains(s.Id))
-                .Select(s => new Move
-                {
-                    Id = Guid.NewGuid(),
-                    Kind = MoveKind.Hibernate,
-                    ServerId = s.Id,
-                    ServerName = s.Name,
-                    Service = s.Service,
-                    FromStage = s.Stage,
-                    FromHost = s.Host,
-                    Generation = s.Generation,
-                    ToStage = Stage.Nest,
-                    Reason = $"Host '{spec.Name}' is suspended and no other host has room.",
-                }),
-        ];
-        return moves.Length == 0 ? [] : await CarryOutAsync(moves, TimeSpan.Zero, progress, cancellation);
-    }
-
     /// <summary>Brings a suspended host back into use. False when it was not suspended.</summary>
     /// <exception cref="VMatrixException"><c>HostNotFound</c>.</exception>
     public Task<bool> ResumeHostAsync(string host, CancellationToken cancellation)

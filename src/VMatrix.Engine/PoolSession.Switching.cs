@@ -18,12 +18,18 @@ public sealed partial class PoolSession
     /// <summary>A fence script that failed is not run again sooner.</summary>
     private static readonly TimeSpan s_fenceEvery = TimeSpan.FromMinutes(5);
 
+    /// <summary>A host that does not answer is not fenced sooner.</summary>
+    private TimeSpan FencePatience => Spec.Limits.ReadTimeout > s_fencePatience ? Spec.Limits.ReadTimeout : s_fencePatience;
+
+    private static readonly TimeSpan s_fencePatience = TimeSpan.FromSeconds(30);
+
     private readonly Sensor _sensor;
     private readonly List<Move> _underWay = [];
     private readonly Lazy<WakeMeasures> _wakes;
     private readonly Lazy<WakeMeasures> _hostWakes;
     private PlannerMemory? _memory;
     private readonly Dictionary<string, IReadOnlyList<ServerState>> _lastSeen = new(StringComparer.OrdinalIgnoreCase);
+    private readonly Dictionary<string, long> _silentSince = new(StringComparer.OrdinalIgnoreCase);
     private readonly Dictionary<string, Pace> _fenced = new(StringComparer.OrdinalIgnoreCase);
     private readonly Pace _memoryKept;
     private readonly Pace _loadsKept;
@@ -292,16 +298,21 @@ public sealed partial class PoolSession
                 ? [.. before.Where(s => !known.Contains(s.Mark.ServerId) && s.Mark.MachineId.Length > 0 && marks.Contains(s.Mark.MachineId)).Select(s => s with { Claimed = true, ClaimedTo = s.Mark.Stage, ClaimedHost = host.Name })] : [];
             all.AddRange(unread);
             _lastSeen[host.Name] = [.. byHost[host.Name], .. unread];
+            _silentSince.Remove(host.Name);
         }
 
 
         // Side by side: one that is slow to prove keeps nobody waiting for the others.
+        foreach (var host in Spec.Hosts.Where(h => !seen.IsReachable(h.Name) && !_silentSince.ContainsKey(h.Name)))
+            _silentSince[host.Name] = _clock.GetTimestamp();
         var proofs = await Task.WhenAll(Spec.Hosts.Where(h => !seen.IsReachable(h.Name)).Select(async host =>
         {
             var last = _lastSeen.TryGetValue(host.Name, out var states) ? [.. states.Where(s => !known.Contains(s.Mark.ServerId))] : Array.Empty<ServerState>();
             if (!_fenced.TryGetValue(host.Name, out var pace))
                 _fenced[host.Name] = pace = new Pace(_clock, s_fenceEvery);
-            bool due = fence && pace.IsDue;
+
+            // Its power is cut only where that helps somebody: servers of the pool were on it, and it has been silent for a while.
+            bool due = fence && last.Length > 0 && _clock.GetElapsedTime(_silentSince[host.Name]) >= FencePatience && _state?.ReadHostClaim(host.Name) is null && pace.IsDue;
             if (due)
                 pace.Done();
             var proven = _mover is not null && (await _mover.ProveHostDeadAsync(host, [.. last.Select(s => s.Mark.ServerId)], due, cancellation, seen.SilenceOf(host.Name))).Proven;

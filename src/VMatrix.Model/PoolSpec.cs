@@ -168,6 +168,9 @@ public sealed record ServiceSpec
     /// <summary>What its servers are made from.</summary>
     public required ImageSpec Image { get; init; }
 
+    /// <summary>Full path of the script that is run before a server leaves the balancer, and that keeps it there with any exit code but 0; null when there is none.</summary>
+    public string? BeforeDrainScript { get; init; }
+
     /// <summary>The port that it answers on inside the server.</summary>
     public int Port { get; init; } = 80;
 

@@ -79,7 +79,7 @@ public sealed class MoveVMatrixServerCommand : ServerCommand
 
         foreach (var warning in warnings)
             WriteWarning($"{move.ServerName}: {warning}");
-        var asked = new AskedMove(pool, move, server.Input);
+        var asked = new AskedMove(pool, move, server.Input, Chosen: destination is null);
         if (Agreed(move))
             _together.Add(asked);
         else if (IsWhatIf)

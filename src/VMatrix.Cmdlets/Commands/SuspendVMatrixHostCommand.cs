@@ -16,14 +16,34 @@ public sealed class SuspendVMatrixHostCommand : HostCommand
     [Parameter]
     public DateTimeOffset? Until { get; set; }
 
+    /// <summary>Moves servers also in a window in which they may not be moved.</summary>
+    [Parameter]
+    public SwitchParameter Force { get; set; }
+
     private protected override void Change(string host)
     {
         string action = ConfirmDead ? "Take as dead, so that its servers may be started elsewhere" : "Move its servers away and take out of use";
         if (!Agreed($"host '{host}'", action))
+        {
+            if (IsWhatIf && !ConfirmDead)
+                Show(InPool($"Looking for room for the servers of {host}", (pool, cancellation) => pool.PlanEvacuationAsync(host, Force, cancellation)));
             return;
+        }
+
         using var progress = new MoveProgress(this, 0);
-        foreach (var record in InPool($"Emptying {host}", (pool, cancellation) => pool.SuspendHostAsync(host, ConfirmDead, Until, progress, cancellation)))
+        foreach (var record in InPool($"Emptying {host}", (pool, cancellation) => pool.SuspendHostAsync(host, ConfirmDead, Until, progress, cancellation, Force, warning => Post(() => WriteWarning(warning)))))
             _ = Report(record);
         Changed(host);
+    }
+
+    /// <summary>Tells under -WhatIf which servers would go where, and which would stay and why.</summary>
+    private void Show(Evacuation evacuation)
+    {
+        if (evacuation.Warning is not null)
+            WriteWarning(evacuation.Warning);
+        foreach (var move in evacuation.Moves)
+            _ = Agreed(move);
+        foreach (var left in evacuation.Left)
+            WriteWarning($"Server '{left.Move.ServerName}': {left.Error}");
     }
 }

@@ -5,6 +5,7 @@ using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
 using VMatrix.Drivers;
+using VMatrix.Scripts;
 
 namespace VMatrix.Moves;
 
@@ -70,9 +71,9 @@ internal sealed class MoveRun
         var overrides = _mover.State.Overrides.ReadHosts(now);
         var stays = _move.Kind is MoveKind.Relocate or MoveKind.Publish or MoveKind.Register or MoveKind.Unregister && _move.FromHost == _move.ToHost;
         if (_to is not null && !stays && overrides.FirstOrDefault(o => string.Equals(o.Host, _to.Name, StringComparison.OrdinalIgnoreCase)) is { } suspended)
-            return $"{_to.Name} is suspended by {suspended.By} since {suspended.At.ToString("u", CultureInfo.InvariantCulture)}.";
+            return $"HostSuspended: {_to.Name} is suspended by {suspended.By} since {suspended.At.ToString("u", CultureInfo.InvariantCulture)}.";
         if (_to is not null && _mover.State.ReadHostClaim(_to.Name) is { Action.Kind: HostActionKind.PowerDown } down)
-            return $"{_to.Name} is being powered down by {down.By}.";
+            return $"HostPoweredDown: {_to.Name} is being powered down by {down.By}.";
 
         IReadOnlyList<Sighting> seen;
         try
@@ -272,6 +273,8 @@ internal sealed class MoveRun
                 await Call("Joining", c => balancer.JoinAsync(_call, Service, server, _address!, c));
                 break;
             case Act.Drain:
+                if (_service?.BeforeDrainScript is not null)
+                    await RunBeforeDrainAsync(_service.BeforeDrainScript, cancellation);
                 await Call("Draining", c => balancer.DrainAsync(_call, _move.Service, server, c));
                 break;
             case Act.Settle:
@@ -332,6 +335,22 @@ internal sealed class MoveRun
             default:
                 throw new ArgumentOutOfRangeException(nameof(act));
         }
+    }
+
+    private async Task RunBeforeDrainAsync(string script, CancellationToken cancellation)
+    {
+        var environment = new Dictionary<string, string>
+        {
+            ["VMATRIX_SERVER"] = _move.ServerName,
+            ["VMATRIX_SERVER_ID"] = _move.ServerId.ToString(),
+            ["VMATRIX_SERVICE"] = _move.Service,
+            ["VMATRIX_HOST"] = _move.FromHost ?? "",
+            ["VMATRIX_SERVER_ADDRESS"] = _address ?? "",
+            ["VMATRIX_MOVE"] = _move.Kind.ToString(),
+        };
+        var end = await ScriptRun.RunAsync(script, [], environment, _mover.Pool.Path, Limits.StepTimeout, _mover.Clock, cancellation);
+        if (end.ExitCode != 0)
+            throw new VMatrixException("BeforeDrainRefused", VMatrixErrorKind.InvalidState, $"The script {script} ended with {end.ExitCode}, so {Who} stays in the balancer. What it wrote is not kept; run it by hand to see why.");
     }
 
     private async Task TakeOverFilesAsync(CancellationToken cancellation)

@@ -55,7 +55,12 @@ public sealed partial class Mover
         {
             return new HostProof(host.Name, false, $"{silence.Message} {e.Message}");
         }
-        State.Overrides.SetHost(new HostOverride { Host = host.Name, ConfirmedDead = true, By = $"fence script {host.FenceScript}", At = Clock.GetUtcNow() });
+
+        // An operator's suspension stays theirs, with its end.
+        var (by, now) = ($"fence script {host.FenceScript}", Clock.GetUtcNow());
+        State.Overrides.SetHost(State.Overrides.ReadHosts(now).FirstOrDefault(o => string.Equals(o.Host, host.Name, StringComparison.OrdinalIgnoreCase)) is { } standing
+            ? standing with { ConfirmedDead = true, ConfirmedBy = by, ConfirmedAt = now }
+            : new HostOverride { Host = host.Name, ConfirmedDead = true, By = by, At = now });
         return new HostProof(host.Name, true, $"The fence script {host.FenceScript} made sure of it.");
     }
 
@@ -79,13 +84,13 @@ public sealed partial class Mover
         FindWord(host) ?? (await ProveByDiskAsync(server, host, cancellation) ? $"Its disk on {host.Name} is free." : null);
 
     private string? FindWord(HostSpec host) =>
-        State.Overrides.ReadHosts(Clock.GetUtcNow()).FirstOrDefault(o => string.Equals(o.Host, host.Name, StringComparison.OrdinalIgnoreCase) && o.ConfirmedDead) is { } word ? $"{host.Name} is dead by the word of {word.By}, given {Times.Show(word.At)}." : null;
+        State.Overrides.ReadHosts(Clock.GetUtcNow()).FirstOrDefault(o => string.Equals(o.Host, host.Name, StringComparison.OrdinalIgnoreCase) && o.ConfirmedDead) is { } word ? $"{host.Name} is dead by the word of {word.ConfirmedBy ?? word.By}, given {Times.Show(word.ConfirmedAt ?? word.At)}." : null;
 
     /// <summary>A host that has answered is not dead: what was said of it no longer counts when it falls silent again. It stays suspended.</summary>
     internal void EndWord(string host) => Try(() =>
     {
         if (!ReadsOnly && State.Overrides.ReadHosts(Clock.GetUtcNow()).FirstOrDefault(o => string.Equals(o.Host, host, StringComparison.OrdinalIgnoreCase) && o.ConfirmedDead) is { } word)
-            State.Overrides.SetHost(word with { ConfirmedDead = false });
+            State.Overrides.SetHost(word with { ConfirmedDead = false, ConfirmedBy = null, ConfirmedAt = null });
     });
 
     private async Task<bool> ProveByDiskAsync(Guid server, HostSpec host, CancellationToken cancellation)

@@ -293,9 +293,9 @@ public sealed partial class Mover
     {
         var view = await truth.HostAsync(host, since, cancellation);
         if (view.Report.PoweredDown)
-            return $"{host.Name} is powered down.";
+            return $"HostPoweredDown: {host.Name} is powered down.";
         if (view.Report.Maintenance is { } maintenance)
-            return $"{host.Name} takes nothing new: {maintenance}.";
+            return $"HostInMaintenance: {host.Name} takes nothing new: {maintenance}.";
 
         // Those that run there or belong there, and those on their way there that the host does not show yet.
         long foreign = 0;

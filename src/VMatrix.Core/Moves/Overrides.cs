@@ -16,6 +16,12 @@ public sealed record HostOverride
     /// <summary>True when the operator gave their word that the host is dead, which allows its servers to be started elsewhere.</summary>
     public bool ConfirmedDead { get; init; }
 
+    /// <summary>Who or what confirmed that it is dead; null where that is <see cref="By"/>, and while it is not confirmed.</summary>
+    public string? ConfirmedBy { get; init; }
+
+    /// <summary>When it was confirmed; null where that is <see cref="At"/>.</summary>
+    public DateTimeOffset? ConfirmedAt { get; init; }
+
     /// <summary>Who said so.</summary>
     public required string By { get; init; }
 

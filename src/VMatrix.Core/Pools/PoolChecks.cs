@@ -241,6 +241,8 @@ internal sealed partial class PoolChecks(PoolNode root, PoolReading reading)
                 reading.MarkUnsound(node, "hosts");
             }
 
+            if (service.BeforeDrainScript is not null)
+                Script(node, key, "beforeDrain", service.BeforeDrainScript);
             foreach (var both in service.Affinity.Intersect(service.AntiAffinity, StringComparer.OrdinalIgnoreCase).Take(1))
                 Add(node, key, "antiAffinity", $"{key} both wants and refuses '{both}' on the same host; remove it from affinity or from antiAffinity.");
             foreach (var mate in service.Affinity)

@@ -230,6 +230,15 @@ public sealed class LostHostTests : IDisposable
         var proven = await Prove("test \"$VMATRIX_HOST\" = m1 && exit 0; exit 1");
         Assert.True(proven.Proven, proven.How);
         Assert.True(Assert.Single(world.State.Overrides.ReadHosts(DateTimeOffset.UtcNow)).ConfirmedDead);
+
+        // An operator's suspension stays theirs, with its end.
+        var theirs = new HostOverride { Host = "m1", By = "Anna", At = DateTimeOffset.UtcNow, Until = DateTimeOffset.UtcNow.AddHours(4) };
+        world.State.Overrides.SetHost(theirs);
+        Assert.True((await Prove("exit 0")).Proven);
+        var after = Assert.Single(world.State.Overrides.ReadHosts(DateTimeOffset.UtcNow));
+        Assert.True(after.ConfirmedDead);
+        Assert.Equal((theirs.By, theirs.At, theirs.Until), (after.By, after.At, after.Until));
+        Assert.Contains("fence.sh", after.ConfirmedBy);
     }
 
     [SkippableFact]
