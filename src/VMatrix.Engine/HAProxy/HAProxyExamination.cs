@@ -89,7 +89,7 @@ internal sealed class HAProxyExamination(PoolSpec pool, HAProxySocket socket)
         string name = service.Name, keywords = " " + service.ServerKeywords + " ";
         StatRow? backend = rows.FirstOrDefault(row => row.Kind == StatKind.Backend);
         if (backend is { Cookie.Length: > 0 } && !keywords.Contains(" cookie ", StringComparison.Ordinal))
-            yield return $"The backend {name} of HAProxy keeps users at their server by the cookie {backend.Cookie}, and a server that is added at run time has no value for it. Write for service {name} in the pool file: serverKeywords: \"cookie {{server}}\".";
+            yield return $"The backend {name} of HAProxy keeps users at their server by the cookie {backend.Cookie}, and a server that is added at run time has no value for it. Write for service {name} in the pool file: serverKeywords: \"cookie {{server}}\" (HAProxy takes it from 3.0 on).";
         if (backend?.Mode == "tcp")
             yield return $"The backend {name} of HAProxy is of mode tcp: sessions count as requests, and none as answered badly. Write 'mode http' there if its users speak HTTP.";
         if (backend?.Mode != "tcp" && rows.FirstOrDefault(row => row.Kind == StatKind.Server && row.Check is "L4OK" or "L6OK") is { } connected)

@@ -95,6 +95,17 @@ public sealed class LostMembersTests : IAsyncLifetime
         Task oracle = _session.RunAsync("test", null, null, null, stop.Token);
         try
         {
+            await UntilAsync(async () =>
+            {
+                try
+                {
+                    return (await _balancer.ReadAsync(default)).Services.Count == 1;
+                }
+                catch (VMatrixException)
+                {
+                    return false; // The Oracle has not started it yet.
+                }
+            });
             for (int user = 0; user < 3; user++)
             {
                 // Asleep, balancer and all: the user comes, waits, and is answered.
