@@ -53,10 +53,10 @@ internal sealed class Holds(StateFolder? state, TimeProvider clock)
 
     private void Write(DateTimeOffset now)
     {
-        foreach (var (server, sighted) in new List<KeyValuePair<Guid, Sighted>>(_sighted!))
+        foreach (var known in new List<KeyValuePair<Guid, Sighted>>(_sighted!))
         {
-            if (sighted.Until <= now)
-                _ = _sighted!.Remove(server);
+            if (known.Value.Until <= now)
+                _ = _sighted!.Remove(known.Key);
         }
 
         if (File is { } file && state!.MayWrite)
