@@ -38,7 +38,6 @@ public sealed class PoolFileKindTests : IDisposable
     [InlineData("name: pool\nbalancer: { listen: \"127.0.0.1:80\\n\" }")]
     [InlineData("name: pool\nstate: \"a\\eb\"")]
     [InlineData("name: pool\nhosts: [ { name: \"h1\\n\" } ]")]
-    [InlineData("name: pool\noracle: { horizon: \"5m\\n\" }")]
     public void A_value_that_ends_or_begins_with_what_cannot_be_seen_is_a_finding(string text)
     {
         var path = Path.Combine(_folder, "pool.yaml");
