@@ -512,7 +512,7 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     }
 
     /// <summary>True for an address of a family.</summary>
-    public static bool IsOf(string address, IpFamily family) => address.IndexOf(':') >= 0 == family is IpFamily.Ipv6;
+    public static bool IsOf(string address, IpFamily family) => address.IndexOfAny([':']) >= 0 == family is IpFamily.Ipv6;
 
     // One that a guest gives itself where nobody gives it any, and what names no machine at all.
     private static bool IsOfNoUse(IPAddress address) => address.IsIPv6LinkLocal || address.IsIPv6Multicast || IPAddress.IsLoopback(address) || address.Equals(IPAddress.Any) || address.Equals(IPAddress.IPv6Any)
