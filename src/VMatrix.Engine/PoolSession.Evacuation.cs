@@ -165,6 +165,7 @@ public sealed partial class PoolSession
                     Suspended = h.Name == host.Name || suspended.ContainsKey(h.Name),
                     PoweredDown = seen.IsPoweredDown(h.Name),
                     ForeignMemoryBytes = seen.ForeignBytes(h.Name),
+                    ForeignCores = seen.ForeignCores(h.Name),
                     Images = seen.ImagesOn(h.Name),
                 }),
             ],
