@@ -32,6 +32,9 @@ public sealed record SimulationOptions
 
     /// <summary>The time zone of times that name none, such as <c>Europe/Berlin</c>, <c>+02:00</c> or <c>local</c>; null for UTC.</summary>
     public string? TimeZone { get; init; }
+
+    /// <inheritdoc/>
+    public override string ToString() => Compare.Count == 0 ? Switching : $"{Switching}, {string.Join(", ", Compare)}";
 }
 
 /// <summary>What a pool would have done with a history of demand, under each rule that was compared.</summary>

@@ -78,6 +78,30 @@ Describe 'Test-VMatrixPool' {
     }
 }
 
+Describe 'A pool whose image is missing' {
+    BeforeAll {
+        $folder = Join-Path $TestDrive 'noimage'
+        $null = New-Item -ItemType Directory $folder
+        $script:File = Join-Path $folder 'pool.yaml'
+        Set-Content $File 'pool: noimage', 'hypervisor: qemu', 'hosts:', '  - { name: host1, memory: 1 GiB, fence: fence.sh }', 'services:', '  - { name: WEB, listen: 127.0.0.1:18999, image: { kernel: guest/vmlinuz, initrd: guest/initrd } }', 'balancer: { kind: haproxy }'
+    }
+
+    It 'is told by Test-VMatrixPool, with every file that is missing' {
+        Test-VMatrixPool $File | Should -BeFalse
+        $findings = Test-VMatrixPool $File -Detailed
+        $findings.Key | Should -Be 'hosts[0].fence', 'services[0].image.kernel', 'services[0].image.initrd'
+        $findings[1].Line | Should -Be 6
+        $findings[1].Message | Should -BeLike "*$(Join-Path $folder guest/vmlinuz)*does not exist*vmatrix-oracle image build-demo --folder*"
+    }
+
+    It 'opens, makes no server, names the remedy, and starts no balancer' -Skip:(-not (Get-Command qemu-system-x86_64, haproxy -ErrorAction Ignore)) {
+        (Get-VMatrixService -Pool $File).Name | Should -Be 'WEB'
+        $complaint = @(Get-Complaint { New-VMatrixServer WEB -Pool $File })
+        $complaint[0].Exception.Message | Should -BeLike '*guest/vmlinuz*does not exist*build-demo*'
+        Get-ChildItem $folder -Recurse -Force -File -Filter haproxy.pid | Should -BeNullOrEmpty
+    }
+}
+
 Describe 'Servers' {
     BeforeAll {
         $script:File = New-TestPool
