@@ -52,6 +52,7 @@ function Get-TypeName([type] $Type) {
 
 # Markdown as text of a terminal: no marks, no comments, lines of at most 80 signs, broken between words.
 function ConvertTo-Plain([string] $Text) {
+    $Text = $Text -replace '\[(`?[^\]]+?`?)\]\([^)]+\)', '$1' -replace '\*\*(.+?)\*\*', '$1'
     $parts = $Text -split '(`[^`]*`)'
     ($parts | ForEach-Object {
         if ($_ -match '^`(.*)`$') { $Matches[1] }

@@ -58,7 +58,10 @@ oracle: { interval: 500ms, calm: 1s }
         $vm = Get-VM -ComputerName hv1, hv2 | Where-Object Notes -Like 'VMatrix:*' | Select-Object -First 1
         $server = Get-VMatrixServer -Stage Matrix | Where-Object Name -EQ $vm.Name
         $vm | Set-VM -Notes ($vm.Notes + "`r`nowner: Ada")
-        $moved = Move-VMatrixServer $server -Stage Nest -PassThru
+        # Hyper-V's own object names the server that its machine is, and a machine that is none names none.
+        $moved = Get-VM -ComputerName hv1, hv2 | Where-Object Name -EQ $vm.Name | Move-VMatrixServer -Stage Nest -PassThru
+        $moved.Id | Should -Be $server.Id
+        { Get-VM -Id $other -ComputerName hv1 | Move-VMatrixServer -Stage Nest -ErrorAction Stop } | Should -Throw -ErrorId 'ServerNotFound,*'
         $moved.Stage | Should -Be 'Nest'
         $moved.Power | Should -Be 'Saved'
         $back = Move-VMatrixServer $server -Stage Matrix -PassThru

@@ -67,14 +67,14 @@ Describe 'Get-VMatrixPlan' {
         $pool = New-TestPool
         $done = New-VMatrixPlan -Pool $pool
         $done | Invoke-VMatrixSwitch
-        $record = $done | Get-VMatrixPlan
+        $record = Get-VMatrixPlan -Id $done -Pool $pool
         $record.Status | Should -Be 'Done'
         $record.EndedAt | Should -BeGreaterOrEqual $record.BegunAt
         $broken = New-TestPool -Simulation 'bootTime: 20ms', 'wakeTime: 20ms', 'halfDead: [host1, host2, host3]'
         $plan = New-VMatrixPlan -Pool $broken
         $plan | Invoke-VMatrixSwitch -ErrorAction SilentlyContinue
-        (Get-VMatrixPlan -Id $plan).Status | Should -Be 'PartlyDone'
-        (Get-VMatrixPlan -Id $plan | Get-VMatrixMove).Id | Sort-Object | Should -Be ($plan.Moves.Id | Sort-Object)
+        (Get-VMatrixPlan -Id $plan -Pool $broken).Status | Should -Be 'PartlyDone'
+        ($plan | Get-VMatrixMove).Id | Sort-Object | Should -Be ($plan.Moves.Id | Sort-Object)
     }
 
     It 'completes ids' {

@@ -83,15 +83,15 @@ Describe 'A pool whose image is missing' {
         $folder = Join-Path $TestDrive 'noimage'
         $null = New-Item -ItemType Directory $folder
         $script:File = Join-Path $folder 'pool.yaml'
-        Set-Content $File 'pool: noimage', 'hypervisor: qemu', 'hosts:', '  - { name: host1, memory: 1 GiB, fence: fence.sh }', 'services:', '  - { name: WEB, listen: 127.0.0.1:18999, image: { kernel: guest/vmlinuz, initrd: guest/initrd } }', 'balancer: { kind: haproxy }'
+        Set-Content $File 'pool: noimage', 'hypervisor: qemu', 'hosts:', '  - { name: host1, memory: 1 GiB }', 'services:', '  - { name: WEB, listen: 127.0.0.1:18999, image: { kernel: guest/vmlinuz, initrd: guest/initrd } }', 'balancer: { kind: haproxy }'
     }
 
     It 'is told by Test-VMatrixPool, with every file that is missing' {
         Test-VMatrixPool $File | Should -BeFalse
         $findings = Test-VMatrixPool $File -Detailed
-        $findings.Key | Should -Be 'hosts[0].fence', 'services[0].image.kernel', 'services[0].image.initrd'
-        $findings[1].Line | Should -Be 6
-        $findings[1].Message | Should -BeLike "*$(Join-Path $folder guest/vmlinuz)*does not exist*vmatrix-oracle image build-demo --folder*"
+        $findings.Key | Should -Be 'services[0].image.kernel', 'services[0].image.initrd'
+        $findings[0].Line | Should -Be 6
+        $findings[0].Message | Should -BeLike "*$(Join-Path $folder guest/vmlinuz)*does not exist*vmatrix-oracle image build-demo --folder*"
     }
 
     It 'opens, makes no server, names the remedy, and starts no balancer' -Skip:(-not (Get-Command qemu-system-x86_64, haproxy -ErrorAction Ignore)) {

@@ -5,7 +5,7 @@ namespace VMatrix.Pools;
 /// <content>The files that a pool names and that this machine itself reads.</content>
 internal sealed partial class PoolChecks
 {
-    /// <summary>Adds a finding for each file that does not exist. Paths that hosts, or VMM, read by themselves are not looked at.</summary>
+    /// <summary>Adds a finding for each file of an image that does not exist. Paths that hosts, or VMM, read by themselves are not looked at.</summary>
     private void FilesAreThere(PoolSpec pool)
     {
         foreach (var (node, key, service) in _services)
@@ -24,11 +24,6 @@ internal sealed partial class PoolChecks
                 Exists(at, $"{key}.image", "join", image.Join, folder: true);
             }
         }
-
-        foreach (var (node, key, host) in reading.Made<HostSpec>(root["hosts"], "hosts"))
-            Exists(node, key, "fence", host.FenceScript);
-        if (root["balancer"] is { Kind: NodeKind.Map } balancer)
-            Exists(balancer, "balancer", "script", pool.Balancer.Script);
     }
 
     private void Exists(PoolNode map, string key, string name, string? path, string hint = "", bool folder = false)
