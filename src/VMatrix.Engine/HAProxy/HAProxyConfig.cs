@@ -55,7 +55,7 @@ internal static class HAProxyConfig
     public static string ServerKeywords(ServiceSpec service, string server)
     {
         HealthSpec health = service.Health;
-        string words = string.Create(CultureInfo.InvariantCulture, $"check inter {Milliseconds(health.Interval)} fall {health.Failures} rise 2");
+        string words = string.Create(CultureInfo.InvariantCulture, $"check inter {Milliseconds(health.Interval)}ms fall {health.Failures} rise 2");
         if (service.Concurrency is { } most)
             words = string.Create(CultureInfo.InvariantCulture, $"{words} maxconn {most}");
         return service.ServerKeywords is { } own ? $"{words} {CheckKeywords(service, own).Replace("{server}", server, StringComparison.Ordinal)}" : words;

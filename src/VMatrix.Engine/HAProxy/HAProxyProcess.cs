@@ -293,7 +293,7 @@ internal sealed partial class HAProxyProcess
         return Outsiders.Show(alerts.Length > 0 ? string.Join(' ', alerts) : said.Trim() is { Length: > 0 } rest ? rest : "it gave no reason.");
     }
 
-    [GeneratedRegex(@"(?:frontend|proxy) (?<service>[^:\s]+)(?::users)?: cannot bind socket[^\[]*\[(?<listen>[^\]]+)\]")]
+    [GeneratedRegex(@"(?:frontend|proxy) (?<service>[^:\s]+)(?::users)?: (?:protocol [a-z0-9]+: )?cannot bind socket[^\[]*\[(?<listen>[^\]]+)\]")]
     private static partial Regex CannotBind();
 
     [GeneratedRegex(@"\A\[ALERT\]\s*\(\d+\)\s*:\s*")]

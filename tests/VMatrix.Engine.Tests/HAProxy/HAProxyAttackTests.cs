@@ -198,7 +198,7 @@ public sealed class HAProxyAttackTests : IDisposable
             }
 
             string[] more = [.. HAProxyConfig.Write(pool, carried).Split('\n').Except(plain)];
-            Assert.All(more, line => Assert.Matches(@"\A(    server vmatrix-[0-9a-f]{32} [0-9A-Fa-f.:\[\]%]+:[0-9]{1,5} check inter [0-9]+ fall [0-9]+ rise 2|    server-state-file haproxy\.state|    load-server-state-from-file global)\z", line));
+            Assert.All(more, line => Assert.Matches(@"\A(    server vmatrix-[0-9a-f]{32} [0-9A-Fa-f.:\[\]%]+:[0-9]{1,5} check inter [0-9]+ms fall [0-9]+ rise 2|    server-state-file haproxy\.state|    load-server-state-from-file global)\z", line));
             Assert.All(CarriedServer.Write(carried).Split('\n').Skip(2).SkipLast(1), line => Assert.Matches(@"\A[0-9]+ FINANCE [0-9]+ vmatrix-[0-9a-f]{32} [0-9A-Fa-f.:%]+( [0-9]+){12} - [0-9]{1,5} - 0 0 - - 0\z", line));
         });
     }
