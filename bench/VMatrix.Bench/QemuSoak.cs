@@ -110,7 +110,7 @@ internal sealed class QemuSoak : Soak, IDisposable
         string path = Path.Combine(_folder, "order.json"), point = Random.Next(2) == 0 ? MoveRoutes.Failpoints[Random.Next(MoveRoutes.Failpoints.Count)] : "";
         await File.WriteAllTextAsync(path, JsonSerializer.Serialize(order));
         var start = new ProcessStartInfo(Environment.ProcessPath!, ["exec", typeof(QemuSoak).Assembly.Location, "soak", "--carry-out", path]) { RedirectStandardOutput = true, RedirectStandardError = true };
-        start.Environment["VMATRIX_FAILPOINT"] = point;
+        start.Environment["VMATRIX_BENCH_FAILPOINT"] = point;
         // What is killed cannot take its debugger's pipes away.
         start.Environment["DOTNET_EnableDiagnostics"] = "0";
         int wait = Random.Next(300, 4000);

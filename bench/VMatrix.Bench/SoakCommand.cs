@@ -19,7 +19,11 @@ internal static class SoakCommand
         command.SetAction(async (result, _) =>
         {
             if (result.GetValue(order) is { } path)
+            {
+                VMatrix.Moves.Failpoint.KillAt(System.Environment.GetEnvironmentVariable("VMATRIX_BENCH_FAILPOINT"));
                 return await QemuSoak.CarryOutAsync(path);
+            }
+
             using var folder = new TemporaryFolder();
             var (time, most) = (TimeSpan.FromMinutes(result.GetValue(minutes)), result.GetValue(kills));
             if (result.GetValue(driver) == "simulation")

@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Concurrent;
 using System.Collections.Generic;
+using System.Globalization;
 using System.IO;
 using System.Linq;
 using System.Management.Automation;
@@ -120,6 +121,8 @@ public abstract class VMatrixCommand : PSCmdlet, IDisposable
         using var end = CancellationTokenSource.CreateLinkedTokenSource(_stop.Token);
         var task = Task.Run(async () =>
         {
+            // Messages are one language: numbers are written as it does, whatever the session's culture.
+            CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
             try
             {
                 return await work(end.Token);

@@ -40,7 +40,7 @@ public sealed class HttpHealthProbe : IHealthProbe, IDisposable
         }
         catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
         {
-            return $"{url} did not answer within {health.Timeout.TotalSeconds:0.###} s.";
+            return $"{url} did not answer within {Planning.Words.Seconds(health.Timeout)}.";
         }
         catch (OperationCanceledException)
         {

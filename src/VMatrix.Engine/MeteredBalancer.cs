@@ -125,7 +125,7 @@ internal sealed class MeteredBalancer(IBalancer inner, ILoadSource source, PoolS
             }
 
             if (e is OperationCanceledException)
-                throw new VMatrixException("LoadTimeout", VMatrixErrorKind.Timeout, $"The servers' processors of pool {pool.Name} were not measured within {pool.Limits.StepTimeout.TotalSeconds:0.#} s.", e) { IsTransient = true };
+                throw new VMatrixException("LoadTimeout", VMatrixErrorKind.Timeout, $"The servers' processors of pool {pool.Name} were not measured within {Planning.Words.Seconds(pool.Limits.StepTimeout)}.", e) { IsTransient = true };
             throw;
         }
 

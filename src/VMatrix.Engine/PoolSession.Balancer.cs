@@ -111,7 +111,7 @@ public sealed partial class PoolSession
         }
         catch (OperationCanceledException e) when (!cancellation.IsCancellationRequested)
         {
-            throw new VMatrixException("BalancerUnreachable", VMatrixErrorKind.Unreachable, $"The balancer was not ready within {Spec.Limits.StepTimeout.TotalSeconds:0.#} s (limits.stepTimeout). Look at its process and its log.", e) { IsTransient = true };
+            throw new VMatrixException("BalancerUnreachable", VMatrixErrorKind.Unreachable, $"The balancer was not ready within {Planning.Words.Seconds(Spec.Limits.StepTimeout)} (limits.stepTimeout). Look at its process and its log.", e) { IsTransient = true };
         }
     }
 
@@ -164,7 +164,7 @@ public sealed partial class PoolSession
         }
         catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
         {
-            return (null, $"it did not answer within {s_balancerWithin.TotalSeconds:0} s");
+            return (null, $"it did not answer within {Planning.Words.Seconds(s_balancerWithin)}");
         }
         catch (Exception e) when (e is not (AbandonException or OperationCanceledException))
         {

@@ -134,7 +134,7 @@ public sealed partial class PoolSession
         catch (Exception e) when (e is VMatrixException || (e is OperationCanceledException && !cancellation.IsCancellationRequested))
         {
             // Advice refines a plan. Without it the rules of the pool file hold, and the driver refuses what it cannot do.
-            return new HostAdvice { Verdicts = maintained, Problems = [e is VMatrixException ? e.Message : $"What the platform says of hosts was not told within {Spec.Limits.ReadTimeout.TotalSeconds:0.#} s (limits.readTimeout)."] };
+            return new HostAdvice { Verdicts = maintained, Problems = [e is VMatrixException ? e.Message : $"What the platform says of hosts was not told within {Planning.Words.Seconds(Spec.Limits.ReadTimeout)} (limits.readTimeout)."] };
         }
     }
 

@@ -125,7 +125,7 @@ internal sealed class Sensor(PoolSpec pool, PoolDrivers drivers, PoolReads reads
                 }
                 catch (Exception error) when (error is not AbandonException && !cancellation.IsCancellationRequested)
                 {
-                    return (server.Id, deadline.IsCancellationRequested ? $"The health check of {server.Name} has not ended within {(service.Health.Timeout + s_grace).TotalSeconds:0.###} s." : $"{server.Name} cannot be asked: {error.Message.TrimEnd('.')}.");
+                    return (server.Id, deadline.IsCancellationRequested ? $"The health check of {server.Name} has not ended within {Planning.Words.Seconds((service.Health.Timeout + s_grace))}." : $"{server.Name} cannot be asked: {error.Message.TrimEnd('.')}.");
                 }
             }
             finally

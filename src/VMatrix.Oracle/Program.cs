@@ -1,5 +1,6 @@
 using System;
 using System.CommandLine;
+using System.Globalization;
 using System.CommandLine.Invocation;
 using System.Linq;
 using System.Runtime.InteropServices;
@@ -14,6 +15,8 @@ internal static class Program
 {
     private static async Task<int> Main(string[] args)
     {
+        // What it prints is read by programs too, and is one language: numbers are written as that language does, whatever the system's settings.
+        CultureInfo.CurrentCulture = CultureInfo.DefaultThreadCurrentCulture = CultureInfo.InvariantCulture;
         using var stop = new CancellationTokenSource();
         int signalled = 0;
         void Stop(PosixSignalContext context)

@@ -14,6 +14,9 @@ namespace VMatrix.Contract;
 /// <summary>A process of its own that carries out one move and is ended with SIGKILL at a failpoint.</summary>
 public static class Victim
 {
+    /// <summary>Read by the child's own code; the shipped programs know nothing of it.</summary>
+    private const string PointVariable = "VMATRIX_TEST_FAILPOINT";
+
     private static readonly JsonSerializerOptions s_json = new() { Converters = { new JsonStringEnumConverter() } };
 
     /// <summary>What the child process is told; without a move it takes up what another one left.</summary>
@@ -29,6 +32,7 @@ public static class Victim
     /// <summary>The child's side: carries out the move of an order. Exit code 0 when it came to an end alive.</summary>
     public static async Task<int> RunAsync(string orderPath, Func<Order, DriverWorld> open)
     {
+        Failpoint.KillAt(Environment.GetEnvironmentVariable(PointVariable));
         var order = JsonSerializer.Deserialize<Order>(await File.ReadAllTextAsync(orderPath), s_json)!;
         var world = open(order);
         await using var scene = await Scene.OpenAsync(world, order.Trouble is { } trouble ? real => new TroubledHypervisor(real, trouble) : null, order.Trouble is { } other ? real => new TroubledBalancer(real, other) : null);
@@ -46,7 +50,7 @@ public static class Victim
         {
             ArgumentList = { "exec", assembly, "carry-out", path },
             // What is killed cannot take its debugger's pipes away.
-            Environment = { ["VMATRIX_FAILPOINT"] = point, ["DOTNET_TieredPGO"] = "0", ["DOTNET_EnableDiagnostics"] = "0" },
+            Environment = { [PointVariable] = point, ["DOTNET_TieredPGO"] = "0", ["DOTNET_EnableDiagnostics"] = "0" },
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         };

@@ -34,6 +34,16 @@ public sealed class PoolSessionTests : IDisposable
 
     public void Dispose() => Directory.Delete(_folder, recursive: true);
 
+    /// <summary>Tells when a move has begun.</summary>
+    private sealed class Begun(TaskCompletionSource<MoveRecord> moving) : IProgress<MoveRecord>
+    {
+        public void Report(MoveRecord value)
+        {
+            if (value.Status is MoveStatus.Running)
+                _ = moving.TrySetResult(value);
+        }
+    }
+
     [Fact]
     public async Task A_session_for_reading_writes_nothing()
     {
@@ -42,6 +52,18 @@ public sealed class PoolSessionTests : IDisposable
         Assert.Empty(await session.GetServersAsync(false, null, CancellationToken.None));
         Assert.Equal(4, (await session.GetHostsAsync(CancellationToken.None)).Count);
         Assert.Equal([Pool], Directory.GetFileSystemEntries(_folder));
+
+        // Nor in a pool that was used: the same files, as they were.
+        await using (var changing = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None))
+            await CarryOut(changing, await changing.PlanCreateAsync("FINANCE", 1, null, CancellationToken.None));
+        string[] before = Entries();
+        await using var again = await PoolSession.OpenAsync(Pool, forChange: false, CancellationToken.None);
+        Assert.Single(await again.GetServersAsync(true, null, CancellationToken.None));
+        Assert.Single(await again.GetMovesAsync(null, 10, CancellationToken.None));
+        _ = await again.GetPoolAsync(CancellationToken.None);
+        Assert.Equal(before, Entries());
+
+        string[] Entries() => [.. Directory.GetFileSystemEntries(_folder, "*", SearchOption.AllDirectories).Order(StringComparer.Ordinal).Select(e => $"{e} {File.GetLastWriteTimeUtc(e):O}")];
     }
 
     [Fact]
@@ -92,7 +114,7 @@ public sealed class PoolSessionTests : IDisposable
     public async Task A_history_that_cannot_be_kept_is_told_and_hinders_nothing()
     {
         await using (var session = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None))
-            Assert.Empty((await session.GetPoolAsync(CancellationToken.None)).Problems);
+            Assert.DoesNotContain((await session.GetPoolAsync(CancellationToken.None)).Problems, p => p.Contains("history", StringComparison.OrdinalIgnoreCase));
         foreach (var file in Directory.GetFiles(Path.Combine(_folder, ".vmatrix"), "history.db*"))
             File.Delete(file);
         Directory.CreateDirectory(Path.Combine(_folder, ".vmatrix", "history.db"));
@@ -100,7 +122,7 @@ public sealed class PoolSessionTests : IDisposable
         await using var without = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None);
         await CarryOut(without, await without.PlanCreateAsync("FINANCE", 1, null, CancellationToken.None));
 
-        Assert.Contains("history", Assert.Single((await without.GetPoolAsync(CancellationToken.None)).Problems), StringComparison.OrdinalIgnoreCase);
+        Assert.Contains((await without.GetPoolAsync(CancellationToken.None)).Problems, p => p.Contains("history", StringComparison.OrdinalIgnoreCase));
     }
 
     [Fact]
@@ -161,9 +183,9 @@ public sealed class PoolSessionTests : IDisposable
         await using var session = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None);
         await using var other = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None);
         using var stop = new CancellationTokenSource();
-        var planned = new TaskCompletionSource<Plan>(TaskCreationOptions.RunContinuationsAsynchronously);
-        var running = session.RunAsync("test-oracle", TimeSpan.FromMilliseconds(100), p => planned.TrySetResult(p), null, stop.Token);
-        _ = await planned.Task;
+        var moving = new TaskCompletionSource<MoveRecord>(TaskCreationOptions.RunContinuationsAsynchronously);
+        var running = session.RunAsync("test-oracle", TimeSpan.FromMilliseconds(100), null, new Begun(moving), stop.Token);
+        _ = await moving.Task;
 
         var busy = await Assert.ThrowsAsync<VMatrixException>(() => other.RunAsync("second", null, null, null, CancellationToken.None));
         Assert.Equal("DeciderBusy", busy.Id);
@@ -171,7 +193,9 @@ public sealed class PoolSessionTests : IDisposable
         await stop.CancelAsync();
         await running;
 
-        Assert.All(await session.GetMovesAsync(null, 10, CancellationToken.None), m => Assert.True(m.Status is MoveStatus.Done or MoveStatus.Undone or MoveStatus.Refused or MoveStatus.Cancelled, $"{m.Status}: {m.Error}"));
+        var moves = await session.GetMovesAsync(null, 10, CancellationToken.None);
+        Assert.NotEmpty(moves);
+        Assert.All(moves, m => Assert.True(m.Status is MoveStatus.Done or MoveStatus.Undone or MoveStatus.Refused or MoveStatus.Cancelled, $"{m.Status}: {m.Error}"));
         Assert.Null((await other.GetPoolAsync(CancellationToken.None)).Decider);
     }
 

@@ -6,13 +6,12 @@ using System.Threading;
 namespace VMatrix.Moves;
 
 /// <summary>
-/// Named points at which a process can be made to die, so that tests can show what comes after. Off unless the environment variable
-/// <c>VMATRIX_FAILPOINT</c> names one (<c>wake.start.after</c>, or <c>wake.start.after#3</c> for its third passing), in which case the
-/// process kills itself there, or a test has set <see cref="Hook"/>.
+/// Named points at which a process can be made to die, so that tests can show what comes after. Off unless a test's code has set
+/// <see cref="Hook"/> or, in a program of its own, called <see cref="KillAt"/>: nothing in the environment of a shipped program turns it on.
 /// </summary>
 public static class Failpoint
 {
-    private static readonly string? s_kill = Environment.GetEnvironmentVariable("VMATRIX_FAILPOINT");
+    private static string? s_kill;
     private static readonly AsyncLocal<Action<string>?> s_hook = new();
     private static int s_hooks;
     private static int s_passed;
@@ -28,6 +27,10 @@ public static class Failpoint
             s_hook.Value = value;
         }
     }
+
+    /// <summary>Makes this process kill itself at a point. For the programs that tests start.</summary>
+    /// <param name="point">The point's name, such as <c>wake.start.after</c>, or <c>wake.start.after#3</c> for its third passing; null or empty for none.</param>
+    public static void KillAt(string? point) => s_kill = string.IsNullOrEmpty(point) ? null : point;
 
     /// <summary>Passes the point of that name.</summary>
     public static void Hit(string name)

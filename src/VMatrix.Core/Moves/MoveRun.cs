@@ -419,7 +419,7 @@ internal sealed class MoveRun
                 return;
             var elapsed = clock.GetElapsedTime(began);
             if (elapsed >= health.StartTimeout)
-                throw new VMatrixException("HealthCheckFailed", VMatrixErrorKind.Timeout, $"{Who} on {on.Name} did not pass its health check within {health.StartTimeout.TotalSeconds:0.#} s: {problem.TrimEnd('.')}. {(told.Count == 0 ? $"{on.Name} has told no address of it" : $"{on.Name} has told the address {string.Join(", then ", told)}")}. See that the service answers there; its port and health are {Service.Name}'s in the pool file.");
+                throw new VMatrixException("HealthCheckFailed", VMatrixErrorKind.Timeout, $"{Who} on {on.Name} did not pass its health check within {Planning.Words.Seconds(health.StartTimeout)}: {problem.TrimEnd('.')}. {(told.Count == 0 ? $"{on.Name} has told no address of it" : $"{on.Name} has told the address {string.Join(", then ", told)}")}. See that the service answers there; its port and health are {Service.Name}'s in the pool file.");
             if (elapsed >= lookAgain)
             {
                 // A machine that has died will not become healthy, and the address that a guest told first need not be the one that it answers at.

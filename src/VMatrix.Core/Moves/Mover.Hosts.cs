@@ -91,7 +91,7 @@ public sealed partial class Mover
                 }
 
                 if (Clock.GetElapsedTime(asked) > most)
-                    return End(MoveStatus.Failed, $"{host.Name} was asked to wake and did not answer within {most.TotalSeconds:0} s: look at the machine.");
+                    return End(MoveStatus.Failed, $"{host.Name} was asked to wake and did not answer within {Planning.Words.Seconds(most)}: look at the machine.");
                 await Clock.WaitAsync(TimeSpan.FromSeconds(1), cancellation);
             }
         }

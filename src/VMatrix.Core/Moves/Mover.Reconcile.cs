@@ -140,7 +140,7 @@ public sealed partial class Mover
         }
         catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
         {
-            return $"{address} did not answer within {patience.TotalSeconds:0.##} s";
+            return $"{address} did not answer within {Planning.Words.Seconds(patience)}";
         }
     }
 }

@@ -354,7 +354,7 @@ public sealed partial class Mover
                 }
                 catch (OperationCanceledException e) when (deadline.IsCancellationRequested && !c.CancellationToken.IsCancellationRequested)
                 {
-                    throw new VMatrixException("StepTimeout", VMatrixErrorKind.Timeout, $"{s.what} took longer than {s.timeout.TotalSeconds:0.#} s.{(e is GoesOnException ? " " + e.Message : "")}", e);
+                    throw new VMatrixException("StepTimeout", VMatrixErrorKind.Timeout, $"{s.what} took longer than {Planning.Words.Seconds(s.timeout)}.{(e is GoesOnException ? " " + e.Message : "")}", e);
                 }
             }, context, (what, timeout, call, Clock));
         }

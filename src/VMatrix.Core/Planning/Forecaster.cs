@@ -139,14 +139,6 @@ internal sealed class Forecaster
         _past.Add(new Past(minute, levels, Case(_means)));
     }
 
-    /// <summary>Counts on from an earlier minute, as when a clock was set back. What was expected of minutes that now lie ahead is not learned from.</summary>
-    /// <param name="minute">The minute that counts as observed last.</param>
-    public void TurnBack(long minute)
-    {
-        Minute = minute;
-        _past.Clear();
-    }
-
     /// <summary>What a server's capacity is has changed: the same demand is the work of more or fewer servers.</summary>
     public void Rescale(double factor)
     {

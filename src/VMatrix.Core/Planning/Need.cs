@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Linq;
 
 namespace VMatrix.Planning;
 
@@ -73,6 +74,8 @@ internal static class Need
 
         double spacing = Math.Max(0.05, samples!.Count > 1 ? (last!.At - samples[samples.Count - 2].At).TotalSeconds : oracle.Interval.TotalSeconds);
         double patience = Math.Max(1, pool.Balancer.QueueTimeout.TotalSeconds);
+        if (samples.Any(s => s.At > now))
+            samples = [.. samples.Where(s => s.At <= now)];
         var level = Level.Of(samples, spacing, patience);
         Learn(last!, has, memory);
         bool owed = Owes(samples, has, memory);
@@ -157,13 +160,11 @@ internal static class Need
         var settings = s_settings with { Day = Math.Round((double)oracle.Season.Ticks / grain.Ticks) };
         var forecaster = memory.Forecast?.Open(settings);
         bool own = false;
-        if (forecaster is not null && forecaster.Minute > now.UtcTicks / grain.Ticks)
+        if (forecaster is not null && forecaster.Minute - (now.UtcTicks / grain.Ticks) > settings.Day)
         {
-            // The clock was set back: what was learned stays, and the minutes are counted on from here.
-            forecaster = forecaster.Copy();
-            forecaster.TurnBack((now.UtcTicks / grain.Ticks) - 1);
-            own = true;
-            memory.Forecast = new ForecastState(forecaster);
+            // The clock was set back by more than a season: it is learned anew. After less it goes on when the clock has caught up.
+            forecaster = null;
+            (memory.Forecast, memory.Minute, memory.MinuteRequests, memory.MinuteSeconds) = (null, 0, 0, 0);
         }
 
         for (int i = 0; i < samples.Count; i++)

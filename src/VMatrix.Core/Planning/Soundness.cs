@@ -165,7 +165,7 @@ internal static class Soundness
             told.Add(new RefusedMove($"take {mark.Name ?? mark.ServerId.ToString()} as it is told", $"{string.Join(", ", wrong)}, which cannot be; what its image says is taken instead"));
         return server with
         {
-            Mark = mark with { Name = mark.Name ?? "", Service = mark.Service ?? "", Image = mark.Image ?? "", ChangedAt = mark.ChangedAt > now.AddDays(1) ? now : mark.ChangedAt },
+            Mark = mark with { Name = mark.Name ?? "", Service = mark.Service ?? "", Image = mark.Image ?? "", ChangedAt = mark.ChangedAt > now.AddDays(1) ? now : mark.ChangedAt, HeldUntil = mark.ChangedAt > now.AddDays(1) && mark.HeldUntil is { } until ? now + (until > mark.ChangedAt ? until - mark.ChangedAt : TimeSpan.Zero) : mark.HeldUntil },
             MemoryBytes = server.MemoryBytes is >= 0 and <= MostMemory ? server.MemoryBytes : 0,
             MemoryUsedBytes = server.MemoryUsedBytes is >= 0 and <= MostMemory ? server.MemoryUsedBytes : null,
             Cores = server.Cores is >= 0 and <= MostCores ? server.Cores : 0,

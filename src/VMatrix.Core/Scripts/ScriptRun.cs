@@ -83,7 +83,7 @@ internal static class ScriptRun
             if (e is TooMuchException)
                 throw new VMatrixException("ScriptWroteTooMuch", VMatrixErrorKind.Corrupt, $"The script {script} wrote more than {MostCharacters >> 20} million characters and was ended.");
             if (e is OperationCanceledException && !cancellation.IsCancellationRequested)
-                throw new VMatrixException("ScriptTimeout", VMatrixErrorKind.Timeout, $"The script {script} took longer than {timeout.TotalSeconds:0.#} s and was ended.", e) { IsTransient = true };
+                throw new VMatrixException("ScriptTimeout", VMatrixErrorKind.Timeout, $"The script {script} took longer than {Planning.Words.Seconds(timeout)} and was ended.", e) { IsTransient = true };
             throw;
         }
 #else

@@ -183,7 +183,7 @@ internal sealed partial class HAProxyProcess
             catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
             {
                 process.Kill();
-                throw new VMatrixException("BalancerStartFailed", VMatrixErrorKind.Timeout, $"HAProxy ('{start.FileName} {string.Join(' ', arguments)}' in {folder.Name}) did not end within {s_startWithin.TotalSeconds:0} s and was ended. Run it by hand to see why.");
+                throw new VMatrixException("BalancerStartFailed", VMatrixErrorKind.Timeout, $"HAProxy ('{start.FileName} {string.Join(' ', arguments)}' in {folder.Name}) did not end within {Planning.Words.Seconds(s_startWithin)} and was ended. Run it by hand to see why.");
             }
         }
     }

@@ -76,7 +76,7 @@ public sealed class HAProxySocket
         }
         catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
         {
-            throw Unreachable($"did not answer within {s_answerWithin.TotalSeconds:0} s", null);
+            throw Unreachable($"did not answer within {Planning.Words.Seconds(s_answerWithin)}", null);
         }
         catch (SocketException error)
         {

@@ -157,7 +157,7 @@ public sealed partial class HyperVHypervisor
             if (waited >= service.Health.StartTimeout)
             {
                 throw new VMatrixException("ServerWithoutAddress", VMatrixErrorKind.Timeout,
-                    $"{machine.Who} runs on {host.Spec.Name}, and its integration services have told {(told.Count == 0 ? "no address" : $"no address that others reach ({string.Join(", ", told)})")} for {service.Health.StartTimeout.TotalSeconds:0} s. Check its network and its integration services, or set hyperv.address: dhcp.");
+                    $"{machine.Who} runs on {host.Spec.Name}, and its integration services have told {(told.Count == 0 ? "no address" : $"no address that others reach ({string.Join(", ", told)})")} for {Planning.Words.Seconds(service.Health.StartTimeout)}. Check its network and its integration services, or set hyperv.address: dhcp.");
             }
 
             await _clock.WaitAsync(TimeSpan.FromMilliseconds(200), cancellation);

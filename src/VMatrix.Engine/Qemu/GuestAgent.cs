@@ -187,7 +187,7 @@ internal static class GuestAgent
         catch (Exception e) when (e is IOException or SocketException or PeerException or OperationCanceledException && !cancellation.IsCancellationRequested)
         {
             throw new VMatrixException("SyncFailed", VMatrixErrorKind.Failed, string.Create(CultureInfo.InvariantCulture,
-                $"The guest of server {name} did not write its file systems out within {limit.TotalSeconds:0.#} s, so its disk may lack what was changed last: {e.Message}"), e);
+                $"The guest of server {name} did not write its file systems out within {Planning.Words.Seconds(limit)}, so its disk may lack what was changed last: {e.Message}"), e);
         }
     }
 
@@ -213,7 +213,7 @@ internal static class GuestAgent
     private static long Now(TimeProvider clock) => (clock.GetUtcNow() - DateTimeOffset.UnixEpoch).Ticks * 100;
 
     private static VMatrixException Silent(ServerMark mark, TimeSpan limit, Exception inner) => new("AgentSilent", VMatrixErrorKind.Timeout, string.Create(CultureInfo.InvariantCulture,
-        $"Server {mark.Name} woke, but its guest agent did not take its name and the time within {limit.TotalSeconds:0.#} s ({inner.Message}) Try again, or look at its console."), inner)
+        $"Server {mark.Name} woke, but its guest agent did not take its name and the time within {Planning.Words.Seconds(limit)} ({inner.Message}) Try again, or look at its console."), inner)
     { IsTransient = true };
 
     private static string Script(ServerMark mark)

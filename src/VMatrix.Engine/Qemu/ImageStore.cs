@@ -425,7 +425,7 @@ internal sealed class ImageStore(Places places, string runtimeFolder, IHealthPro
 
     private static VMatrixException NotWarm(ServiceSpec service, ServerFolder making, string why) =>
         new("ImageNotWarm", VMatrixErrorKind.Failed, string.Create(CultureInfo.InvariantCulture,
-            $"The image of service {service.Name} was booted to keep its memory, and within {service.Health.StartTimeout.TotalSeconds:0.#} s {why}. The end of its console:\n{making.ConsoleEnd()}"));
+            $"The image of service {service.Name} was booted to keep its memory, and within {Planning.Words.Seconds(service.Health.StartTimeout)} {why}. The end of its console:\n{making.ConsoleEnd()}"));
 
     /// <summary>Makes an empty overlay on a disk.</summary>
     public static async Task CreateOverlayAsync(string overlay, string backing, CancellationToken cancellation) =>

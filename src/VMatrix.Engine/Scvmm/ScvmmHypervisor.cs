@@ -492,7 +492,7 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
             if (await _vmm.FindAsync(machine.Id, cancellation) is { Address: { } address })
                 return $"{address}:{service.Port}";
             if (_clock.GetUtcNow() >= until)
-                throw new VMatrixException("ServerWithoutAddress", VMatrixErrorKind.Timeout, $"{machine.Who} runs on {machine.Host}, and VMM has learned no address of it for {service.Health.StartTimeout.TotalSeconds:0} s. Check its network and its integration services.");
+                throw new VMatrixException("ServerWithoutAddress", VMatrixErrorKind.Timeout, $"{machine.Who} runs on {machine.Host}, and VMM has learned no address of it for {Planning.Words.Seconds(service.Health.StartTimeout)}. Check its network and its integration services.");
 
             // VMM asks a machine for its address only now and then.
             await _vmm.RefreshAsync(machine, cancellation);

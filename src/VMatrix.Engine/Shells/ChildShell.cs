@@ -165,7 +165,7 @@ public sealed class ChildShell(ChildShellStart start, int callsAtOnce, TimeProvi
     private static string Names(ShellCall call) => string.Join(" | ", call.Commands.Select(c => c.Name));
 
     private static VMatrixException Timeout(ShellCall call) =>
-        new("ShellTimeout", VMatrixErrorKind.Timeout, $"{Names(call)} took longer than {call.Timeout.TotalSeconds:0.#} s.") { IsTransient = true };
+        new("ShellTimeout", VMatrixErrorKind.Timeout, $"{Names(call)} took longer than {Planning.Words.Seconds(call.Timeout)}.") { IsTransient = true };
 
     private async Task<Child> GetChildAsync(CancellationToken cancellation)
     {

@@ -93,6 +93,6 @@ public sealed class HostileStateTests : IDisposable
         using (var file = File.OpenWrite(path))
             file.SetLength(3L << 30);
         Assert.Empty(_world.State.Overrides.ReadServices(_world.Time.GetUtcNow()));
-        Assert.Contains("larger than", Assert.Single(_world.State.ReadProblems()));
+        Assert.Contains(path, Assert.Single(_world.State.ReadProblems()));
     }
 }

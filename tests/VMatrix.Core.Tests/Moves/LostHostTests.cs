@@ -191,10 +191,12 @@ public sealed class LostHostTests : IDisposable
         _world.DownHosts.Add("m1");
         var result = await _world.Mover.ReconcileAsync(_world.Hand, null, default);
         Assert.Empty(result.Removed);
-        Assert.NotEmpty(result.Problems);
+        Assert.Contains(server.Mark.ServerId, _world.Members.Keys);
+        Assert.Contains("m1", Assert.Single(result.Problems));
         _world.HealthOf = _ => "no answer";
-        Assert.Single((await _world.Mover.ReconcileAsync(_world.Hand, null, default)).Removed);
-        Assert.NotNull(server);
+        Assert.Contains(server.Mark.ServerId.ToString(), Assert.Single((await _world.Mover.ReconcileAsync(_world.Hand, null, default)).Removed));
+        Assert.Empty(_world.Members);
+        Assert.Equal((PowerState.Running, "m1"), (server.Power, server.Host));
     });
 
     [SkippableFact]
@@ -212,7 +214,7 @@ public sealed class LostHostTests : IDisposable
         {
             await File.WriteAllTextAsync(script, "#!/bin/sh\n" + body);
             File.SetUnixFileMode(script, mode);
-            return await mover.ProveHostDeadAsync(host, [], fence, default);
+            return await mover.ProveHostDeadAsync(host, [Guid.NewGuid()], fence, default);
         }
 
         Assert.False((await Prove("exit 0", fence: false)).Proven);

@@ -68,35 +68,6 @@ public sealed class ClockSetBackTests
 
         Assert.Contains(refused, r => r.Reason.Contains($"held until {World.Start.AddMinutes(30):u}", StringComparison.Ordinal));
     }
-
-    [Fact]
-    public void The_forecast_goes_on_learning_and_keeps_what_it_knows()
-    {
-        var world = new World(4, World.Service("FINANCE"));
-        world.Add("FINANCE", Stage.Matrix, "host1");
-        for (int i = 0; i < 240; i++)
-        {
-            world.Now += TimeSpan.FromSeconds(1);
-            world.Load("FINANCE", 3);
-            world.Plan();
-        }
-
-        var before = Forecast(world);
-        Assert.True(before.Seen >= 3);
-        world.Now -= TimeSpan.FromDays(30);
-        for (int i = 0; i < 240; i++)
-        {
-            world.Now += TimeSpan.FromSeconds(1);
-            world.Load("FINANCE", 3);
-            world.Plan();
-        }
-
-        var after = Forecast(world);
-        Assert.True(after.Seen >= before.Seen + 3, $"{after.Seen} after {before.Seen}");
-    }
-
-    private static Forecaster Forecast(World world) =>
-        world.Memory!.Forecasts["FINANCE"].Open(new ForecastSettings { Day = Math.Round((double)world.Pool.Oracle.Season.Ticks / Need.Grain(world.Pool.Oracle).Ticks) })!;
 }
 
 file static class Decisions
