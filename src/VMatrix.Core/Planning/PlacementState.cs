@@ -432,6 +432,9 @@ internal sealed class PlacementState
     /// <summary>True when any service wants another beside it.</summary>
     public bool WishesMatter { get; }
 
+    /// <summary>True where the balancer did not tell of some server.</summary>
+    public bool AnyUnsampled { get; private set; }
+
     /// <summary>Hosts that servers can be placed on.</summary>
     public int OpenHosts { get; }
 
@@ -572,6 +575,7 @@ internal sealed class PlacementState
         MemoryOf[i] = server.MemoryBytes > 0 ? server.MemoryBytes : image?.MemoryBytes ?? 0;
         UsedOf[i] = server.MemoryUsedBytes ?? MemoryOf[i];
         CoresOf[i] = server.Cores > 0 ? server.Cores : image?.Cores ?? 1;
+        AnyUnsampled |= server.Sampled == false;
         if (BusyOf is not null)
             BusyOf[i] = Cores6(CoresOf[i] * (server.ProcessorUse ?? 1));
         if (IsProtected is not null && s >= 0)

@@ -545,6 +545,8 @@ public static partial class Planner
                 if (service.Need.Bad is not null)
                     continue;
                 _sampled += service.Live.Count;
+                if (!_state.AnyUnsampled)
+                    continue;
                 foreach (int i in service.Live)
                     _sampled -= _state.Input[i].Sampled == false ? 1 : 0;
             }

@@ -17,6 +17,9 @@ internal static class Soundness
     /// <summary>No machine has more cores, as pool files have it.</summary>
     private const int MostCores = 4096;
 
+    /// <summary>The machines of one host do not have more virtual processors between them.</summary>
+    private const int MostForeignCores = 1 << 20;
+
     private static readonly TimeSpan s_longestWake = TimeSpan.FromDays(1);
 
     /// <summary>The input without what cannot be.</summary>
@@ -131,12 +134,12 @@ internal static class Soundness
     {
         if (host is not { Name: not null })
             return null;
-        if (host.ForeignMemoryBytes is >= 0 and <= MostMemory && host.Images is not null)
+        bool cannotBe = host.ForeignMemoryBytes is < 0 or > MostMemory || host.ForeignCores is < 0 or > MostForeignCores;
+        if (!cannotBe && host.Images is not null)
             return host;
-        bool cannotBe = host.ForeignMemoryBytes is < 0 or > MostMemory;
         if (cannotBe)
-            told.Add(new RefusedMove($"place servers on {host.Name}", Words.Text($"it tells that machines which are not ours hold {host.ForeignMemoryBytes} bytes, which cannot be; nothing is placed there and nothing on it is touched")));
-        return host with { ForeignMemoryBytes = cannotBe ? 0 : host.ForeignMemoryBytes, Reachable = host.Reachable && !cannotBe, Images = host.Images ?? [] };
+            told.Add(new RefusedMove($"place servers on {host.Name}", Words.Text($"it tells that machines which are not ours hold {host.ForeignMemoryBytes} bytes and {host.ForeignCores} cores, which cannot be; nothing is placed there and nothing on it is touched")));
+        return host with { ForeignMemoryBytes = cannotBe ? 0 : host.ForeignMemoryBytes, ForeignCores = cannotBe ? 0 : host.ForeignCores, Reachable = host.Reachable && !cannotBe, Images = host.Images ?? [] };
     }
 
     private static ServerState? Server(ServerState? server, DateTimeOffset now, List<RefusedMove> told)

@@ -215,6 +215,8 @@ public sealed class SoundnessTests
         yield return h => h with { Images = null! };
         foreach (long bytes in s_bytes)
             yield return h => h with { ForeignMemoryBytes = bytes };
+        foreach (int count in s_counts)
+            yield return h => h with { ForeignCores = count };
     }
 
     private static IEnumerable<Func<HostSpec, HostSpec?>> HostSpecs()
