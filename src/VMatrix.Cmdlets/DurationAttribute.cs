@@ -25,7 +25,7 @@ public sealed class DurationAttribute : ArgumentTransformationAttribute
                 break;
             case string text when Durations.TryParse(text, out value, out string? _):
                 break;
-            case string text when text.IndexOf(':') >= 0 && TimeSpan.TryParse(text, CultureInfo.InvariantCulture, out value):
+            case string text when text.Split(':').Length > 1 && TimeSpan.TryParse(text, CultureInfo.InvariantCulture, out value):
                 break;
             default:
                 string said = Convert.ToString(given, CultureInfo.InvariantCulture) ?? "";

@@ -12,7 +12,9 @@ internal static class Outsiders
     public static string Show(string? text)
     {
         var some = text ?? "";
-        some = (some.Length > Most ? some.Substring(0, Most) + "…" : some).Trim();
+        if (some.Length > Most)
+            some = some.Substring(0, Most).Insert(Most, "…");
+        some = some.Trim();
         return new string([.. some.Select(letter => letter is '\r' or '\n' or '\t' or '\u2028' or '\u2029' or '\u0085' ? ' ' : char.IsControl(letter) ? '?' : letter)]);
     }
 }

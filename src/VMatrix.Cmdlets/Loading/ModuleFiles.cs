@@ -34,9 +34,9 @@ internal static class ModuleFiles
     }
 
     // A file of the user's has a path; an assembly that was not found has an identity.
-    private static bool IsAssembly(string name) => name.IndexOf(", Version=", StringComparison.Ordinal) >= 0 || name.EndsWith(".dll", StringComparison.OrdinalIgnoreCase);
+    private static bool IsAssembly(string name) => name.Contains(", Version=") || name.EndsWith(".dll", StringComparison.OrdinalIgnoreCase);
 
-    private static string FileOf(string name) => name.IndexOf(", Version=", StringComparison.Ordinal) >= 0 ? name.Substring(0, name.IndexOf(',')) + ".dll" : Path.GetFileName(name);
+    private static string FileOf(string name) => name.Contains(", Version=") ? name.Split(',')[0] + ".dll" : Path.GetFileName(name);
 
     private static string FirstLine(string message) => message.Split('\r', '\n')[0].TrimEnd('.');
 }

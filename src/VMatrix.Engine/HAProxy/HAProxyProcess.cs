@@ -11,6 +11,7 @@ using System.Text.Json;
 using System.Text.RegularExpressions;
 using System.Threading;
 using System.Threading.Tasks;
+using VMatrix.Files;
 using VMatrix.Scripts;
 
 namespace VMatrix.HAProxy;
@@ -19,7 +20,6 @@ namespace VMatrix.HAProxy;
 internal sealed partial class HAProxyProcess
 {
     private const string ConfigFile = "haproxy.cfg", PidFile = "haproxy.pid", RecordFile = "haproxy.json", TurnFile = "turn";
-    private const UnixFileMode OwnerOnly = UnixFileMode.UserRead | UnixFileMode.UserWrite;
     private static readonly TimeSpan s_startWithin = TimeSpan.FromSeconds(60);
 
     private readonly PoolSpec _pool;
@@ -131,7 +131,7 @@ internal sealed partial class HAProxyProcess
     {
         string path = Path.Combine(folder.Path, name);
         File.Delete(path);
-        await using var file = new FileStream(path, new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write, UnixCreateMode = OwnerOnly });
+        await using var file = OwnFiles.Open(path, FileMode.CreateNew, FileAccess.Write, FileShare.None);
         await file.WriteAsync(Encoding.UTF8.GetBytes(content), cancellation);
     }
 
@@ -271,7 +271,7 @@ internal sealed partial class HAProxyProcess
         {
             try
             {
-                return new FileStream(path, new FileStreamOptions { Mode = FileMode.OpenOrCreate, Access = FileAccess.ReadWrite, Share = FileShare.None, UnixCreateMode = OwnerOnly });
+                return OwnFiles.Open(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
             }
             catch (IOException error) when (error is not (DirectoryNotFoundException or FileNotFoundException))
             {

@@ -131,7 +131,8 @@ internal static class TimeColumn
         if (zone is "Z" or "z")
             return new Moment(at, TimeSpan.Zero);
         string digits = zone.Substring(1).Replace(":", "");
-        int hours = int.Parse(digits.Substring(0, 2), NumberStyles.None, CultureInfo.InvariantCulture), minutes = digits.Length > 2 ? int.Parse(digits.Substring(2), NumberStyles.None, CultureInfo.InvariantCulture) : 0;
+        int number = int.Parse(digits, NumberStyles.None, CultureInfo.InvariantCulture);
+        int hours = digits.Length > 2 ? number / 100 : number, minutes = digits.Length > 2 ? number % 100 : 0;
         return hours > 14 || minutes > 59 ? null : new Moment(at, TimeSpan.FromMinutes((zone[0] == '-' ? -1 : 1) * ((hours * 60) + minutes)));
     }
 

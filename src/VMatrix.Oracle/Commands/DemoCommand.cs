@@ -59,7 +59,7 @@ internal static class DemoCommand
             Say($"A demo that was killed had left guests and files in {left}; they are gone now.");
         string folder = parent is null
             ? Directory.CreateTempSubdirectory("vmatrix-demo-").FullName
-            : Directory.CreateDirectory(Path.Combine(parent.FullName, $"vmatrix-demo-{Guid.NewGuid():N}"[..20]), UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute).FullName;
+            : MakeFolder(Path.Combine(parent.FullName, $"vmatrix-demo-{Guid.NewGuid():N}"[..20]));
 
         // Held while this demo runs: who finds a demo's folder without its holder finds what a killed one left.
         using FileStream held = Leftovers.Hold(folder);
@@ -205,4 +205,9 @@ internal static class DemoCommand
     }
 
     private static void Say(string sentence) => Console.WriteLine(sentence);
+
+    // Its owner's alone.
+    private static string MakeFolder(string path) => (OperatingSystem.IsWindows()
+        ? Directory.CreateDirectory(path)
+        : Directory.CreateDirectory(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute)).FullName;
 }

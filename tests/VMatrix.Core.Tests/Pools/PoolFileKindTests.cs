@@ -72,6 +72,7 @@ public sealed class PoolFileKindTests : IDisposable
     }
 
     [SkippableFact]
+    [System.Runtime.Versioning.UnsupportedOSPlatform("windows")]
     public void The_state_folder_and_all_in_it_is_its_owners_alone()
     {
         if (!OperatingSystem.IsLinux())

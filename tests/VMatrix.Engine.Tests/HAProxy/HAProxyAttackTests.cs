@@ -18,7 +18,7 @@ namespace VMatrix.Tests.HAProxy;
 [SupportedOSPlatform("linux")]
 public sealed class HAProxyAttackTests : IDisposable
 {
-    private const string Info = "Name: HAProxy\nVersion: 2.6.12\nPid: {0}\nStart_time_sec: 1700000000\n\n";
+    private static string InfoOf(int process) => $"Name: HAProxy\nVersion: 2.6.12\nPid: {process}\nStart_time_sec: 1700000000\n\n";
 
     private readonly TemporaryFolder _folder = new();
 
@@ -33,7 +33,7 @@ public sealed class HAProxyAttackTests : IDisposable
     {
         Skip.If(Environment.UserName != "root", "Only root can make a folder another user's.");
         Directory.CreateDirectory(Home);
-        await using var fake = new FakeSocket(SocketPath, _ => string.Format(Info, Environment.ProcessId));
+        await using var fake = new FakeSocket(SocketPath, _ => InfoOf(Environment.ProcessId));
         Run("chown", "65534", Home);
         await RefusedAsync("BalancerFolderUnsafe", "belongs to user 65534");
         Assert.Empty(fake.Told);
@@ -66,7 +66,7 @@ public sealed class HAProxyAttackTests : IDisposable
         string guessed = Directory.CreateDirectory(Path.Combine("/tmp", "vmatrix-" + name)).FullName;
         try
         {
-            await using var fake = new FakeSocket(Path.Combine(guessed, "haproxy.sock"), _ => string.Format(Info, Environment.ProcessId));
+            await using var fake = new FakeSocket(Path.Combine(guessed, "haproxy.sock"), _ => InfoOf(Environment.ProcessId));
             var balancer = new HAProxyBalancer(Pool() with { StateFolder = deep }, TimeProvider.System);
             await balancer.EnsureAsync(default);
             await balancer.ReadAsync(default);
@@ -113,7 +113,7 @@ public sealed class HAProxyAttackTests : IDisposable
         try
         {
             Directory.CreateDirectory(Home, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
-            await using var fake = new FakeSocket(SocketPath, _ => string.Format(Info, bystander.Id));
+            await using var fake = new FakeSocket(SocketPath, _ => InfoOf(bystander.Id));
             await RefusedAsync("BalancerNotOurs", $"process {bystander.Id}");
             var balancer = new HAProxyBalancer(Pool(), TimeProvider.System);
             Assert.Equal("BalancerNotOurs", (await Assert.ThrowsAsync<VMatrixException>(() => balancer.StopAsync(default))).Id);
