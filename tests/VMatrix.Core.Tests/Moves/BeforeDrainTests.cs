@@ -11,7 +11,7 @@ namespace VMatrix.Tests.Moves;
 /// <summary>A service's own script before a server of it leaves the balancer.</summary>
 public sealed class BeforeDrainTests : IDisposable
 {
-    private readonly World _world = new();
+    private readonly World _world = new() { Pace = TimeProvider.System };
 
     public void Dispose() => _world.Dispose();
 

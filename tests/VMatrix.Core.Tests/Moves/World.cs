@@ -53,6 +53,9 @@ internal sealed class World : IHypervisor, IBalancer, IHealthProbe, IDisposable
 
     public VirtualTime Time { get; } = new();
 
+    /// <summary>What calls take their time by: <see cref="Time"/>, or the system's clock where real processes take part.</summary>
+    public TimeProvider Pace { get => field ?? Time; init; }
+
     public Mover Mover { get; private set; } = null!;
 
     public Dictionary<Guid, Server> Servers { get; } = [];
@@ -387,7 +390,7 @@ internal sealed class World : IHypervisor, IBalancer, IHealthProbe, IDisposable
 
     public async Task<string?> CheckAsync(ServiceSpec service, string address, CancellationToken cancellation)
     {
-        await Task.Delay(TimeSpan.FromMilliseconds(1), Time, cancellation);
+        await Task.Delay(TimeSpan.FromMilliseconds(1), Pace, cancellation);
         var server = Servers.Values.Concat(Foreign.Values).FirstOrDefault(s => s.Address == address);
         return server is null ? "connection refused" : HealthOf(server.Mark.Name);
     }
@@ -407,12 +410,12 @@ internal sealed class World : IHypervisor, IBalancer, IHealthProbe, IDisposable
 
     private async Task Enter(string op, DriverCall call, Guid server, string? host, CancellationToken cancellation, bool change = true)
     {
-        await Task.Delay(Short, Time, cancellation);
+        await Task.Delay(Short, Pace, cancellation);
         if (_hang is { } hang && hang.Op == op)
         {
             try
             {
-                await Task.Delay(Timeout.InfiniteTimeSpan, Time, cancellation);
+                await Task.Delay(Timeout.InfiniteTimeSpan, Pace, cancellation);
             }
             finally
             {
@@ -436,7 +439,7 @@ internal sealed class World : IHypervisor, IBalancer, IHealthProbe, IDisposable
     {
         if (BalancerDown)
         {
-            await Task.Delay(Short, Time, cancellation);
+            await Task.Delay(Short, Pace, cancellation);
             throw new VMatrixException("BalancerUnreachable", VMatrixErrorKind.Unreachable, "The balancer does not answer.") { IsTransient = true };
         }
         await Enter(op, call, server, null, cancellation, change: op != "readbalancer");
