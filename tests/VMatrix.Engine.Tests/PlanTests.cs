@@ -50,7 +50,7 @@ public sealed class PlanTests : IDisposable
         Assert.Equal(plan.Hash, state.StorePlan(again).Hash);
 
         await session.SwitchAsync(plan.Id, null, CancellationToken.None);
-        Assert.Equal(PlanStatus.Begun, (await session.GetPlanAsync(plan.Id, CancellationToken.None)).Status);
+        Assert.Equal(PlanStatus.Done, (await session.GetPlanAsync(plan.Id, CancellationToken.None)).Status);
         state.TrimPlans(DateTimeOffset.UtcNow.AddDays(-1), most: 0);
         Assert.Empty(Directory.GetFiles(Path.Combine(session.Spec.StateFolder, "plans")));
         Assert.Equal("PlanInputMissing", Assert.Throws<VMatrixException>(() => state.LoadInput(plan.Id)).Id);
@@ -130,14 +130,14 @@ public sealed class PlanTests : IDisposable
             Assert.Contains("test-oracle", waiting.By);
             // What the Oracle planned since wishes the same, and is no way round the approval.
             foreach (var twin in (await other.GetPlansAsync(CancellationToken.None)).Where(p => p.Id != waiting.Id && p.Moves.Count > 0))
-                Assert.True(twin.Status is PlanStatus.Superseded or PlanStatus.Begun, $"{twin.Status}");
+                Assert.True(twin.Status is PlanStatus.Superseded or PlanStatus.Begun or PlanStatus.Done, $"{twin.Status}");
             Assert.All(waiting.Waiting, id => Assert.Equal("FINANCE", waiting.Moves.Single(m => m.Id == id).Service));
 
             var approved = await other.ApprovePlanAsync(waiting.Id, CancellationToken.None);
             Assert.Contains(Environment.UserName, approved.ApprovedBy);
             await Until(async () => (await other.GetServersAsync(false, null, CancellationToken.None)).Any(s => s is { Service: "FINANCE", Stage: Stage.Matrix }));
             var after = await other.GetPlanAsync(waiting.Id, CancellationToken.None);
-            Assert.Equal((PlanStatus.Begun, approved.ApprovedBy), (after.Status, after.ApprovedBy));
+            Assert.Equal((PlanStatus.Done, approved.ApprovedBy), (after.Status, after.ApprovedBy));
             Assert.Equal("PlanNotWaiting", (await Assert.ThrowsAsync<VMatrixException>(() => other.ApprovePlanAsync(waiting.Id, CancellationToken.None))).Id);
             await Until(async () => (await other.GetMovesAsync(null, 100, CancellationToken.None)).Any(m => m.PlanId == waiting.Id && m.Move.Service == "FINANCE" && m.Status is MoveStatus.Done && m.By.Contains("approved by", StringComparison.Ordinal)));
         }
