@@ -153,7 +153,7 @@ public abstract class ChangingCommand : VMatrixCommand
             _ = Within(pool.Key, () =>
             {
                 var servers = InPool("Reading the servers", (session, cancellation) => session.GetServersAsync(true, null, cancellation)).ToDictionary(s => s.Id);
-                Write(pool.Where(m => servers.ContainsKey(m.Move.ServerId)).Select(m => servers[m.Move.ServerId]));
+                WriteEach(pool.Where(m => servers.ContainsKey(m.Move.ServerId)).Select(m => servers[m.Move.ServerId]));
                 return true;
             });
         }

@@ -25,7 +25,7 @@ public abstract class AnyHostCommand : ChangingCommand
             _ = Within(changed.Key, () =>
             {
                 var hosts = InPool("Asking the hosts", (pool, cancellation) => pool.GetHostsAsync(cancellation));
-                Write(hosts.Where(h => changed.Contains(h.Name, StringComparer.OrdinalIgnoreCase)));
+                WriteEach(hosts.Where(h => changed.Contains(h.Name, StringComparer.OrdinalIgnoreCase)));
                 return true;
             });
         }

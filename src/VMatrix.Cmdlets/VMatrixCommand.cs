@@ -54,7 +54,7 @@ public abstract class VMatrixCommand : PSCmdlet, IDisposable
     }
 
     /// <summary>Writes objects, each with the pool that it comes from.</summary>
-    private protected void Write<T>(IEnumerable<T> values)
+    private protected void WriteEach<T>(IEnumerable<T> values)
     {
         foreach (var value in values)
             Write(value);

@@ -187,7 +187,7 @@ public sealed class CmdletTests : IDisposable
             Assert.True(type is not null, entry.Element("Name")!.Value);
             foreach (var property in entry.Descendants("ReferencedProperties").SelectMany(r => r.Elements("Name")))
                 Assert.True(type.GetProperty(property.Value) is not null || added.Contains($"{type.FullName}.{property.Value}"), $"{type.Name}.{property.Value}");
-            foreach (Match read in entry.Descendants("GetScriptBlock").SelectMany(b => Regex.Matches(b.Value, @"\$this\.(\w+)(?:\.(\w+))?")))
+            foreach (Match read in entry.Descendants("GetScriptBlock").SelectMany(b => Regex.Matches(b.Value, @"\$this\.(?:psbase\.)?(\w+)(?:\.(\w+))?")))
             {
                 var first = type.GetProperty(read.Groups[1].Value);
                 Assert.True(first is not null, read.Value);

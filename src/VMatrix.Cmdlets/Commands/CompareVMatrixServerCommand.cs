@@ -49,7 +49,7 @@ public sealed class CompareVMatrixServerCommand : VMatrixCommand
                     var one = server.FindIn(listing.Servers, s => s.Stage is not VMatrix.Stage.Disposed) ?? throw Errors.NotFound("Server", server, pool.Spec.Name, pool.SilentPlaces);
                     return await pool.CompareAsync(one.Id, Stage, Destination?.Name, Live, cancellation, listing);
                 });
-                Write(found.OrderBy(f => f.Destination, StringComparer.OrdinalIgnoreCase).ThenBy(f => f.Group).ThenByDescending(f => f.Severity));
+                WriteEach(found.OrderBy(f => f.Destination, StringComparer.OrdinalIgnoreCase).ThenBy(f => f.Group).ThenByDescending(f => f.Severity));
                 if (found.Count == 0)
                     WriteVerbose($"Nothing stands in the way of {server}.");
             });

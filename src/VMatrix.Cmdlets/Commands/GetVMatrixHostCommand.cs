@@ -42,13 +42,13 @@ public sealed class GetVMatrixHostCommand : NarrowedCommand
         if (History)
         {
             var actions = InPool("Reading the history", (pool, cancellation) => pool.GetHostActionsAsync(Since, Newest, cancellation));
-            Write(actions.Where(a => Fits(a.Action.Host)));
+            WriteEach(actions.Where(a => Fits(a.Action.Host)));
             ReportHistory();
             return true;
         }
 
         var hosts = InPool("Asking the hosts", (pool, cancellation) => pool.GetHostsAsync(cancellation));
-        Write(hosts.Where(h => Fits(h.Name) && (Role is null || h.Role == Role)));
+        WriteEach(hosts.Where(h => Fits(h.Name) && (Role is null || h.Role == Role)));
         ReportMissing("Host", Name, [.. hosts.Select(h => h.Name)], PoolName);
         return true;
     }

@@ -37,7 +37,7 @@ public sealed class GetVMatrixMoveCommand : NarrowedCommand
         var moves = InPool("Reading the history", (pool, cancellation) => pool.GetMovesAsync(Since, narrowed ? int.MaxValue : Newest, cancellation))
             .Where(m => (named(m.Move.ServerName) || named(m.Move.ServerId.ToString())) && (Status is null || Status.Contains(m.Status)) && (narrowing is null || narrowing.Any(n => IsMeant(n, m))));
         int ended = 0;
-        Write(moves.Where(m => m.EndedAt is null || ++ended <= Newest));
+        WriteEach(moves.Where(m => m.EndedAt is null || ++ended <= Newest));
         ReportHistory();
         return true;
     }

@@ -57,7 +57,7 @@ public sealed class GetVMatrixPlanCommand : ReadingCommand
                 ForItem(Pool, null, () =>
                 {
                     var plans = InPool("Reading the plans", (pool, cancellation) => pool.GetPlansAsync(cancellation));
-                    Write(plans.Where(p => Status is null || Status.Contains(p.Status)).Take(Newest));
+                    WriteEach(plans.Where(p => Status is null || Status.Contains(p.Status)).Take(Newest));
                 });
                 break;
         }

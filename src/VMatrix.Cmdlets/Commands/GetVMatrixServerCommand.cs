@@ -97,7 +97,7 @@ public sealed class GetVMatrixServerCommand : NarrowedCommand
         Func<string?, bool> name = Filter(Name), host = Filter(HostName);
         var hosts = Names(narrowing, n => n.Hosts ?? []);
         var all = InPool("Asking the hosts", (pool, cancellation) => pool.GetForeignAsync(cancellation));
-        Write(all.Where(m => name(m.Name) && (HostName is null || host(m.Host)) && (hosts is null || (m.Host is not null && hosts.Contains(m.Host)))));
+        WriteEach(all.Where(m => name(m.Name) && (HostName is null || host(m.Host)) && (hosts is null || (m.Host is not null && hosts.Contains(m.Host)))));
         _ = ReportSilent();
         foreach (string missing in Name ?? [])
         {

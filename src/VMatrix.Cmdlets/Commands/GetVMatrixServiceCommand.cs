@@ -20,7 +20,7 @@ public sealed class GetVMatrixServiceCommand : NarrowedCommand
         var fits = Filter(Name);
         var meant = Names(narrowing, n => n.Service is null ? [] : [n.Service]);
         var services = InPool("Measuring the load", (pool, cancellation) => pool.GetServicesAsync(cancellation));
-        Write(services.Where(s => fits(s.Name) && meant?.Contains(s.Name) is not false));
+        WriteEach(services.Where(s => fits(s.Name) && meant?.Contains(s.Name) is not false));
         _ = ReportSilent();
         ReportMissing("Service", Name, [.. services.Select(s => s.Name)], PoolName);
         return true;

@@ -67,7 +67,7 @@ public sealed class InvokeVMatrixSimulationCommand : VMatrixCommand
             WriteWarning($"{result.Trace}: {note}");
         if (page is not null && ShouldProcess(page, "Write the page of plots"))
             PoolSimulation.WritePage(result, page);
-        Write(result.Rules.SelectMany(rule => rule.Services));
+        WriteEach(result.Rules.SelectMany(rule => rule.Services));
     });
 
     private string FullPath(string path) => Paths.Resolve(SessionState, path);

@@ -64,7 +64,7 @@ public sealed class SetVMatrixServiceCommand : ChangingCommand
             _ = Within(changed.Key, () =>
             {
                 var services = InPool("Measuring the load", (pool, cancellation) => pool.GetServicesAsync(cancellation));
-                Write(services.Where(s => changed.Contains(s.Name, StringComparer.OrdinalIgnoreCase)));
+                WriteEach(services.Where(s => changed.Contains(s.Name, StringComparer.OrdinalIgnoreCase)));
                 return true;
             });
         }

@@ -40,7 +40,7 @@ public sealed class UnregisterVMatrixServerCommand : ServerCommand
             _ = Within(pool.Key, () =>
             {
                 var machines = InPool("Asking the hosts", (session, cancellation) => session.GetForeignAsync(cancellation));
-                Write(machines.Where(m => pool.Any(d => d.Move.MachineId == m.MachineId && d.Move.FromHost == m.Host)));
+                WriteEach(machines.Where(m => pool.Any(d => d.Move.MachineId == m.MachineId && d.Move.FromHost == m.Host)));
                 return true;
             });
         }
