@@ -4,6 +4,7 @@ using System.IO;
 using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
+using VMatrix.Files;
 using VMatrix.Moves;
 using VMatrix.Planning;
 using VMatrix.Pools;
@@ -91,13 +92,19 @@ public sealed partial class PoolSession : IAsyncDisposable
     /// <param name="forChange">False for reading: the state folder is then never made or written.</param>
     /// <param name="cancellation">Ends the call.</param>
     /// <param name="shells">Opens shells for drivers that call PowerShell; null where this process is no PowerShell, and a child is started when one is needed.</param>
-    /// <exception cref="VMatrixException"><c>PoolInvalid</c> with every finding, <c>PoolNotFound</c>, <c>DriverNotSupported</c>.</exception>
+    /// <exception cref="VMatrixException"><c>PoolInvalid</c> with every finding, <c>PoolNotFound</c>, <c>DriverNotSupported</c>, <c>FolderNotOwned</c> for change.</exception>
     public static async Task<PoolSession> OpenAsync(string path, bool forChange, CancellationToken cancellation, IShellProvider? shells = null)
     {
         cancellation.ThrowIfCancellationRequested();
         var (pool, drivers) = await PoolDrivers.OpenAsync(Read(path), TimeProvider.System, shells, cancellation);
         try
         {
+            if (forChange)
+            {
+                foreach (string folder in pool.Hosts.Select(host => host.Folder).OfType<string>().Append(pool.Nest.Folder))
+                    OwnFolder.Check(folder);
+            }
+
             var state = forChange || Directory.Exists(pool.StateFolder) ? StateFolder.Open(pool.StateFolder, create: forChange, pool.Nest.Folder) : null;
             return new PoolSession(pool, drivers, state, TimeProvider.System, forChange: forChange);
         }

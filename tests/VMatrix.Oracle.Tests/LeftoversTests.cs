@@ -41,4 +41,33 @@ public sealed class LeftoversTests
             Directory.Delete(parent, recursive: true);
         }
     }
+
+    [Fact]
+    public async Task A_folder_that_another_user_planted_among_the_demos_is_left_alone_with_all_that_runs_by_its_name()
+    {
+        if (Environment.UserName != "root" || !OperatingSystem.IsLinux())
+            return; // Only root can give files away.
+        string parent = Directory.CreateTempSubdirectory("vmatrix-left-").FullName;
+        string folder = Path.Combine(parent, "vmatrix-demo-planted1");
+        Directory.CreateDirectory(folder);
+        await File.WriteAllTextAsync(Path.Combine(folder, "demo.lock"), "");
+        string guest = Path.Combine(parent, "qemu-system-fake");
+        File.Copy("/bin/sh", guest);
+        using (Process chown = Process.Start("chown", ["-R", "65534", folder]))
+            await chown.WaitForExitAsync();
+
+        // A process of ours that happens to name that folder.
+        using Process process = Process.Start(guest, ["-c", "sleep 300; true", folder + "/disk"]);
+        try
+        {
+            Assert.DoesNotContain(folder, Leftovers.EndKilled([parent]));
+            Assert.True(Directory.Exists(folder));
+            Assert.False(process.HasExited);
+        }
+        finally
+        {
+            process.Kill(entireProcessTree: true);
+            Directory.Delete(parent, recursive: true);
+        }
+    }
 }

@@ -62,6 +62,12 @@ internal static class SmallFile
         return bytes;
     }
 
+    /// <summary>Makes sure that what somebody else's code is about to open is a regular file, which is read without waiting, or is not there.</summary>
+    /// <exception cref="InvalidDataException">It is a pipe, a device or a folder.</exception>
+    /// <exception cref="IOException">It cannot be opened.</exception>
+    /// <exception cref="UnauthorizedAccessException">It may not be read.</exception>
+    public static void CheckRegular(string path) => TryOpen(path)?.Dispose();
+
     private static FileStream? TryOpen(string path)
     {
         try

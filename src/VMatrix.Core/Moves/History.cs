@@ -324,11 +324,13 @@ public sealed class History : IDisposable
                 // Held shared by all that have the history open: nobody may set it aside meanwhile.
                 if (!File.Exists(LockPath))
                     OwnFiles.Touch(LockPath);
+                SmallFile.CheckRegular(_path);
                 _use ??= new FileStream(LockPath, FileMode.Open, FileAccess.Read, FileShare.Read, 1);
 
                 // No pool: a connection must be gone when it is disposed, or a damaged file could not be set aside.
                 connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = _path, Pooling = false, DefaultTimeout = 5 }.ToString());
                 connection.Open();
+                Bound(connection);
                 Execute(connection, """
                     PRAGMA auto_vacuum = INCREMENTAL;
                     PRAGMA journal_mode = WAL;
@@ -364,6 +366,15 @@ public sealed class History : IDisposable
             return null;
 
         // With nothing in the write-ahead log the file is whole by itself; with something there, whoever wrote it has left the index to it.
+        try
+        {
+            SmallFile.CheckRegular(_path);
+        }
+        catch (InvalidDataException e)
+        {
+            throw new SqliteException(e.Message, NoDatabase);
+        }
+
         var log = new FileInfo(_path + "-wal");
         var whole = !log.Exists || log.Length == 0;
         var uri = "file:" + Uri.EscapeDataString(_path).Replace("%2F", "/") + (whole ? "?immutable=1" : "");
@@ -371,6 +382,7 @@ public sealed class History : IDisposable
         try
         {
             connection.Open();
+            Bound(connection);
             return connection;
         }
         catch
@@ -378,6 +390,18 @@ public sealed class History : IDisposable
             connection.Dispose();
             throw;
         }
+    }
+
+    /// <summary>Keeps a file that somebody else made from having us compute or hold without end: what we ask of are tables, nothing else runs, and no record is longer than any of ours.</summary>
+    private static void Bound(SqliteConnection connection)
+    {
+        const int LimitOfLength = 0, MostBytes = 16 << 20;
+        _ = SQLitePCL.raw.sqlite3_limit(connection.Handle, LimitOfLength, MostBytes);
+        Execute(connection, "PRAGMA trusted_schema = OFF");
+        using var command = connection.CreateCommand();
+        command.CommandText = "SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger') OR (type = 'table' AND (sql LIKE '%VIRTUAL%' OR sql LIKE '%GENERATED%' OR sql LIKE '%CHECK%')) LIMIT 1";
+        if (command.ExecuteScalar() is string name)
+            throw new SqliteException($"it holds '{PlainText.Line(name, 60)}', which is none of our tables", NoDatabase);
     }
 
     /// <summary>Sets a damaged history aside; false when it cannot be, as others have it open.</summary>

@@ -44,7 +44,7 @@ public sealed partial class StateFolder : IDisposable
     /// <param name="path">The folder.</param>
     /// <param name="create">True to make it, and to write in it.</param>
     /// <param name="nest">The pool's nest, where a decider holds a second lock against one that has another state folder; null for none.</param>
-    /// <exception cref="VMatrixException"><c>StateReadOnly</c>, <c>StateFull</c>, <c>StateCorrupt</c>, <c>StateMissing</c>, <c>StateNoLocks</c>.</exception>
+    /// <exception cref="VMatrixException"><c>StateReadOnly</c>, <c>StateFull</c>, <c>StateCorrupt</c>, <c>StateMissing</c>, <c>StateNoLocks</c>, <c>FolderNotOwned</c>.</exception>
     public static StateFolder Open(string path, bool create, string? nest = null)
     {
         path = System.IO.Path.GetFullPath(path);
@@ -53,6 +53,7 @@ public sealed partial class StateFolder : IDisposable
         {
             if (create)
             {
+                OwnFolder.Check(path);
                 foreach (var folder in new[] { path, state.MovesFolder, state.OwnersFolder })
                     OwnFiles.CreateFolder(folder);
                 using var claims = state.LockClaims();

@@ -32,7 +32,7 @@ internal static class ChildEnvironment
         return start;
     }
 
-    /// <summary>A program by its name, in the folders of PATH that are named in full; null when it is in none.</summary>
-    public static string? Find(string program) => (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator)
-        .Where(folder => folder.Length > 0 && Path.IsPathRooted(folder)).Select(folder => Path.Combine(folder, program)).FirstOrDefault(File.Exists);
+    /// <summary>A program by its name, in the folders of PATH that are named in full, then in some more; null when it is in none.</summary>
+    public static string? Find(string program, params string[] more) => (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator)
+        .Where(folder => folder.Length > 0 && Path.IsPathRooted(folder)).Concat(more).Select(folder => Path.Combine(folder, program)).FirstOrDefault(File.Exists);
 }

@@ -241,9 +241,9 @@ internal sealed class OwnedFile : IDisposable
     }
 
     [SupportedOSPlatform("linux")]
-    private static class Linux
+    internal static class Linux
     {
-        public const int File = 0x8000, Folder = 0x4000, Link = 0xa000, Sticky = 0x200, OthersWrite = 0x12;
+        public const int File = 0x8000, Folder = 0x4000, Link = 0xa000, Sticky = 0x200, OthersWrite = 0x12, EverybodyWrites = 0x2;
 
         private const int CloseOnExec = 0x80000, NoWait = 0x800, OPath = 0x200000, NotThere = 2, NotAFolder = 20;
 

@@ -154,9 +154,8 @@ internal sealed partial class HAProxyProcess
     {
         var start = new ProcessStartInfo(Program, arguments) { RedirectStandardError = true, RedirectStandardOutput = true, RedirectStandardInput = true, WorkingDirectory = folder.Path }.Minimal();
         // Debian keeps it in /usr/sbin, which is not on every user's path.
-        string path = Environment.GetEnvironmentVariable("PATH") + ":/usr/local/sbin:/usr/sbin:/sbin";
-        start.Environment["PATH"] = path;
-        if (FindProgram(path) is { } program)
+        start.Environment["PATH"] = $"{(start.Environment.TryGetValue("PATH", out string? given) ? given : "")}:/usr/local/sbin:/usr/sbin:/sbin".TrimStart(':');
+        if (ChildEnvironment.Find(Program, "/usr/local/sbin", "/usr/sbin", "/sbin") is { } program)
             start.FileName = program;
         using var deadline = new CancellationTokenSource(s_startWithin, _clock);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, cancellation);
@@ -187,9 +186,6 @@ internal sealed partial class HAProxyProcess
             }
         }
     }
-
-    private string? FindProgram(string path) =>
-        path.Split(':', StringSplitOptions.RemoveEmptyEntries).Select(folder => Path.Combine(folder, Program)).FirstOrDefault(File.Exists);
 
     private async Task RecordAsync(HAProxyFolder folder, HAProxySocket socket, string fingerprint, int? except, CancellationToken cancellation)
     {

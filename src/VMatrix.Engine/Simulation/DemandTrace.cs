@@ -4,6 +4,7 @@ using System.Globalization;
 using System.IO;
 using System.Linq;
 using CsvHelper;
+using VMatrix.Files;
 using VMatrix.Moves;
 
 namespace VMatrix.Simulation;
@@ -60,14 +61,16 @@ internal sealed class DemandTrace
             return ReadHistory(path, services, options);
         try
         {
-            using var csv = CsvReader.FromFile(path, new CsvReaderOptions { TrackLineNumbers = true, TrimWhitespace = true });
+            // Somebody else's file: a pipe is not waited for, and a line is no longer than a heading of very many services.
+            SmallFile.CheckRegular(path);
+            using var csv = CsvReader.FromFile(path, new CsvReaderOptions { TrackLineNumbers = true, TrimWhitespace = true, MaxRecordSize = 1 << 20 });
             return Read(path, csv, services, options);
         }
         catch (CsvFormatException e)
         {
             throw new VMatrixException("TraceInvalid", VMatrixErrorKind.InvalidInput, $"{path} is not well-formed CSV: {e.Message}", e);
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or InvalidDataException)
         {
             throw new VMatrixException("TraceInvalid", VMatrixErrorKind.InvalidInput, $"{path} cannot be read as a history of demand: {e.Message}", e);
         }

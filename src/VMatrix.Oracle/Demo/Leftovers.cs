@@ -6,6 +6,7 @@ using System.Globalization;
 using System.IO;
 using System.Linq;
 using System.Text.RegularExpressions;
+using VMatrix.Files;
 
 namespace VMatrix.Oracle.Demo;
 
@@ -37,7 +38,8 @@ internal static partial class Leftovers
         try
         {
             string holder = Path.Combine(folder, Holder);
-            if (!File.Exists(holder) || new DirectoryInfo(folder).LinkTarget is not null)
+            // What another user made or may write is not ours to end or to take away: what lies there leads wherever they want.
+            if (!File.Exists(holder) || new DirectoryInfo(folder).LinkTarget is not null || !OwnFolder.IsMine(folder))
                 return false;
             using (new FileStream(holder, FileMode.Open, FileAccess.ReadWrite, FileShare.None))
             {
@@ -82,6 +84,9 @@ internal static partial class Leftovers
             string line;
             try
             {
+                // Anybody may start a program of any name with any words after it.
+                if (!OwnFolder.BelongsToMe(process))
+                    continue;
                 line = File.ReadAllText(Path.Combine(process, "cmdline"));
             }
             catch (Exception error) when (error is IOException or UnauthorizedAccessException)

@@ -79,6 +79,29 @@ public sealed class HAProxyAttackTests : IDisposable
         }
     }
 
+    [Fact]
+    public async Task A_program_that_lies_where_we_happen_to_stand_is_not_run()
+    {
+        string here = $"planted-{Guid.NewGuid():N}", given = Environment.GetEnvironmentVariable("PATH")!;
+        string marker = Path.Combine(_folder.Path, "ran");
+        string planted = Path.Combine(Directory.CreateDirectory(Path.GetFullPath(here)).FullName, "haproxy-planted");
+        await File.WriteAllTextAsync(planted, $"#!/bin/sh\ntouch '{marker}'\n");
+        File.SetUnixFileMode(planted, UnixFileMode.UserRead | UnixFileMode.UserExecute);
+        Environment.SetEnvironmentVariable("PATH", here + ":" + given);
+        try
+        {
+            var process = new HAProxyProcess(Pool(), TimeProvider.System) { Program = "haproxy-planted" };
+            var error = await Assert.ThrowsAsync<VMatrixException>(() => process.EnsureAsync(new HAProxySocket(SocketPath, TimeProvider.System), default));
+            Assert.Equal("BalancerMissing", error.Id);
+            Assert.False(File.Exists(marker));
+        }
+        finally
+        {
+            Environment.SetEnvironmentVariable("PATH", given);
+            Directory.Delete(Path.GetFullPath(here), recursive: true);
+        }
+    }
+
     [SkippableFact]
     public async Task A_socket_that_another_user_listens_on_is_not_spoken_to()
     {

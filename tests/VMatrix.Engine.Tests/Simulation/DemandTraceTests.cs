@@ -28,6 +28,19 @@ public sealed class DemandTraceTests : IDisposable
         return error.Message;
     }
 
+    [Fact]
+    public void A_line_of_many_megabytes_and_a_pipe_are_refused()
+    {
+        string path = Path.Combine(_folder.Path, "hostile.csv");
+        File.WriteAllText(path, "time,A\n2026-01-01T00:00:00Z," + new string(' ', 8 << 20) + "1\n");
+        Assert.Equal("TraceInvalid", Assert.Throws<VMatrixException>(() => DemandTrace.Read(path, ["A"], new TraceOptions(null, null, 1_000_000))).Id);
+        File.Delete(path);
+        using (var mkfifo = System.Diagnostics.Process.Start("mkfifo", path))
+            mkfifo.WaitForExit();
+        var error = Assert.Throws<VMatrixException>(() => DemandTrace.Read(path, ["A"], new TraceOptions(null, null, 1_000_000)));
+        Assert.Contains("no regular file", error.Message, StringComparison.Ordinal);
+    }
+
     private static DateTimeOffset Utc(int month, int day, int hour = 0, int minute = 0, int second = 0) => new(2026, month, day, hour, minute, second, TimeSpan.Zero);
 
     [Theory]
