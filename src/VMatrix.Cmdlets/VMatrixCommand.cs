@@ -316,10 +316,20 @@ public abstract class ReadingCommand : VMatrixCommand
 
     private protected override bool ForChange => false;
 
-    /// <summary>Tells that the history could not be read, so that nothing shown is not taken for nothing done.</summary>
+    /// <summary>Tells what could not be read of the history, so that nothing shown is not taken for nothing done.</summary>
     private protected void ReportHistory()
     {
         if (InPool("Reading the history", (pool, _) => System.Threading.Tasks.Task.FromResult(pool.HistoryProblem)) is { } problem)
-            WriteError(Errors.From(new VMatrixException("HistoryUnreadable", VMatrixErrorKind.Unreachable, $"The history of pool '{PoolName}' cannot be read, so that only moves under way are shown: {problem}"), PoolPath));
+            WriteError(Errors.From(new VMatrixException("HistoryUnreadable", VMatrixErrorKind.Unreachable, $"Not all that ended in pool '{PoolName}' is shown: {problem}"), PoolPath));
+    }
+
+    /// <summary>Tells what is damaged in the state folder: journals of moves, claims and overrides.</summary>
+    private protected void ReportState()
+    {
+        foreach (var problem in InPool("Reading the state folder", (pool, _) => System.Threading.Tasks.Task.FromResult(pool.ReadStateProblems())))
+        {
+            if (problem.Id != "HistoryUnreadable")
+                WriteError(Errors.From(problem, PoolPath));
+        }
     }
 }

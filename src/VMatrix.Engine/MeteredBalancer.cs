@@ -106,6 +106,10 @@ internal sealed class MeteredBalancer(IBalancer inner, ILoadSource source, PoolS
     public Task<IReadOnlyList<BalancerFinding>> ExamineAsync(bool trial, CancellationToken cancellation) =>
         inner is IExaminedBalancer examined ? examined.ExamineAsync(trial, cancellation) : Task.FromResult<IReadOnlyList<BalancerFinding>>([]);
 
+    /// <inheritdoc/>
+    public Task<string?> FindRefusalAsync(ServiceSpec service, CancellationToken cancellation) =>
+        inner is IExaminedBalancer examined ? examined.FindRefusalAsync(service, cancellation) : Task.FromResult<string?>(null);
+
     private async Task MeasureAsync()
     {
         IReadOnlyList<ServerUse> uses;

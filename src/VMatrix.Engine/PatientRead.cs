@@ -25,7 +25,7 @@ internal sealed class PatientRead<T>(string id, string who, TimeSpan patience, T
     private VMatrixException? _told;
     private Task _stuck = Task.CompletedTask;
     private TimeSpan _longer;
-    private DateTimeOffset _anew;
+    private long _putAt;
     private bool _probing;
 
     /// <param name="ask">Puts the question; it is given up at the deadline, also where it takes no notice of that.</param>
@@ -38,7 +38,7 @@ internal sealed class PatientRead<T>(string id, string who, TimeSpan patience, T
         lock (_gate)
         {
             // A question that does not end is left to itself, and put anew ever more rarely: each may hold a thread for ever.
-            if (_silentSince is not null && !_probing && (_stuck.IsCompleted || clock.GetUtcNow() >= _anew))
+            if (_silentSince is not null && !_probing && (_stuck.IsCompleted || clock.GetElapsedTime(_putAt) >= _longer))
                 probe = _probing = true;
         }
 
@@ -56,7 +56,7 @@ internal sealed class PatientRead<T>(string id, string who, TimeSpan patience, T
 
     private async Task<T> PutAsync(Func<CancellationToken, Task<T>> ask, CancellationToken cancellation)
     {
-        var begun = clock.GetUtcNow();
+        var (begun, stamp) = (clock.GetUtcNow(), clock.GetTimestamp());
         using var deadline = clock.Deadline(patience);
         using var both = CancellationTokenSource.CreateLinkedTokenSource(cancellation, deadline.Token);
         Task<T>? work = null;
@@ -78,7 +78,7 @@ internal sealed class PatientRead<T>(string id, string who, TimeSpan patience, T
                 {
                     _stuck = work;
                     _longer = _longer == TimeSpan.Zero ? patience : _longer < s_longest ? _longer + _longer : s_longest;
-                    _anew = clock.GetUtcNow() + _longer;
+                    _putAt = clock.GetTimestamp();
                 }
 
                 _told = null;
@@ -87,7 +87,7 @@ internal sealed class PatientRead<T>(string id, string who, TimeSpan patience, T
         }
         catch (VMatrixException e)
         {
-            var slow = clock.GetUtcNow() - begun >= TimeSpan.FromTicks(patience.Ticks / QuickShare);
+            var slow = clock.GetElapsedTime(stamp) >= TimeSpan.FromTicks(patience.Ticks / QuickShare);
             lock (_gate)
             {
                 _silentSince = slow ? _silentSince ?? begun : null;

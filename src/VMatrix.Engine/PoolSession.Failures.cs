@@ -14,8 +14,8 @@ public sealed partial class PoolSession
     private static readonly TimeSpan s_failuresCount = TimeSpan.FromDays(1);
 
     private readonly FailureLog _failures = new();
-    private readonly Dictionary<Guid, (int Times, DateTimeOffset Next)> _stuck = [];
-    private readonly Dictionary<Guid, (int Times, DateTimeOffset Next)> _stuckHosts = [];
+    private readonly Dictionary<Guid, (int Times, long At)> _stuck = [];
+    private readonly Dictionary<Guid, (int Times, long At)> _stuckHosts = [];
     private (long Move, long Host) _failuresRead;
 
     /// <summary>What failed and has not succeeded since, whoever carried it out.</summary>
@@ -65,20 +65,18 @@ public sealed partial class PoolSession
     /// <summary>The actions with hosts that are due to be taken up, in the same way.</summary>
     private HashSet<Guid> HostsDueForRecovery() => Due(_stuckHosts, _state!.ReadHostClaims().Where(_state.IsFree).Select(c => c.Action.Id));
 
-    private HashSet<Guid> Due(Dictionary<Guid, (int Times, DateTimeOffset Next)> tries, IEnumerable<Guid> open)
+    private HashSet<Guid> Due(Dictionary<Guid, (int Times, long At)> tries, IEnumerable<Guid> open)
     {
-        var now = _clock.GetUtcNow();
         var due = new HashSet<Guid>();
         var all = new HashSet<Guid>(open);
         foreach (var gone in tries.Keys.Where(id => !all.Contains(id)).ToArray())
             tries.Remove(gone);
         foreach (var id in all)
         {
-            // A clock that was set back keeps nothing waiting longer than it would have.
-            if (tries.TryGetValue(id, out var tried) && now < tried.Next && tried.Next - now <= StuckFor(tried.Times))
+            if (tries.TryGetValue(id, out var tried) && _clock.GetElapsedTime(tried.At) < StuckFor(tried.Times))
                 continue;
             due.Add(id);
-            tries[id] = (tried.Times + 1, now + StuckFor(tried.Times + 1));
+            tries[id] = (tried.Times + 1, _clock.GetTimestamp());
         }
 
         return due;

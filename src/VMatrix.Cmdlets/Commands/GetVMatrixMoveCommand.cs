@@ -39,6 +39,7 @@ public sealed class GetVMatrixMoveCommand : NarrowedCommand
         int ended = 0;
         WriteEach(moves.Where(m => m.EndedAt is null || ++ended <= Newest));
         ReportHistory();
+        ReportState();
         return true;
     }
 

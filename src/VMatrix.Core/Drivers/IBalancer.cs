@@ -36,6 +36,13 @@ public interface IExaminedBalancer
     /// <param name="cancellation">Ends the call.</param>
     /// <exception cref="VMatrixException">What kept it from being looked at, such as <c>BalancerUnreachable</c>, <c>BalancerTooOld</c>, <c>BalancerDenied</c> and <c>BackendMissing</c>.</exception>
     Task<IReadOnlyList<BalancerFinding>> ExamineAsync(bool trial, CancellationToken cancellation);
+
+    /// <summary>Tries whether the balancer takes servers of a service, as it is set up now: asked before a machine is started for it.</summary>
+    /// <param name="service">The service.</param>
+    /// <param name="cancellation">Ends the call.</param>
+    /// <returns>What its owner must change; null where it takes them.</returns>
+    /// <exception cref="VMatrixException">What kept it from being tried, as for <see cref="ExamineAsync"/>.</exception>
+    Task<string?> FindRefusalAsync(ServiceSpec service, CancellationToken cancellation);
 }
 
 /// <summary>A balancer's answer: its members and cumulative counters at one moment.</summary>

@@ -299,7 +299,7 @@ public sealed class History : IDisposable
             catch (Exception e) when (e is not OutOfMemoryException)
             {
                 // SQLite's native library may be missing as well: history is off, and nothing else is.
-                _trouble = $"The history {_path} cannot be {(_readOnly ? "read" : "used")}: {(e.InnerException ?? e).Message}";
+                _trouble = $"The history {_path} cannot be {(_readOnly ? "read" : "used")}: {e.GetBaseException().Message}";
             }
             finally
             {

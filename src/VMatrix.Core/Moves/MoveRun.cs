@@ -109,11 +109,32 @@ internal sealed class MoveRun
             return $"{Who} does not run: it is {sighting.Where}.";
         if (_to is not null && !stays && await _mover.FindLackOfRoomAsync(_batch.Truth, _to, Service, _move.ServerId, _move.ToStage, (sighting.Machine.MemoryBytes, sighting.Machine.Cores), since, cancellation) is { } lack)
             return lack;
+        if (_move.Kind is MoveKind.Wake or MoveKind.Relocate && _move.ToStage is Stage.Matrix && !stays && await FindRefusalAsync(cancellation) is { } refusal)
+            return $"BalancerRefuses: {refusal}";
         if (_move.Kind is MoveKind.Publish)
             _former = (await _batch.Truth.NestAsync(since, cancellation)).Report.Images.TryGetValue(_move.Service, out var image) ? image : null;
         (_original, _ran, _address, _keptMemory) = (mark, sighting.Runs, sighting.Machine.Address, sighting.Machine.Power is not PowerState.Off);
         _bytes = _move.Kind is MoveKind.Wake ? sighting.Machine.WakeBytes : null;
         return null;
+    }
+
+    // Tried before anything is started: a machine that cannot join costs a boot, and one that moves would not come back to its users.
+    private async Task<string?> FindRefusalAsync(CancellationToken cancellation)
+    {
+        if (_mover.Balancer is not IExaminedBalancer examined)
+            return null;
+        try
+        {
+            return await _mover.TryAsync("Asking the balancer", Limits.StepTimeout, c => examined.FindRefusalAsync(Service, c), cancellation);
+        }
+        catch (VMatrixException e) when (e.Kind is VMatrixErrorKind.Unreachable or VMatrixErrorKind.Timeout or VMatrixErrorKind.Busy)
+        {
+            return null; // That it is silent now says nothing of the moment in which it is needed.
+        }
+        catch (VMatrixException e) when (!IsNoLongerOurs(e))
+        {
+            return e.Message;
+        }
     }
 
     private string? FindFault()

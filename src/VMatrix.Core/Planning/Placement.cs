@@ -528,7 +528,7 @@ internal sealed class Placement
     private static int Compare(int a, int b) => a.CompareTo(b);
 
     private bool IsCrowded(int h) =>
-        State.Memory[h] > State.MemoryCap[h] || State.Cores[h] > State.CoresCap[h] || State.Live[h] > State.Most[h] || (State.Dedicated[h] > 0 && State.Live[h] > 1);
+        State.Memory[h] > State.MemoryCap[h] || State.Cores[h] > State.CoresStated[h] || State.Live[h] > State.Most[h] || (State.Dedicated[h] > 0 && State.Live[h] > 1);
 
     /// <summary>True when nothing about a server's company or its host's limits is broken.</summary>
     private bool HoldsRules(int i)
@@ -630,12 +630,12 @@ internal sealed class Placement
         if (best >= 0)
             return (best, "carries a server of a service that it refuses beside it");
         long memory = State.Memory[h] - State.MemoryCap[h];
-        int cores = State.Cores[h] - State.CoresCap[h], live = State.Live[h] - State.Most[h];
+        int cores = State.Cores[h] - State.CoresStated[h], live = State.Live[h] - State.Most[h];
         // One that is larger than its host and stays there is not made smaller by the going of others.
         for (int i = State.First[h]; i >= 0; i = State.Next[i])
         {
             memory -= State.MemoryOf[i] > State.MemoryCap[h] && !IsFree(i) ? State.MemoryOf[i] : 0;
-            cores -= State.CoresOf[i] > State.CoresCap[h] && !IsFree(i) ? State.CoresOf[i] : 0;
+            cores -= State.CoresOf[i] > State.CoresStated[h] && !IsFree(i) ? State.CoresOf[i] : 0;
         }
 
         if (memory <= 0 && cores <= 0 && live <= 0)

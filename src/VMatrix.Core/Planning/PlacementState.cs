@@ -61,7 +61,11 @@ internal sealed class PlacementState
     public readonly long[] MemoryCap;
     public readonly long[] Memory;
     public readonly long[] Used;
+    /// <summary>Cores that are there for our servers, without those of foreign machines: what comes must fit.</summary>
     public readonly int[] CoresCap;
+
+    /// <summary>Cores that the pool file states. What runs already is in the way only above these: foreign machines may have more processors than there are cores, and evict nobody.</summary>
+    public readonly int[] CoresStated;
     public readonly int[] Cores;
     public readonly int[] Most;
     public readonly int[] Live;
@@ -182,6 +186,7 @@ internal sealed class PlacementState
         Memory = new long[Hosts];
         Used = new long[Hosts];
         CoresCap = new int[Hosts];
+        CoresStated = new int[Hosts];
         Cores = new int[Hosts];
         Most = new int[Hosts];
         Live = new int[Hosts];
@@ -217,7 +222,8 @@ internal sealed class PlacementState
                 | (now.Suspended ? Rules.Suspended : Rules.None);
             MemoryCap[h] = spec.MemoryBytes;
             Memory[h] = Used[h] = now.ForeignMemoryBytes;
-            CoresCap[h] = spec.Cores is int counted ? Math.Max(0, counted - Math.Max(0, now.ForeignCores)) : int.MaxValue / 2;
+            CoresStated[h] = spec.Cores ?? int.MaxValue / 2;
+            CoresCap[h] = spec.Cores is int counted ? Math.Max(0, counted - Math.Max(0, now.ForeignCores)) : CoresStated[h];
             Most[h] = spec.MostServers ?? int.MaxValue;
             _perMemory[h] = (Buckets - 1) / Math.Max(1.0, spec.MemoryBytes);
             _perCore[h] = spec.Cores is int cores ? (Buckets - 1) / Math.Max(1.0, cores) : 0;

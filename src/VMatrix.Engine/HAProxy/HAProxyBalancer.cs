@@ -67,8 +67,22 @@ public sealed class HAProxyBalancer : IBalancer, IExaminedBalancer, IEpochKeeper
         return [.. refusals, .. warnings];
     }
 
+    /// <inheritdoc/>
+    public async Task<string?> FindRefusalAsync(ServiceSpec service, CancellationToken cancellation)
+    {
+        if (_process is not null)
+            return null;
+
+        // What another service's backend lacks is not this one's trouble.
+        var alone = _pool with { Services = [service] };
+        var (refusals, _, _) = await new HAProxyExamination(alone, _socket).ExamineAsync(await CheckAsync(alone, cancellation), again: _examined, trial: true, cancellation);
+        return refusals.Count > 0 ? refusals[0].Text : null;
+    }
+
+    private Task<string> CheckAsync(CancellationToken cancellation) => CheckAsync(_pool, cancellation);
+
     /// <summary>Checks that a joined HAProxy is new enough, may be changed, and has the backends. Returns what it said of itself.</summary>
-    private async Task<string> CheckAsync(CancellationToken cancellation)
+    private async Task<string> CheckAsync(PoolSpec pool, CancellationToken cancellation)
     {
         string[] answers = (await _socket.AskAsync("show info;show stat;show cli level", cancellation)).Split("\n\n");
         string version = HAProxyInfo.Field(answers[0], "Version");
@@ -85,7 +99,7 @@ public sealed class HAProxyBalancer : IBalancer, IExaminedBalancer, IEpochKeeper
         }
 
         var backends = HAProxyReport.ParseStat(answers[1]).Where(row => row.Kind == StatKind.Backend).Select(row => row.Proxy).ToHashSet(StringComparer.Ordinal);
-        string[] missing = [.. _pool.Services.Select(service => service.Name).Where(name => !backends.Contains(name))];
+        string[] missing = [.. pool.Services.Select(service => service.Name).Where(name => !backends.Contains(name))];
         return missing.Length == 0 ? answers[0] : throw new VMatrixException("BackendMissing", VMatrixErrorKind.NotFound,
             $"HAProxy on {_socket.Address} has no backend named {string.Join(", ", missing)}; a joined HAProxy needs a backend with the name of each service. It has: {(backends.Count == 0 ? "none" : Outsiders.Show(string.Join(", ", backends.Order(StringComparer.Ordinal))))}.");
     }

@@ -54,6 +54,37 @@ public sealed class MoverTests : IDisposable
         Assert.Null(_world.State.History.Warning);
     });
 
+    [Theory]
+    [InlineData("told", VMatrixErrorKind.Failed, true)]
+    [InlineData("BackendMissing", VMatrixErrorKind.NotFound, true)]
+    [InlineData("BalancerUnreachable", VMatrixErrorKind.Unreachable, false)]
+    public void A_balancer_that_refuses_servers_costs_no_boot(string id, VMatrixErrorKind kind, bool refuses) => Run(async () =>
+    {
+        var server = _world.Add("A", Stage.Nest, null);
+        var serving = _world.Add("B", Stage.Matrix, "m2");
+        var touched = 0;
+        _world.Before = (op, _, _) =>
+        {
+            touched += op is "fetch" or "start" or "leave" or "join" ? 1 : 0;
+            return null;
+        };
+        _world.Refusal = new VMatrixException(id, kind, "The backend FINANCE takes no servers at run time.");
+        var log = new VMatrix.Planning.FailureLog();
+        foreach (var move in new[] { _world.Move(server, MoveKind.Wake, Stage.Matrix, "m1"), _world.Move(serving, MoveKind.Relocate, Stage.Matrix, "m3") })
+        {
+            var record = await _world.CarryOut(move);
+            log.Add(record);
+            if (refuses)
+                Assert.Equal((MoveStatus.Refused, "BalancerRefuses"), (record.Status, record.ErrorId));
+            else
+                Assert.Equal((MoveStatus.Done, null), (record.Status, record.Error));
+        }
+
+        Assert.Equal(refuses, touched == 0);
+        Assert.Equal(refuses ? 1 : 0, log.Current.Count(f => f is { Scope: VMatrix.Planning.FailureScope.Service, IsRefusal: true }));
+        _world.AssertWhole();
+    });
+
     [Fact]
     public void AServerLeavesAfterItsOpenRequestsAndNotBefore() => Run(async () =>
     {

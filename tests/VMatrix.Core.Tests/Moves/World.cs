@@ -10,7 +10,7 @@ using VMatrix.Moves;
 namespace VMatrix.Tests.Moves;
 
 /// <summary>A small pool in memory behind the drivers' interfaces: what there is, what runs, who takes traffic, and faults to order.</summary>
-internal sealed class World : IHypervisor, IBalancer, IHealthProbe, IDisposable
+internal sealed class World : IHypervisor, IBalancer, IExaminedBalancer, IHealthProbe, IDisposable
 {
     public static readonly TimeSpan Short = TimeSpan.FromMilliseconds(100);
 
@@ -350,6 +350,14 @@ internal sealed class World : IHypervisor, IBalancer, IHealthProbe, IDisposable
     // ------------------------------------------------------------------ balancer and health
 
     public Task EnsureAsync(CancellationToken cancellation) => Task.CompletedTask;
+
+    /// <summary>What a balancer tells that takes no servers; null for one that does.</summary>
+    public VMatrixException? Refusal { get; set; }
+
+    public Task<IReadOnlyList<BalancerFinding>> ExamineAsync(bool trial, CancellationToken cancellation) => Task.FromResult<IReadOnlyList<BalancerFinding>>([]);
+
+    public Task<string?> FindRefusalAsync(ServiceSpec service, CancellationToken cancellation) =>
+        Refusal is null ? Task.FromResult<string?>(null) : Refusal.Id == "told" ? Task.FromResult<string?>(Refusal.Message) : Task.FromException<string?>(Refusal);
 
     public async Task<BalancerReport> ReadAsync(CancellationToken cancellation)
     {

@@ -30,6 +30,37 @@ public sealed class UnseenTests
         Assert.Equal("host2", Assert.Single(half.Moves, m => m.ToHost is not null).ToHost);
     }
 
+    // More virtual processors than cores are ordinary on Hyper-V:
+    // https://learn.microsoft.com/windows-server/virtualization/hyper-v/maximum-scale-limits states no ratio, and up to 2,048 a host.
+    [Fact]
+    public void Processors_of_machines_that_are_not_ours_move_nobody_away()
+    {
+        var world = new World(4, World.Service("FINANCE", least: 2) with { Isolation = Isolation.Shared });
+        world.Pool = world.Pool with { Hosts = [.. world.Pool.Hosts.Select(h => h with { Cores = 2 })] };
+        world.Add("FINANCE", Stage.Matrix, "host1");
+        world.Add("FINANCE", Stage.Matrix, "host1");
+        world.Load("FINANCE", 6);
+        var input = world.Input();
+        var crowded = Planner.Plan(input with { Hosts = [.. input.Hosts.Select(h => h with { ForeignCores = h.Name == "host1" ? 16 : 0 })] }).Plan;
+        Assert.DoesNotContain(crowded.Moves, m => m.FromHost == "host1");
+
+        // More of our own than there are cores are still too many.
+        world.Add("FINANCE", Stage.Matrix, "host1");
+        Assert.Contains(Planner.Plan(world.Input()).Plan.Moves, m => m.FromHost == "host1");
+    }
+
+    [Fact]
+    public void Nothing_new_comes_where_foreign_processors_take_all_though_others_run_there()
+    {
+        var world = new World(1, World.Service("FINANCE", least: 1) with { Isolation = Isolation.Shared });
+        world.Pool = world.Pool with { Hosts = [.. world.Pool.Hosts.Select(h => h with { Cores = 4 })] };
+        world.Add("FINANCE", Stage.Matrix, "host1");
+        world.Load("FINANCE", 50);
+        var input = world.Input();
+        Assert.Contains(Planner.Plan(input).Plan.Moves, m => m.ToHost == "host1");
+        Assert.DoesNotContain(Planner.Plan(input with { Hosts = [.. input.Hosts.Select(h => h with { ForeignCores = 4 })] }).Plan.Moves, m => m.ToHost == "host1" || m.FromHost == "host1");
+    }
+
     [Fact]
     public void A_plan_names_hosts_that_do_not_answer_and_counts_the_rest_of_many()
     {

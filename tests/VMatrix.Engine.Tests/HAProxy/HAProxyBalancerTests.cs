@@ -363,6 +363,7 @@ public sealed class HAProxyBalancerTests : IAsyncLifetime, IDisposable
                 await balancer.EnsureAsync(default);
             else
                 Assert.Equal(refusal, (await Assert.ThrowsAsync<VMatrixException>(() => balancer.EnsureAsync(default))).Id);
+            Assert.Equal(refusal is null, await balancer.FindRefusalAsync(service, default) is null);
             if (told is null)
                 Assert.Empty(found);
             else
