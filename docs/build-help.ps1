@@ -52,6 +52,8 @@ function Get-TypeName([type] $Type) {
 
 # Markdown as text of a terminal: no marks, no comments, lines of at most 80 signs, broken between words.
 function ConvertTo-Plain([string] $Text) {
+    # A link that leads out of these pages is told with its address.
+    $Text = $Text -replace '\[([^\]]+)\]\((https?://(?:[^()\s]|\([^()]*\))+)\)', '$1 ($2)'
     $Text = $Text -replace '\[(`?[^\]]+?`?)\]\([^)]+\)', '$1' -replace '\*\*(.+?)\*\*', '$1'
     $parts = $Text -split '(`[^`]*`)'
     ($parts | ForEach-Object {

@@ -30,8 +30,7 @@ public sealed class UnseenTests
         Assert.Equal("host2", Assert.Single(half.Moves, m => m.ToHost is not null).ToHost);
     }
 
-    // More virtual processors than cores are ordinary on Hyper-V:
-    // https://learn.microsoft.com/windows-server/virtualization/hyper-v/maximum-scale-limits states no ratio, and up to 2,048 a host.
+    // More virtual processors than cores are ordinary on Hyper-V.
     [Fact]
     public void Processors_of_machines_that_are_not_ours_move_nobody_away()
     {
