@@ -77,6 +77,7 @@ begin {
         @{ Command = 'Hyper-V\Compare-VM'; Give = 'VM', 'DestinationHost', 'IncludeStorage', 'DestinationStoragePath', 'DestinationCredential' }
         @{ Command = 'Hyper-V\Get-VMSnapshot'; Give = , 'VM' }
         @{ Command = 'Hyper-V\Get-VMAssignableDevice'; Give = , 'VM' }
+        @{ Command = 'Hyper-V\Get-VMSecurity'; Give = , 'VM' }
         @{ Command = 'Hyper-V\Get-VMGpuPartitionAdapter'; Give = , 'VM' }
         @{ Command = 'Hyper-V\Import-VM'; Give = 'Path', 'Copy', 'GenerateNewId', 'VirtualMachinePath', 'VhdDestinationPath', 'ComputerName', 'Credential' }
         @{ Command = 'Hyper-V\Measure-VM'; Give = , 'VM' }
@@ -89,6 +90,8 @@ begin {
     )
     $clusterCalls = @(
         @{ Command = 'FailoverClusters\Get-Cluster'; Give = , 'Name' }
+        @{ Command = 'FailoverClusters\Get-ClusterGroup'; Give = 'VMId', 'Cluster' }
+        @{ Command = 'FailoverClusters\Get-ClusterNode'; Give = 'Name', 'Cluster' }
         @{ Command = 'FailoverClusters\Move-ClusterVirtualMachineRole'; Give = 'VMId', 'Node', 'MigrationType', 'Cluster' }
         @{ Command = 'FailoverClusters\Remove-ClusterGroup'; Give = 'VMId', 'RemoveResources', 'Force', 'Cluster' }
     )
@@ -237,7 +240,7 @@ process {
             $told = $_
             $results = @(for ($e = $told.Exception; $null -ne $e; $e = $e.InnerException) { '0x{0:X8}' -f $e.HResult })
             $texts = @(for ($e = $told.Exception; $null -ne $e; $e = $e.InnerException) { $e.Message }) + $told.FullyQualifiedErrorId
-            $written = @([regex]::Matches("$texts", '0x[89A-F][0-9A-F]{7}', 'IgnoreCase') | ForEach-Object Value | Sort-Object -Unique)
+            $written = @([regex]::Matches("$texts", '0x[89A-F][0-9A-F]{7}', 'IgnoreCase').Value | Sort-Object -Unique)
             $known = @($results + $written | Where-Object { $_ -in '0x80070002', '0x80070003' }).Count -gt 0
             Write-Answer $computer 'An error tells its code, by its HRESULT or in its text' $known '0x80070002 or 0x80070003 in one of them' "$(($told.FullyQualifiedErrorId -split ',')[0]), $($told.CategoryInfo.Category); HRESULT $($results -join ', '); in the text $($written -join ', ')" 'Errors are told without their mend.'
         }
