@@ -72,7 +72,8 @@ balancer: { kind: haproxy, drain: 2s, queueTimeout: 2s }
 
     It 'wakes it on another host when the one that it slept on is dead' {
         $world.SetDown('hv1', $true)
-        $server = Get-VMatrixServer -Stage Nest -WarningAction SilentlyContinue
+        $server = Get-VMatrixServer -Stage Nest -ErrorAction SilentlyContinue -ErrorVariable silent
+        $silent[0].FullyQualifiedErrorId | Should -BeLike 'HostUnreachable,*'
         $awake = Move-VMatrixServer $server -Stage Matrix -Destination hv2 -PassThru -WarningAction SilentlyContinue
         "$($awake.Stage)", "$($awake.Power)", $awake.Host | Should -Be 'Matrix', 'Running', 'hv2'
         (Invoke-WebRequest "http://127.0.0.1:$port/").StatusCode | Should -Be 200

@@ -227,6 +227,14 @@ public sealed class ChildShell(ChildShellStart start, int callsAtOnce, TimeProvi
                     UseShellExecute = false,
                     CreateNoWindow = true,
                 }.Minimal();
+
+                // What is VMatrix's own is meant for its child as well.
+                foreach (System.Collections.DictionaryEntry own in System.Environment.GetEnvironmentVariables())
+                {
+                    if (((string)own.Key).StartsWith("VMATRIX_", StringComparison.Ordinal))
+                        info.Environment[(string)own.Key] = (string?)own.Value;
+                }
+
                 if (PowerShellProgram.DotnetRoot() is { } root)
                     info.Environment["DOTNET_ROOT"] = root;
                 foreach (var variable in start.Environment)
