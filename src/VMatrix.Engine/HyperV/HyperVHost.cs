@@ -515,7 +515,7 @@ internal sealed class HyperVHost(HostSpec host, PoolSpec pool, IShell shell, Tim
     public static bool IsOf(string address, IpFamily family) => address.IndexOfAny([':']) >= 0 == family is IpFamily.Ipv6;
 
     // One that a guest gives itself where nobody gives it any, and what names no machine at all.
-    private static bool IsOfNoUse(IPAddress address) => address.IsIPv6LinkLocal || address.IsIPv6Multicast || IPAddress.IsLoopback(address) || address.Equals(IPAddress.Any) || address.Equals(IPAddress.IPv6Any)
+    private static bool IsOfNoUse(IPAddress address) => address.IsIPv6LinkLocal || address.IsIPv6Multicast || address.Equals(IPAddress.Loopback) || address.Equals(IPAddress.IPv6Loopback) || address.Equals(IPAddress.Any) || address.Equals(IPAddress.IPv6Any)
         || address.ToString().StartsWith("169.254.", StringComparison.Ordinal);
 
     /// <inheritdoc/>
