@@ -25,7 +25,7 @@ public sealed class PoolViewTests : IDisposable
             hosts: [{ name: host1, memory: 4 GiB }]
             services: [{ name: WEB, capacity: 10/s, image: { memory: 512 MiB } }]
             balancer: { kind: simulation }
-            oracle: { interval: {{interval}} }
+            oracle: { interval: {{interval}}, staleAfter: 2h }
             """);
         await using var session = await PoolSession.OpenAsync(path, forChange: false, CancellationToken.None);
         var first = await PoolView.ReadAsync(session, shown: null, CancellationToken.None);
