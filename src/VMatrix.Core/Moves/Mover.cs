@@ -383,7 +383,8 @@ public sealed partial class Mover
     /// <param name="cancellation">Ends the call.</param>
     internal async Task<string> PrepareImageAsync(DriverCall call, ServiceSpec service, HostSpec? on, CancellationToken cancellation)
     {
-        var done = new TaskCompletionSource<bool>(TaskCreationOptions.RunContinuationsAsynchronously);
+        // Who waits for it goes on in its own context: a way through the thread pool would leave the simulation's clock.
+        var done = new TaskCompletionSource<bool>();
         while (true)
         {
             Task? other;
