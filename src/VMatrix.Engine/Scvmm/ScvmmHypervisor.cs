@@ -65,7 +65,7 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
     {
         // Both are asked for all hosts of a pass at once.
         var checking = _vmm.CheckHostAsync(host, cancellation);
-        var listing = ListAsync(cancellation);
+        var listing = ListSeenAsync(cancellation);
         await Task.WhenAll(checking, listing);
         var balancing = await _balancing.FindAsync(await checking, cancellation);
         return new HostReport
@@ -548,7 +548,16 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
 
     // ---------------------------------------------------------------- finding
 
+    // What is not in it is nowhere: without the library nothing could be said of that.
     private async Task<IReadOnlyList<ScvmmMachine>> ListAsync(CancellationToken cancellation)
+    {
+        var machines = await ListSeenAsync(cancellation);
+        await _vmm.RequireLibraryAsync(machines, cancellation);
+        return machines;
+    }
+
+    // For a host's own machines, which the library's trouble does not hide.
+    private async Task<IReadOnlyList<ScvmmMachine>> ListSeenAsync(CancellationToken cancellation)
     {
         var machines = await _vmm.ListAsync(cancellation);
         foreach (var machine in machines)

@@ -126,13 +126,15 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
     /// <summary>Every machine that VMM knows, in one pass for all who ask at the same time.</summary>
     public Task<IReadOnlyList<ScvmmMachine>> ListAsync(CancellationToken cancellation) => _machines.AskAsync(c => _listing.AskAsync(ReadMachinesAsync, c), cancellation);
 
-    private async Task<IReadOnlyList<ScvmmMachine>> ReadMachinesAsync(CancellationToken cancellation)
-    {
-        var machines = WithoutTwins([.. (await RunAsync("Listing machines", s_listed, cancellation, Of("Get-SCVirtualMachine", ("VMMServer", Connection()), ("All", true)))).Select(ToMachine)]);
+    private async Task<IReadOnlyList<ScvmmMachine>> ReadMachinesAsync(CancellationToken cancellation) =>
+        WithoutTwins([.. (await RunAsync("Listing machines", s_listed, cancellation, Of("Get-SCVirtualMachine", ("VMMServer", Connection()), ("All", true)))).Select(ToMachine)]);
 
-        // A role without the library sees no stored machine and no error: an empty nest, in which everything would be made anew.
-        return Array.Exists(machines, machine => machine.IsStored) || (await RunAsync($"Asking for the library server {Library}", ["Name"], cancellation, LibraryCall().Commands.Single())).Count > 0 ? machines
-            : throw new VMatrixException("LibraryNotManaged", VMatrixErrorKind.NotFound, $"VMM lists no library server {Library}, or this account's user role does not have it in its scope: add it to the role, or mend scvmm.library in {pool.Path}.");
+    /// <summary>Refuses a listing that tells nothing of the library: a role without it sees no stored machine and no error, an empty nest in which everything would be made anew.</summary>
+    /// <exception cref="VMatrixException"><c>LibraryNotManaged</c>.</exception>
+    public async Task RequireLibraryAsync(IReadOnlyList<ScvmmMachine> machines, CancellationToken cancellation)
+    {
+        if (!machines.Any(machine => machine.IsStored) && (await RunAsync($"Asking for the library server {Library}", ["Name"], cancellation, LibraryCall().Commands.Single())).Count == 0)
+            throw new VMatrixException("LibraryNotManaged", VMatrixErrorKind.NotFound, $"VMM lists no library server {Library}, or this account's user role does not have it in its scope: add it to the role, or mend scvmm.library in {pool.Path}.");
     }
 
     /// <summary>
