@@ -10,7 +10,7 @@ using VMatrix.Scripts;
 namespace VMatrix.Moves;
 
 /// <summary>One open move on its way: its preconditions, its steps, and their taking back.</summary>
-internal sealed class MoveRun
+internal sealed partial class MoveRun
 {
     /// <summary>While a server does not pass its health check its address is asked for again after this time at the latest.</summary>
     private static readonly TimeSpan s_addressAge = TimeSpan.FromSeconds(5);
@@ -30,6 +30,9 @@ internal sealed class MoveRun
     private string? _address;
     private bool _ran;
 
+    /// <summary>True when a step of it was begun before this run.</summary>
+    private readonly bool _begun;
+
     /// <summary>Whether the server had a memory when the move began; null where a process that took the move up does not know.</summary>
     private bool? _keptMemory;
     private long? _bytes;
@@ -42,6 +45,7 @@ internal sealed class MoveRun
         _to = mover.HostOf(_move.ToHost);
         _call = new DriverCall(_move.Id, batch.Context.Epoch);
         _route = open.Route ?? MoveRoutes.For(_move, mover.Hypervisor.Traits);
+        _begun = open.Step is not null;
         (_original, _image, _former, _ran) = (open.Original, open.Image, open.Former, open.Ran);
     }
 
@@ -244,7 +248,7 @@ internal sealed class MoveRun
                 catch (Exception e) when (!_mover.IsDead(e))
                 {
                     if (IsNoLongerOurs(e))
-                        return Leave(e);
+                        return await YieldAsync(e, untouched: i == 0 && !_begun);
                     var cancelled = e is OperationCanceledException;
                     if (cancelled && grace is null && steps[i].WhenCut is WhenCut.Finish)
                     {
@@ -393,7 +397,6 @@ internal sealed class MoveRun
 
     private ServerMark FirstMark()
     {
-        var now = _mover.Clock.GetUtcNow();
         return new ServerMark
         {
             ServerId = _move.ServerId,
@@ -403,9 +406,9 @@ internal sealed class MoveRun
             Stage = _move.ToStage,
             Generation = _move.Generation,
             StateId = _mover.State.Id,
-            CreatedAt = now,
-            ChangedAt = now,
-            HeldUntil = now + _open.HoldFor,
+            CreatedAt = _open.LastAt,
+            ChangedAt = _open.LastAt,
+            HeldUntil = _open.LastAt + _open.HoldFor,
         };
     }
 
@@ -416,8 +419,8 @@ internal sealed class MoveRun
     {
         Stage = _move.ToStage,
         Generation = _original.Generation + 1,
-        ChangedAt = _mover.Clock.GetUtcNow(),
-        HeldUntil = _open.HoldFor is { } hold ? _mover.Clock.GetUtcNow() + hold : _original.HeldUntil,
+        ChangedAt = _open.LastAt,
+        HeldUntil = _open.HoldFor is { } hold ? _open.LastAt + hold : _original.HeldUntil,
     };
 
     private async Task CheckAsync(HostSpec on, CancellationToken cancellation)
@@ -486,7 +489,7 @@ internal sealed class MoveRun
             // What was powered off or deleted cannot be taken back: such a move stays open until what hinders it is mended.
             if (steps.Any(s => s.Act is Act.Stop or Act.Discard or Act.Erase && _open.HasBegun(s.Name)))
             {
-                var seen = await SeeAsync(grace.Token);
+                var seen = await SeeOursAsync(grace.Token);
                 if (_move.Kind is MoveKind.Purge && seen.Count == 0)
                     return Close(MoveStatus.Done, null);
                 if (One(seen) is var at && !(at.Place is Place.Disposed ? _move.Kind is MoveKind.Purge : at.Runs || !_ran))
@@ -511,7 +514,7 @@ internal sealed class MoveRun
         catch (Exception e) when (!_mover.IsDead(e))
         {
             if (IsNoLongerOurs(e))
-                return Leave(e);
+                return await YieldAsync(e, untouched: false);
             return Stay($"{error} It could not be taken back: {Mover.Sentence(e)}");
         }
         return Close(MoveStatus.Undone, string.Join(" ", new[] { error }.Concat(notes)), errorId);
@@ -542,6 +545,8 @@ internal sealed class MoveRun
             }
         }
 
+        // What another has moved since is live there, in the balancer too.
+        var seen = await SeeOursAsync(cancellation);
         if (act is Act.Leave)
         {
             try
@@ -555,7 +560,6 @@ internal sealed class MoveRun
             return;
         }
 
-        var seen = await SeeAsync(cancellation);
         if (act is Act.Unmake)
         {
             foreach (var made in seen.Where(s => s.Place is Place.Nest))
@@ -643,7 +647,7 @@ internal sealed class MoveRun
                 await Call("Marking", c => hypervisor.MarkAsync(_call, _original, at.Place is Place.Host ? _mover.HostOf(at.Host) : null, c));
                 break;
             case Act.MarkNest when at.Place is Place.Nest && at.Mark.Stage is not Stage.Nest:
-                await Call("Marking", c => hypervisor.MarkAsync(_call, at.Mark with { Stage = Stage.Nest, Generation = at.Mark.Generation + 1, ChangedAt = _mover.Clock.GetUtcNow() }, null, c));
+                await Call("Marking", c => hypervisor.MarkAsync(_call, at.Mark with { Stage = Stage.Nest, Generation = at.Mark.Generation + 1, ChangedAt = _open.LastAt }, null, c));
                 break;
             case Act.Unselect when _former is not null && _image is not null:
                 var nest = await _mover.TryAsync("Reading the nest", Limits.StepTimeout, hypervisor.ReadNestAsync, cancellation);
@@ -673,7 +677,7 @@ internal sealed class MoveRun
     private Sighting One(IReadOnlyList<Sighting> seen) => seen.Count switch
     {
         1 => seen[0],
-        0 => throw new VMatrixException("ServerLost", VMatrixErrorKind.NotFound, $"{Who} is neither in the nest nor on {string.Join(" nor ", Mover.HostsOf(_move))}."),
+        0 => throw new VMatrixException("ServerLost", VMatrixErrorKind.NotFound, $"{Who} is neither in the nest nor on {string.Join(" nor ", Mover.HostsOf(_move))}. Bring back the host or the storage that has it, and run Resume-VMatrixMove; if it was deleted, delete {_open.Path}, which is all that is left of this move."),
         _ => throw new VMatrixException("ServerDoubled", VMatrixErrorKind.InvalidState, $"{Who} is in more than one place: {string.Join(", ", seen.Select(s => s.Where))}. Unregister the one that is not it."),
     };
 
@@ -698,7 +702,7 @@ internal sealed class MoveRun
             if (!forward && !gone)
                 return await BackAsync(steps, _open.Error ?? "It was cut short.", _open.Error is null ? "Interrupted" : Mover.IdOf(_open.Error));
 
-            var seen = await SeeAsync(_batch.Cancellation);
+            var seen = await SeeOursAsync(_batch.Cancellation);
             if (_move.Kind is MoveKind.Purge && seen.Count == 0)
                 return Close(MoveStatus.Done, null);
             if (seen.Count == 0 && _route == MoveRoutes.Unregister && _open.HasBegun("release"))
@@ -713,7 +717,7 @@ internal sealed class MoveRun
         }
         catch (Exception e) when (!_mover.IsDead(e))
         {
-            return Leave(e);
+            return IsNoLongerOurs(e) ? await YieldAsync(e, untouched: false) : Leave(e);
         }
     }
 
@@ -785,12 +789,12 @@ internal sealed class MoveRun
     private MoveRecord Leave(Exception e)
     {
         if (e is not VMatrixException { Id: "MoveTakenOver" })
-            Mover.Try(() => _open.Release(_mover.Clock.GetUtcNow(), null, stuck: false));
+            Mover.Try(() => _open.Release(_mover.Clock.GetUtcNow(), e is VMatrixException { Id: "StaleEpoch" } ? Mover.Sentence(e) : null, stuck: false));
         return _batch.Tell(_open.ToRecord(MoveStatus.Interrupted) with { Error = Mover.Sentence(e), ErrorId = Mover.IdOf(e) });
     }
 
     // Whoever has taken over decides what becomes of it; anything done here would be in their way.
-    private static bool IsNoLongerOurs(Exception e) => e is VMatrixException { Id: "DeciderLost" or "StaleEpoch" or "MoveTakenOver" };
+    private static bool IsNoLongerOurs(Exception e) => e is VMatrixException { Id: "DeciderLost" or "StaleEpoch" or "MoveTakenOver" or SupersededId };
 
     /// <summary>A journal that can no longer be written must not keep a server from a whole state.</summary>
     private static void Journal(Action write)

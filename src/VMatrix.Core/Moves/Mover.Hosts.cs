@@ -101,6 +101,8 @@ public sealed partial class Mover
         }
         catch (Exception e) when (!IsDead(e))
         {
+            // A call that the driver refused to make leaves the host to whoever decides now.
+            unsure = unsure && e is not VMatrixException { Id: "StaleEpoch" };
             return End(MoveStatus.Failed, Sentence(e));
         }
         finally

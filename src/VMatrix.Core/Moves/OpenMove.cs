@@ -16,6 +16,7 @@ internal sealed class OpenMove
 {
     private readonly StateFolder _state;
     private readonly HashSet<string> _begun = [];
+    private readonly HashSet<DateTimeOffset> _times = [];
 
     private OpenMove(StateFolder state, string path, Line first)
     {
@@ -49,6 +50,12 @@ internal sealed class OpenMove
 
     /// <summary>True for a step that was begun at any time: one that is taken up again may go on from an earlier step than it had come to.</summary>
     public bool HasBegun(string step) => _begun.Contains(step);
+
+    /// <summary>When its last line was written. A mark that the move writes carries this time, by which it is known again as this journal's.</summary>
+    public DateTimeOffset LastAt { get; private set; }
+
+    /// <summary>True for the time of any of its lines.</summary>
+    public bool HasLineOf(DateTimeOffset time) => _times.Contains(time);
 
     /// <summary>True when the move is being taken back.</summary>
     public bool Back { get; private set; }
@@ -219,6 +226,8 @@ internal sealed class OpenMove
 
     private void Fold(Line line)
     {
+        LastAt = line.At;
+        _times.Add(line.At);
         Owner = line.Owner ?? Owner;
         By = line.By ?? By;
         HoldFor = line.HoldFor ?? HoldFor;

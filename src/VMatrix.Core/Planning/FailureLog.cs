@@ -19,7 +19,7 @@ public sealed class FailureLog
 
     private static readonly HashSet<string> s_noFailures = new(StringComparer.Ordinal)
     {
-        "Cancelled", "DependencyNotDone", "Interrupted", "ServerClaimed", "WindowBegan", "DeciderLost", "StaleEpoch", "MoveTakenOver", "StateUnreachable",
+        "Cancelled", "DependencyNotDone", "Interrupted", "ServerClaimed", "WindowBegan", "DeciderLost", "StaleEpoch", "MoveTakenOver", "MoveSuperseded", "StateUnreachable",
     };
 
     private readonly object _gate = new();

@@ -76,7 +76,7 @@ public sealed class EpochTests : IDisposable
         Move[] moves = [.. Enumerable.Range(0, 40).Select(_ => _world.Create())];
         var records = await _world.Mover.CarryOutAsync(moves, new MoveContext { By = "oracle", Epoch = decider.Epoch }, null, default);
 
-        Assert.All(records, r => Assert.True(r.Status is MoveStatus.Refused or MoveStatus.Interrupted, $"{r.Status}: {r.Error}"));
+        Assert.All(records, r => Assert.True(r.Status is MoveStatus.Refused or MoveStatus.Undone, $"{r.Status}: {r.Error}"));
         Assert.InRange(_world.Log.Count, 1, _world.Pool.Limits.MovesPerPool);
         Assert.Empty(_world.Servers);
         var ended = Assert.Throws<VMatrixException>(decider.Check);
@@ -92,7 +92,7 @@ public sealed class EpochTests : IDisposable
         _world.AssertWhole();
     });
 
-    private static void Copy(string from, string to)
+    internal static void Copy(string from, string to)
     {
         foreach (var folder in Directory.GetDirectories(from, "*", SearchOption.AllDirectories).Prepend(from))
             Directory.CreateDirectory(Path.Combine(to, Path.GetRelativePath(from, folder)));
