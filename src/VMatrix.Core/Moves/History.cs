@@ -234,10 +234,11 @@ public sealed class History : IDisposable
         return samples;
     }) ?? [];
 
-    /// <summary>Deletes what is older than a moment, and then the oldest tenth again and again until the file holds at most so many bytes of data.</summary>
+    /// <summary>Deletes what is older than a moment, at most a tenth at a time, for the clock that says so may be wrong; and then the oldest tenth again and again until the file holds at most so many bytes of data.</summary>
     public void Trim(DateTimeOffset before, long mostBytes) => Use(c =>
     {
-        Execute(c, string.Format(CultureInfo.InvariantCulture, "DELETE FROM moves WHERE ended < {0}; DELETE FROM hosts WHERE ended < {0}; DELETE FROM samples WHERE at < {0};", before.UtcTicks));
+        foreach (var (table, time) in new[] { ("moves", "ended"), ("hosts", "ended"), ("samples", "at") })
+            Execute(c, string.Format(CultureInfo.InvariantCulture, "DELETE FROM {0} WHERE rowid IN (SELECT rowid FROM {0} WHERE {1} < {2} ORDER BY {1} LIMIT (SELECT COUNT(*) / 10 + 1 FROM {0}));", table, time, before.UtcTicks));
         for (var i = 0; i < 50 && DataBytes(c) > mostBytes; i++)
         {
             Execute(c, "DELETE FROM samples WHERE rowid IN (SELECT rowid FROM samples ORDER BY at LIMIT (SELECT COUNT(*) / 10 + 1 FROM samples));"

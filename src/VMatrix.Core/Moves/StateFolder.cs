@@ -307,15 +307,15 @@ public sealed partial class StateFolder : IDisposable
         return true;
     });
 
-    /// <summary>Deletes plans that were stored before a moment, and all but the newest so many, with what belongs to them.</summary>
+    /// <summary>Deletes plans that were stored before a moment, at most a tenth at a time, for the clock that says so may be wrong; and all but the newest so many. What belongs to them goes with them.</summary>
     public void TrimPlans(DateTimeOffset before, int most = int.MaxValue) => Guard(() =>
     {
         if (!Directory.Exists(PlansFolder))
             return true;
         var stored = new DirectoryInfo(PlansFolder).GetFiles("*.json").OrderByDescending(f => f.LastWriteTimeUtc).ToArray();
-        for (int i = 0; i < stored.Length; i++)
+        for (int i = stored.Length - 1, old = stored.Length / 10 + 1; i >= 0; i--)
         {
-            if (i < most && stored[i].LastWriteTimeUtc >= before.UtcDateTime)
+            if (i < most && (stored[i].LastWriteTimeUtc >= before.UtcDateTime || old-- <= 0))
                 continue;
             StateFiles.TryDelete(stored[i].FullName);
             if (Guid.TryParse(stored[i].Name.Split('.')[0], out var id))

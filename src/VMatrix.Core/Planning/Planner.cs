@@ -227,7 +227,7 @@ public static partial class Planner
                 SampleCoverage = Math.Round(_coverage, 4),
                 Summary = Summarise(unmet),
             };
-            var output = new PlannerOutput(plan, Written(seats) with { Refreshes = refreshes, GatherSince = last._placement.Gathering?.Since });
+            var output = new PlannerOutput(plan, Written(seats) with { Refreshes = refreshes, GatherSince = last._placement.Gathering?.Since, PurgeDue = _purgeDue.ToArray() });
             return (Oracle.Mode is OracleMode.Shadow ? hosts?.Shadowed() : hosts)?.AddTo(output) ?? output;
         }
 

@@ -168,7 +168,16 @@ public sealed record PlannerMemory
 
     /// <summary>Since when it would pay to gather servers on fewer hosts; null when it does not.</summary>
     public DateTimeOffset? GatherSince { get; init; }
+
+    /// <summary>Disposed servers that are due for purging by the clock, which is not believed at once.</summary>
+    public IReadOnlyList<PurgeDue> PurgeDue { get; init; } = [];
 }
+
+/// <summary>A disposed server that is due for purging by the clock.</summary>
+/// <param name="Server">The server.</param>
+/// <param name="SeenAt">When a plan last found it due.</param>
+/// <param name="For">For how long plans have found it due without a break; of the time between two plans only a part counts.</param>
+public sealed record PurgeDue(Guid Server, DateTimeOffset SeenAt, TimeSpan For);
 
 /// <summary>A licence that the planner assigned to a host.</summary>
 /// <param name="Licence">The licence.</param>

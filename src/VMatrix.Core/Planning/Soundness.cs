@@ -35,9 +35,9 @@ internal static class Soundness
             {
                 ByService = memory.ByService ?? new Dictionary<string, string>(),
                 Forecasts = memory.Forecasts ?? new Dictionary<string, ForecastState>(),
-                Seats = memory.Seats is null || memory.Seats.Any(s => s is not { Licence: not null, Host: not null } || s.Since > input.Now)
-                    ? [.. (memory.Seats ?? []).Where(s => s is { Licence: not null, Host: not null }).Select(s => s with { Since = s.Since > input.Now ? input.Now : s.Since })] : memory.Seats,
+                Seats = memory.Seats is null || memory.Seats.Any(s => s is not { Licence: not null, Host: not null }) ? [.. (memory.Seats ?? []).Where(s => s is { Licence: not null, Host: not null })] : memory.Seats,
                 Refreshes = memory.Refreshes is null || memory.Refreshes.Contains(null!) ? [.. (memory.Refreshes ?? []).Where(r => r is not null)] : memory.Refreshes,
+                PurgeDue = memory.PurgeDue is null || memory.PurgeDue.Any(d => !IsSound(d)) ? [.. (memory.PurgeDue ?? []).Where(IsSound)] : memory.PurgeDue,
                 IdleSince = memory.IdleSince ?? new Dictionary<string, DateTimeOffset>(),
             };
         }
@@ -60,6 +60,8 @@ internal static class Soundness
             Unsound = told,
         };
     }
+
+    private static bool IsSound(PurgeDue due) => due is not null && due.For >= TimeSpan.Zero && due.For <= TimeSpan.FromDays(3650);
 
     private static PoolSpec Of(PoolSpec pool, List<RefusedMove> told)
     {

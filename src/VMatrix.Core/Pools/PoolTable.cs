@@ -125,7 +125,7 @@ internal static class PoolTable
     public static PoolSection Nest { get; } = new("nest", typeof(NestSpec), "The store of dormant servers and images.",
     [
         new("folder", nameof(NestSpec.Folder), PathTo.Folder, "Where it is; for hyperv a share that every host reaches.") { Otherwise = "`nest`", Also = ["path"], Example = "nest" },
-        new("purgeAfter", nameof(NestSpec.PurgeAfter), new Duration("0s", "3650d"), "How long a disposed server can be undone; after that the Oracle, or the next switch, deletes it for good."),
+        new("purgeAfter", nameof(NestSpec.PurgeAfter), new Duration("0s", "3650d"), "How long a disposed server can be undone; after that the Oracle, or a switch, deletes it for good. As a clock may be wrong, plans have to find that time passed for as long again, or a day if that is shorter: by default a server is deleted after 8 days."),
         new("maxSleep", nameof(NestSpec.MaxSleep), new Duration("1h", "3650d"), "How long a server may sleep with its memory kept before the Oracle wakes it in the Chamber once, checks it and lets it sleep again; not for scvmm, which does not tell since when one sleeps.") { Otherwise = "for ever", Example = "30d" },
     ]);
 

@@ -171,6 +171,17 @@ public sealed class StateFolderTests : IDisposable
     }
 
     [Fact]
+    public void A_clock_that_is_far_ahead_takes_few_plans_away()
+    {
+        Plan[] plans = [.. Enumerable.Range(0, 30).Select(_ => _world.State.StorePlan(new Plan { Id = Guid.NewGuid(), Pool = "test", CreatedAt = default, ExpiresAt = default, Moves = [], Refused = [], Decisions = [], Summary = "" }))];
+        _world.State.TrimPlans(DateTimeOffset.UtcNow.AddYears(10));
+        Assert.InRange(_world.State.ReadPlans().Count, 25, 29);
+        _world.State.TrimPlans(DateTimeOffset.UtcNow.AddYears(-10), 7);
+        Assert.Equal(7, _world.State.ReadPlans().Count);
+        Assert.All(_world.State.ReadPlans(), id => Assert.Contains(plans, p => p.Id == id));
+    }
+
+    [Fact]
     public void OverridesEndAndTheirNamesAreOnlyNames()
     {
         var now = _world.Time.GetUtcNow();
@@ -381,7 +392,12 @@ public sealed class StateFolderTests : IDisposable
         }
         Assert.Equal(now.AddMinutes(199), history.ReadMoves(null, 10)[0].StartedAt);
         Assert.Equal(10, history.ReadSamples("FINANCE", now.AddMinutes(190)).Count);
-        history.Trim(now.AddMinutes(100), long.MaxValue);
+
+        // A clock that is far ahead takes no more than a tenth away at a time.
+        history.Trim(now.AddYears(10), long.MaxValue);
+        Assert.InRange(history.ReadMoves(null, 1000).Count, 170, 199);
+        for (var i = 0; i < 20; i++)
+            history.Trim(now.AddMinutes(100), long.MaxValue);
         Assert.Equal((100, 100), (history.ReadMoves(null, 1000).Count, history.ReadSamples("FINANCE", now).Count));
         history.Trim(now, 40_000);
         Assert.InRange(history.ReadMoves(null, 1000).Count, 1, 60);

@@ -26,6 +26,20 @@ public sealed class FailureMemoryTests : IDisposable
     private static PoolSession Session(PoolSpec pool, SimulatedWorld world, StateFolder state, TimeProvider clock) =>
         new(pool, new PoolDrivers(new SimulatedHypervisor(world), new SimulatedBalancer(world), new SimulatedHealthProbe(world)), state, clock);
 
+    /// <summary>A session on a pool with so many sleepers that were just made.</summary>
+    private void InPool(PoolSpec pool, int sleepers, Func<SimulatedWorld, PoolSession, IReadOnlyList<Move>, Task> play)
+    {
+        var world = SimulatedWorld.InMemory(pool, _clock);
+        _clock.Run(async () =>
+        {
+            using var state = StateFolder.Open(pool.StateFolder, create: true);
+            await using var session = Session(pool, world, state, _clock);
+            var creates = await session.PlanCreateAsync("FINANCE", sleepers, null, default);
+            await session.CarryOutAsync(creates, TimeSpan.Zero, null, default);
+            await play(world, session, creates);
+        });
+    }
+
     private async Task Run(PoolSession session, TimeSpan time)
     {
         using var end = new CancellationTokenSource();
@@ -38,14 +52,8 @@ public sealed class FailureMemoryTests : IDisposable
     [Fact]
     public void A_sleeper_that_cannot_be_woken_is_tried_ever_less_while_the_good_ones_serve()
     {
-        var pool = Pool();
-        var world = SimulatedWorld.InMemory(pool, _clock);
-        _clock.Run(async () =>
+        InPool(Pool(), 3, async (world, session, creates) =>
         {
-            using var state = StateFolder.Open(pool.StateFolder, create: true);
-            await using var session = Session(pool, world, state, _clock);
-            var creates = await session.PlanCreateAsync("FINANCE", 3, null, default);
-            await session.CarryOutAsync(creates, TimeSpan.Zero, null, default);
 
             // The one that goes first fails for good.
             var first = (await session.PlanSwitchAsync(default)).Moves.First(m => m.Kind is MoveKind.Wake);
@@ -93,14 +101,9 @@ public sealed class FailureMemoryTests : IDisposable
     [Fact]
     public void A_balancer_that_takes_no_server_costs_a_few_boots_and_not_one_each_second()
     {
-        var pool = Pool();
-        var world = SimulatedWorld.InMemory(pool, _clock);
-        world.Inject(new SimulatedFault { Operation = "Join", Kind = FaultKind.FailForGood, Count = 100_000 });
-        _clock.Run(async () =>
+        InPool(Pool(), 2, async (world, session, _) =>
         {
-            using var state = StateFolder.Open(pool.StateFolder, create: true);
-            await using var session = Session(pool, world, state, _clock);
-            await session.CarryOutAsync(await session.PlanCreateAsync("FINANCE", 2, null, default), TimeSpan.Zero, null, default);
+            world.Inject(new SimulatedFault { Operation = "Join", Kind = FaultKind.FailForGood, Count = 100_000 });
             await Run(session, TimeSpan.FromMinutes(10));
             var boots = (await session.GetMovesAsync(null, 10_000, default)).Count(m => m.Move.Kind is MoveKind.Wake);
             Assert.InRange(boots, 1, 10);
@@ -111,14 +114,8 @@ public sealed class FailureMemoryTests : IDisposable
     [Fact]
     public void A_move_that_can_be_neither_finished_nor_taken_back_is_tried_again_ever_less()
     {
-        var pool = Pool();
-        var world = SimulatedWorld.InMemory(pool, _clock);
-        _clock.Run(async () =>
+        InPool(Pool(), 3, async (world, session, creates) =>
         {
-            using var state = StateFolder.Open(pool.StateFolder, create: true);
-            await using var session = Session(pool, world, state, _clock);
-            var creates = await session.PlanCreateAsync("FINANCE", 3, null, default);
-            await session.CarryOutAsync(creates, TimeSpan.Zero, null, default);
             var stuck = creates[0].ServerId;
             await session.CarryOutAsync([await session.PlanMoveAsync(stuck, Stage.Matrix, "host1", false, default)], TimeSpan.Zero, null, default);
             world.Inject(new SimulatedFault { Operation = "Discard", ServerId = stuck, Kind = FaultKind.FailForGood, Count = 100_000 });
@@ -138,18 +135,13 @@ public sealed class FailureMemoryTests : IDisposable
     [Fact]
     public void What_was_disposed_of_is_deleted_by_the_decider_when_its_time_is_up()
     {
-        var pool = Pool() is var made ? made with { Nest = made.Nest with { PurgeAfter = TimeSpan.FromHours(1) } } : null!;
-        var world = SimulatedWorld.InMemory(pool, _clock);
-        _clock.Run(async () =>
+        var pool = Pool();
+        InPool(pool with { Nest = pool.Nest with { PurgeAfter = TimeSpan.FromHours(1) } }, 3, async (world, session, creates) =>
         {
-            using var state = StateFolder.Open(pool.StateFolder, create: true);
-            await using var session = Session(pool, world, state, _clock);
-            var creates = await session.PlanCreateAsync("FINANCE", 3, null, default);
-            await session.CarryOutAsync(creates, TimeSpan.Zero, null, default);
             await session.CarryOutAsync([await session.PlanMoveAsync(creates[0].ServerId, Stage.Disposed, null, false, default)], TimeSpan.Zero, null, default);
-            await Run(session, TimeSpan.FromMinutes(30));
+            await Run(session, TimeSpan.FromMinutes(115));
             Assert.Equal(Stage.Disposed, (await session.GetServersAsync(false, null, default)).Single(s => s.Id == creates[0].ServerId).Stage);
-            await Run(session, TimeSpan.FromMinutes(35));
+            await Run(session, TimeSpan.FromMinutes(10));
             Assert.DoesNotContain(await session.GetServersAsync(false, null, default), s => s.Id == creates[0].ServerId);
             Assert.Equal(MoveKind.Purge, (await session.GetMovesAsync(null, 1000, default)).First(m => m.Move.ServerId == creates[0].ServerId).Move.Kind);
         });
