@@ -21,12 +21,14 @@ public sealed class GuestListeners : IAsyncDisposable, IDisposable
     private readonly CancellationTokenSource _stop = new();
     private readonly Dictionary<string, Guest> _guests = [];
     private readonly Task _run;
+    private readonly TcpListener _network;
 
     /// <summary>Begins to follow a world; look again every 30 ms.</summary>
     public GuestListeners(DoubleWorld world)
     {
         _world = world;
-        world.Configure(settings => settings.Loopback ? settings : settings with { Loopback = true, Port = settings.Port == 80 ? 18080 : settings.Port });
+        _network = ClaimNetwork(out var number);
+        world.Configure(settings => settings with { Loopback = number, Port = settings.Port == 80 ? 18080 : settings.Port });
         _run = Task.Run(FollowAsync);
     }
 
@@ -41,10 +43,29 @@ public sealed class GuestListeners : IAsyncDisposable, IDisposable
         await _stop.CancelAsync();
         await _run;
         _stop.Dispose();
+        _network.Dispose();
     }
 
     /// <inheritdoc/>
     public void Dispose() => DisposeAsync().AsTask().GetAwaiter().GetResult();
+
+    /// <summary>Claims a network of 127.0.0.0/8 that no other process has, so that several worlds can be served at a time.</summary>
+    private static TcpListener ClaimNetwork(out int number)
+    {
+        for (number = 100; ; number++)
+        {
+            var claim = new TcpListener(IPAddress.Parse($"127.{number}.255.254"), 18079);
+            try
+            {
+                claim.Start();
+                return claim;
+            }
+            catch (SocketException) when (number < 200)
+            {
+                claim.Dispose();
+            }
+        }
+    }
 
     private async Task FollowAsync()
     {

@@ -204,7 +204,7 @@ public sealed partial class DoubleWorld
             return own;
         if (machine.Address == 0)
             return null;
-        return state.Set.Loopback ? $"127.{10 + (machine.Address >> 16)}.{(machine.Address >> 8) & 255}.{machine.Address & 255}" : $"10.{machine.Address >> 16}.{(machine.Address >> 8) & 255}.{machine.Address & 255}";
+        return state.Set.Loopback is var network and not 0 ? $"127.{network + (machine.Address >> 16)}.{(machine.Address >> 8) & 255}.{machine.Address & 255}" : $"10.{machine.Address >> 16}.{(machine.Address >> 8) & 255}.{machine.Address & 255}";
     }
 
     internal MachineState NewMachine(WorldState state, HostState host, string name, string path)

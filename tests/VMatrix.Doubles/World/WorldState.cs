@@ -28,8 +28,8 @@ public sealed record WorldSettings
     /// <summary>The language of texts: <c>en</c> or <c>de</c>.</summary>
     public string Language { get; init; } = "en";
 
-    /// <summary>True when guests have addresses of the loopback network, so that real listeners can answer for them.</summary>
-    public bool Loopback { get; init; }
+    /// <summary>The second number of guests' loopback addresses, so that real listeners can answer for them; 0 for addresses that nobody listens at.</summary>
+    public int Loopback { get; init; }
 
     /// <summary>The management server of SCVMM.</summary>
     public string ManagementServer { get; init; } = "vmm1";

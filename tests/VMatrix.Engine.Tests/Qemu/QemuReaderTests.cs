@@ -121,7 +121,7 @@ public sealed class QemuReaderTests
             File.Delete(guest.Sockets + ".turn");
             return true;
         }).GetAwaiter().GetResult();
-    }, iter: 150);
+    }, iter: 40);
 
     [Fact]
     public void A_server_whose_files_hold_anything_at_all_is_its_own_problem_and_hides_no_other() => Gen.Select(BareLab.OneOf("mark.json", "guest.json", "run.json", "state.json", "released.json", "lock", "to"), s_line).Array[1, 4].Sample(files =>
