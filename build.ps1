@@ -5,7 +5,7 @@ The same door as build.sh, for PowerShell on any system.
 .PARAMETER Task
 build, test, demo, bench, docs, package, analyze or prepare; what each does is told by: ./build.ps1 help
 .PARAMETER Rest
-What the task takes, as build.sh takes it: test --full, demo --seconds 45, bench NAME.
+What the task takes, as build.sh takes it: test --full, demo --duration 45s, bench NAME.
 #>
 param(
     [Parameter(Position = 0)]

@@ -3,8 +3,6 @@
 # mean (the XML comments of the cmdlets), inputs, outputs. Needs the staged module and nothing else.
 $ErrorActionPreference = 'Stop'
 $repo = (Resolve-Path "$PSScriptRoot/..").Path
-# Where the pages can be read: what Get-Help -Online opens.
-$online = 'https://github.com/vmatrix/vmatrix/blob/main/docs/en-US'
 Import-Module "$repo/out/VMatrix" -Force
 $common = [System.Management.Automation.PSCmdlet]::CommonParameters
 $utf8 = [System.Text.UTF8Encoding]::new($false)
@@ -138,7 +136,7 @@ foreach ($command in Get-Command -Module VMatrix | Sort-Object Name) {
 
     # The page.
     $page = @(
-        '---', 'document type: cmdlet', 'external help file: VMatrix.Cmdlets.dll-Help.xml', "HelpUri: $online/$($command.Name).md", 'Locale: en-US', 'Module Name: VMatrix', "title: $($command.Name)", '---', ''
+        '---', 'document type: cmdlet', 'external help file: VMatrix.Cmdlets.dll-Help.xml', 'Locale: en-US', 'Module Name: VMatrix', "title: $($command.Name)", '---', ''
         "# $($command.Name)", '', '## SYNOPSIS', '', $synopsis, '', '## SYNTAX', ''
         foreach ($set in $sets) {
             "### $($set.Name)$(if ($set.IsDefault) { ' (Default)' })", '', '```'
@@ -197,7 +195,6 @@ foreach ($command in Get-Command -Module VMatrix | Sort-Object Name) {
             "<dev:remarks>$(Get-Para $example.Groups['remarks'].Value)</dev:remarks></command:example>"
         }
         '</command:examples>', '<command:relatedLinks>'
-        "<maml:navigationLink><maml:linkText>Online version</maml:linkText><maml:uri>$online/$($command.Name).md</maml:uri></maml:navigationLink>"
         foreach ($other in $others + 'about_VMatrix') { "<maml:navigationLink><maml:linkText>$other</maml:linkText><maml:uri></maml:uri></maml:navigationLink>" }
         '</command:relatedLinks>', '</command:command>'
     )

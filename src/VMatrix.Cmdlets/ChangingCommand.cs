@@ -1,6 +1,5 @@
 using System;
 using System.Collections.Generic;
-using System.Diagnostics;
 using System.Linq;
 using System.Management.Automation;
 
@@ -9,13 +8,9 @@ namespace VMatrix.Commands;
 /// <summary>A cmdlet that changes a pool, which must be named by -Pool or $env:VMATRIX_POOL.</summary>
 public abstract class ChangingCommand : VMatrixCommand
 {
-    private bool _outputEnded;
-
-    /// <summary>A listing serves the items of a pipeline for so long; who comes later, or is newer, is looked for again.</summary>
-    private static readonly TimeSpan s_fresh = TimeSpan.FromSeconds(5);
+    private volatile bool _outputEnded;
 
     private readonly Dictionary<Guid, object?> _inputs = [];
-    private Dictionary<string, (PoolListing Listing, Stopwatch Age)>? _listings;
 
     /// <summary>The pool: the path of its file or folder, or an object of <c>Get-VMatrixPool</c>. Unless said, objects go to the pool that they come from, all else to $env:VMATRIX_POOL.</summary>
     [Parameter]
@@ -24,42 +19,11 @@ public abstract class ChangingCommand : VMatrixCommand
 
     private protected override bool ForChange => true;
 
-    /// <summary>The pool's servers as they were a moment ago, one look for as many items as possible.</summary>
-    private protected PoolListing Listing()
-    {
-        string path = PoolPath;
-        _listings ??= new(StringComparer.Ordinal);
-        if (_listings.TryGetValue(path, out var kept) && kept.Age.Elapsed < s_fresh)
-            return kept.Listing;
-        var listing = InPool("Listing the servers", (pool, cancellation) => pool.ListAsync(cancellation));
-        Sessions.Remember(path, listing.Servers);
-        _listings[path] = (listing, Stopwatch.StartNew());
-        return listing;
-    }
+    // What was begun is brought to its end: an error that ends the pipeline, or a reader that fails, takes nothing back half way. Ctrl+C does.
+    private protected override bool EndsWithOutput => false;
 
-    /// <summary>Forgets what was listed of the pool at hand, when it was changed.</summary>
-    private protected void Relist() => _ = _listings?.Remove(PoolPath);
-
-    /// <summary>The server that was named.</summary>
-    /// <param name="server">How it was named.</param>
-    /// <param name="fits">Which servers are meant at all, such as the disposed ones.</param>
-    /// <exception cref="VMatrixException"><c>ServerNotFound</c>, <c>ServerAmbiguous</c>.</exception>
-    private protected ServerInfo Resolve(ServerIdentity server, Func<ServerInfo, bool> fits)
-    {
-        string path = PoolPath;
-        bool kept = _listings?.ContainsKey(path) == true;
-        var listing = Listing();
-        var found = server.FindIn(listing.Servers, fits);
-        // What was listed may be older than what came down the pipeline since.
-        if (kept && (found is null || server.Generation > found.Generation))
-        {
-            Relist();
-            listing = Listing();
-            found = server.FindIn(listing.Servers, fits);
-        }
-
-        return found ?? throw Errors.NotFound("Server", server, PoolName, Silent());
-    }
+    /// <summary>True once the reader downstream has had enough, and nothing more is written.</summary>
+    private protected bool OutputEnded => _outputEnded;
 
     /// <summary>Writes an object with its pool, while there is more to be done. A reader downstream that has had enough (<c>Select-Object -First</c>) ends the output and nothing else.</summary>
     /// <param name="value">What to write.</param>
@@ -135,13 +99,13 @@ public abstract class ChangingCommand : VMatrixCommand
         return done;
     }
 
-    /// <summary>True for a move that was done; writes an error for one that was not.</summary>
+    /// <summary>True for a move that was done; keeps the error of one that was not, which is written when all that was begun has ended.</summary>
     private protected bool Report(MoveRecord record)
     {
         if (record.Status is MoveStatus.Done)
             return true;
         _ = _inputs.TryGetValue(record.Id, out object? input);
-        WriteError(Errors.MoveNotDone(record, input));
+        Keep(Errors.MoveNotDone(record, input));
         return false;
     }
 

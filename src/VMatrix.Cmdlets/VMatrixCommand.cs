@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Concurrent;
 using System.Collections.Generic;
+using System.Diagnostics;
 using System.Globalization;
 using System.IO;
 using System.Linq;
@@ -17,10 +18,16 @@ public abstract class VMatrixCommand : PSCmdlet, IDisposable
     /// <summary>Work that takes longer says what it waits for.</summary>
     private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(1);
 
+    /// <summary>A listing serves the items of a pipeline for so long; who comes later, or is newer, is looked for again.</summary>
+    private static readonly TimeSpan s_fresh = TimeSpan.FromSeconds(5);
+
     private readonly CancellationTokenSource _stop = new();
     private BlockingCollection<Action>? _posted;
     private bool _busyShown;
     private readonly HashSet<(string Pool, string? Host)> _told = [];
+    private readonly List<ErrorRecord> _kept = [];
+    private Dictionary<string, (PoolListing Listing, Stopwatch Age)>? _listings;
+    private volatile bool _broken;
     private string? _itemPool;
     private string? _within;
 
@@ -32,6 +39,12 @@ public abstract class VMatrixCommand : PSCmdlet, IDisposable
 
     /// <summary>True under -WhatIf: then the pool is opened for reading only.</summary>
     private protected virtual bool IsWhatIf => false;
+
+    /// <summary>True where work is of no use once its output cannot be written, so that it is ended then.</summary>
+    private protected virtual bool EndsWithOutput => true;
+
+    /// <summary>True once the pipeline takes nothing more: an error ended it (<c>-ErrorAction Stop</c>), or a reader downstream failed.</summary>
+    private protected bool Broken => _broken;
 
     /// <summary>Full path of the file of the pool at hand: the one that was named, else the item's own, else the environment's and, for reading, the current folder's.</summary>
     /// <exception cref="VMatrixException"><c>PoolNotNamed</c>.</exception>
@@ -149,7 +162,9 @@ public abstract class VMatrixCommand : PSCmdlet, IDisposable
             {
                 // The pipeline has stopped or wants no more. The work comes to a whole state before that is passed on.
                 ours = ExceptionDispatchInfo.Capture(error);
-                end.Cancel();
+                _broken = true;
+                if (EndsWithOutput)
+                    end.Cancel();
             }
         }
 
@@ -194,7 +209,7 @@ public abstract class VMatrixCommand : PSCmdlet, IDisposable
         _itemPool = pool;
         try
         {
-            action();
+            Whole(action);
         }
         catch (VMatrixException error) when (error.Id is "PoolNotNamed" && !MyInvocation.ExpectingInput)
         {
@@ -211,6 +226,30 @@ public abstract class VMatrixCommand : PSCmdlet, IDisposable
         finally
         {
             _itemPool = null;
+        }
+    }
+
+    /// <summary>Keeps an error until what is under way has ended: where an error ends the pipeline (<c>-ErrorAction Stop</c>), it would end the work half way.</summary>
+    private protected void Keep(ErrorRecord error) => _kept.Add(error);
+
+    /// <summary>Writes the errors that were kept.</summary>
+    private protected void WriteKept()
+    {
+        ErrorRecord[] errors = [.. _kept];
+        _kept.Clear();
+        foreach (var error in errors)
+            WriteError(error);
+    }
+
+    private void Whole(Action action)
+    {
+        try
+        {
+            action();
+        }
+        finally
+        {
+            WriteKept();
         }
     }
 
@@ -234,7 +273,7 @@ public abstract class VMatrixCommand : PSCmdlet, IDisposable
     {
         try
         {
-            action();
+            Whole(action);
         }
         catch (VMatrixException error)
         {
@@ -256,12 +295,13 @@ public abstract class VMatrixCommand : PSCmdlet, IDisposable
     }
 
     /// <summary>Tells of each host that did not answer when the pool at hand was looked at last: what is on it is not listed, and not gone.</summary>
-    private protected IReadOnlyList<SilentPlace> ReportSilent()
+    /// <param name="fits">The hosts that the listing is about, null being the nest; all unless said.</param>
+    private protected IReadOnlyList<SilentPlace> ReportSilent(Func<string?, bool>? fits = null)
     {
         var silent = Silent();
         foreach (var place in silent)
         {
-            if (_told.Add((PoolPath, place.Host)))
+            if (fits?.Invoke(place.Host) is not false && _told.Add((PoolPath, place.Host)))
                 WriteError(Errors.From(place.Error, place.Host ?? PoolPath));
         }
 
@@ -279,6 +319,43 @@ public abstract class VMatrixCommand : PSCmdlet, IDisposable
             if (!WildcardPattern.ContainsWildcardCharacters(name) && !found.Contains(name, StringComparer.OrdinalIgnoreCase))
                 WriteError(Errors.From(Errors.NotFound(what, name, pool, silent), name));
         }
+    }
+
+    /// <summary>The pool's servers as they were a moment ago, one look for as many items as possible.</summary>
+    private protected PoolListing Listing()
+    {
+        string path = PoolPath;
+        _listings ??= new(StringComparer.Ordinal);
+        if (_listings.TryGetValue(path, out var kept) && kept.Age.Elapsed < s_fresh)
+            return kept.Listing;
+        var listing = InPool("Listing the servers", (pool, cancellation) => pool.ListAsync(cancellation));
+        Sessions.Remember(path, listing.Servers);
+        _listings[path] = (listing, Stopwatch.StartNew());
+        return listing;
+    }
+
+    /// <summary>Forgets what was listed of the pool at hand, when it was changed.</summary>
+    private protected void Relist() => _ = _listings?.Remove(PoolPath);
+
+    /// <summary>The server that was named.</summary>
+    /// <param name="server">How it was named.</param>
+    /// <param name="fits">Which servers are meant at all, such as the disposed ones.</param>
+    /// <exception cref="VMatrixException"><c>ServerNotFound</c>, <c>ServerAmbiguous</c>.</exception>
+    private protected ServerInfo Resolve(ServerIdentity server, Func<ServerInfo, bool> fits)
+    {
+        string path = PoolPath;
+        bool kept = _listings?.ContainsKey(path) == true;
+        var listing = Listing();
+        var found = server.FindIn(listing.Servers, fits);
+        // What was listed may be older than what came down the pipeline since.
+        if (kept && (found is null || server.Generation > found.Generation))
+        {
+            Relist();
+            listing = Listing();
+            found = server.FindIn(listing.Servers, fits);
+        }
+
+        return found ?? throw Errors.NotFound("Server", server, PoolName, Silent());
     }
 
     /// <summary>True while a bar tells of moves; the bar of waiting keeps away then, for there is one bar a cmdlet.</summary>

@@ -21,11 +21,12 @@ public sealed partial class PoolSession
     /// <param name="name">The server's name; null for the machine's own where no server has it, else the service's and the next free number.</param>
     /// <param name="force">True to take it from another controller.</param>
     /// <param name="cancellation">Ends the call.</param>
+    /// <param name="listing">A look at the pool to find it in; null for a new one.</param>
     /// <exception cref="VMatrixException"><c>MachineNotFound</c>, <c>MachineAmbiguous</c>, <c>MachineMarked</c>, <c>ForeignController</c>, <c>ServiceNotNamed</c>, <c>ServiceNotFound</c>, <c>HostNotFound</c>, <c>MachinePaused</c>, <c>ServerNameInvalid</c>, <c>NameTaken</c>.</exception>
-    public async Task<Move> PlanRegisterAsync(string machine, string? host, string? service, string? name, bool force, CancellationToken cancellation)
+    public async Task<Move> PlanRegisterAsync(string machine, string? host, string? service, string? name, bool force, CancellationToken cancellation, PoolListing? listing = null)
     {
         var on = host is null ? null : FindHost(host).Name;
-        var seen = await ObserveAsync(null, cancellation);
+        var seen = listing?.Seen ?? await ObserveAsync(null, cancellation);
         var found = Pick(seen, machine, on);
         if (found.Controller is { } controller && !force)
         {

@@ -130,6 +130,11 @@ public sealed partial class PoolSession : IAsyncDisposable
     /// </summary>
     public IReadOnlyList<SilentPlace> SilentPlaces { get; private set; } = [];
 
+    /// <summary>How often this session has asked every host what is on it.</summary>
+    internal int Looks => _looks;
+
+    private int _looks;
+
     /// <summary>The pool as it is now.</summary>
     public async Task<PoolInfo> GetPoolAsync(CancellationToken cancellation)
     {
@@ -275,6 +280,7 @@ public sealed partial class PoolSession : IAsyncDisposable
     {
         var seen = await Observation.ReadAsync(Spec, _drivers.Hypervisor, _state?.Id, found, cancellation, _reads, _holds, _state?.ReadDamagedJournals());
         SilentPlaces = seen.Silent;
+        Interlocked.Increment(ref _looks);
         return seen;
     }
 

@@ -66,7 +66,7 @@ public sealed class DemoTests : IDisposable
     [InlineData("TERM", 143, "wake FINANCE")]
     public async Task Cut_short_at_any_moment_it_leaves_nothing_behind(string signal, int code, string when)
     {
-        using var demo = new OracleProcess("demo", "--seconds", "15", "--folder", _folder);
+        using var demo = new OracleProcess("demo", "--duration", "15s", "--folder", _folder);
         await demo.SaysAsync(line => line.Contains(when, StringComparison.Ordinal));
         await Task.Delay(TimeSpan.FromSeconds(1));
         await demo.SignalAsync(signal);
@@ -79,7 +79,7 @@ public sealed class DemoTests : IDisposable
     public async Task It_runs_to_its_end_without_a_failed_request_and_leaves_nothing_behind()
     {
         string summary = Path.Combine(_folder, "summary.json");
-        using var demo = new OracleProcess("demo", "--seconds", "30", "--folder", _folder, "--summary", summary);
+        using var demo = new OracleProcess("demo", "--duration", "30s", "--folder", _folder, "--summary", summary);
         Assert.Equal(0, await demo.EndAsync());
         using var measured = JsonDocument.Parse(await File.ReadAllTextAsync(summary));
         JsonElement[] runs = [.. measured.RootElement.GetProperty("runs").EnumerateArray()];

@@ -18,7 +18,7 @@ public sealed class ProgramTests : IDisposable
     public async Task Run_switches_until_it_is_told_to_stop_and_a_second_one_is_refused_by_name()
     {
         string pool = Pool();
-        using var first = new OracleProcess("run", pool, "--interval", "0.2", "--json");
+        using var first = new OracleProcess("run", pool, "--interval", "200ms", "--json");
         await first.SaysAsync(line => Type(line) == "plan");
         foreach (string service in (string[])["FINANCE", "SPORTS"])
             await first.SaysAsync(line => Type(line) == "move" && ((string[])["\"Wake\"", "\"Done\"", $"\"{service}\""]).All(word => line.Contains(word, StringComparison.Ordinal)));
@@ -57,17 +57,41 @@ public sealed class ProgramTests : IDisposable
     [Fact]
     public async Task Ctrl_C_ends_a_run_in_plain_lines_as_well()
     {
-        using var run = new OracleProcess("run", Pool(), "--interval", "0.2");
+        using var run = new OracleProcess("run", Pool(), "--interval", "200ms");
         await run.SaysAsync(line => line.Contains("plan: ", StringComparison.Ordinal));
         await run.SignalAsync("INT");
         Assert.Equal(0, await run.EndAsync());
         Assert.EndsWith("the servers keep running.", run.Lines[^1], StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData("run", "p.yaml", "--interval")]
+    [InlineData("simulate", "p.yaml", "--trace", "t.csv", "--interval")]
+    [InlineData("load", "p.yaml", "--service", "FINANCE", "--duration")]
+    [InlineData("demo", "--duration")]
+    [InlineData("image", "build-demo", "--folder", "f", "--request-time")]
+    public void Lengths_of_time_are_written_as_in_the_pool_file_and_a_bare_number_is_refused(params string[] arguments)
+    {
+        foreach (string good in new[] { "30s", "5m", "0.01h" })
+            Assert.Empty(Program.CommandLine().Parse([.. arguments, good]).Errors);
+        foreach (string bad in new[] { "30", "0.2", "30x", "1000d", "00:00:30" })
+            Assert.Contains(arguments[^1], Assert.Single(Program.CommandLine().Parse([.. arguments, bad]).Errors).Message, StringComparison.Ordinal);
+        Assert.Contains("write 30s", Program.CommandLine().Parse([.. arguments, "30"]).Errors[0].Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Every_option_that_is_a_length_of_time_says_so()
+    {
+        var options = Program.CommandLine().Subcommands.SelectMany(c => c.Subcommands.Append(c)).SelectMany(c => c.Options).ToArray();
+        Assert.NotEmpty(options.Where(o => o.ValueType == typeof(TimeSpan) || o.ValueType == typeof(TimeSpan?)));
+        Assert.DoesNotContain(options, o => o.Name is "--interval" or "--duration" or "--request-time" && o.ValueType != typeof(TimeSpan) && o.ValueType != typeof(TimeSpan?));
+        Assert.DoesNotContain(options, o => o.Name.Contains("seconds", StringComparison.Ordinal) || o.Name.EndsWith("-ms", StringComparison.Ordinal));
+    }
+
     [Fact]
     public async Task Wrong_input_ends_with_2_and_says_what_is_wrong()
     {
-        using var option = new OracleProcess("run", Pool(), "--interval", "0");
+        using var option = new OracleProcess("run", Pool(), "--interval", "0s");
         Assert.Equal(2, await option.EndAsync());
         Assert.Contains("--interval 0", option.Errors, StringComparison.Ordinal);
 

@@ -81,7 +81,7 @@ public sealed class SimulateTests
     [InlineData("simulate", "p.yaml", "--trace", "t.csv", "--scenario", "s.json")]
     [InlineData("simulate", "--trace", "t.csv", "--scenario", "s.json", "--html", "x.html")]
     [InlineData("simulate", "p.yaml", "--trace", "t.csv", "--decisions", "d.csv")]
-    [InlineData("simulate", "p.yaml", "--trace", "t.csv", "--interval", "0")]
+    [InlineData("simulate", "p.yaml", "--trace", "t.csv", "--interval", "0s")]
     public void What_does_not_go_together_is_told(params string[] arguments) =>
         Assert.NotEmpty(Program.CommandLine().Parse(arguments).Errors);
 }

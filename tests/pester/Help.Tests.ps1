@@ -49,12 +49,10 @@ Describe 'Help of <Name>' -ForEach $commands {
         }
     }
 
-    It 'has a page online that Get-Help -Online opens' {
-        $uri = $null
-        [uri]::TryCreate(@($Help.relatedLinks.navigationLink)[0].uri, 'Absolute', [ref] $uri) | Should -BeTrue
-        $uri.Scheme | Should -Be 'https'
-        $uri.AbsolutePath | Should -BeLike "*/docs/en-US/$Name.md"
-        $Command.HelpUri | Should -Be "$uri"
+    It 'promises no page online, and Get-Help -Online says so and opens nothing' {
+        @($Help.relatedLinks.navigationLink.uri) -ne '' | Should -BeNullOrEmpty
+        $Command.HelpUri | Should -BeNullOrEmpty
+        { Get-Help $Name -Online -ErrorAction Stop } | Should -Throw '*online*cannot be displayed*'
     }
 
     It 'is what the Markdown says' {

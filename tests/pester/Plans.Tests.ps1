@@ -37,6 +37,15 @@ Describe 'Get-VMatrixPlan' {
         (Get-VMatrixPlan -Id (& $Give)).Id | Should -Be $plan.Id
     }
 
+    It 'shows in a list what settings could not be met and how many samples were good: <_>' -ForEach 'New-VMatrixPlan', 'Get-VMatrixPlan' {
+        $found = @(& $_)[0]
+        $of = if ($found.Plan) { $found.Plan } else { $found }
+        $of.GetType().GetProperty('Unmet').SetValue($of, [VMatrix.UnmetSetting[]] @([VMatrix.UnmetSetting]::new('balanceGap', 'no move narrows it')))
+        $list = $found | Format-List | Out-String -Width 200
+        $list | Should -Match '(?m)^\s*Unmet\s*: balanceGap: no move narrows it'
+        $list | Should -Match "(?m)^\s*SampleCoverage\s*: $([regex]::Escape('{0:P0}' -f $of.SampleCoverage))"
+    }
+
     It 'says so when there is none, and goes on' {
         $complaints = $null
         $found = Get-VMatrixPlan -Id ([guid]::NewGuid()), $plan -ErrorAction SilentlyContinue -ErrorVariable complaints

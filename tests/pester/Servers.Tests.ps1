@@ -385,7 +385,7 @@ Describe 'A host that does not answer' {
     AfterAll { $env:VMATRIX_POOL = $null }
 
     It 'is one error of each listing, which goes on' {
-        foreach ($list in { Get-VMatrixServer }, { Get-VMatrixServer -Foreign }, { Get-VMatrixService }) {
+        foreach ($list in { Get-VMatrixServer }, { Get-VMatrixServer -Foreign }, { Get-VMatrixService }, { Get-VMatrixHost }, { Get-VMatrixHost host1 }, { Get-VMatrixPool }, { Compare-VMatrixServer FINANCE-2 }, { 'FINANCE-2', 'FINANCE-2' | Compare-VMatrixServer }, { Get-VMatrixHost -ErrorAction SilentlyContinue | Get-VMatrixServer }) {
             $complaints = @(Get-Complaint $list)
             $complaints.FullyQualifiedErrorId | Should -BeLike 'HostUnreachable,*'
             $complaints.Count | Should -Be 1
@@ -393,10 +393,53 @@ Describe 'A host that does not answer' {
             $complaints[0].TargetObject | Should -Be 'host1'
         }
         (Get-VMatrixServer -ErrorAction SilentlyContinue).Name | Should -Be 'FINANCE-2'
+        (Get-VMatrixHost -ErrorAction SilentlyContinue).Reachable | Should -Be $false, $true, $true, $true
+        Get-Complaint { Get-VMatrixHost host2 } | Should -BeNullOrEmpty -Because 'that host answers'
     }
 
     It 'may have the server that is not found, and the error says so: <_>' -ForEach 'Get-VMatrixServer FINANCE-1', 'Move-VMatrixServer FINANCE-1 -Stage Nest', 'Remove-VMatrixServer FINANCE-1 -Force', 'Compare-VMatrixServer FINANCE-1' {
         $complaint = Get-Complaint ([scriptblock]::Create($_)) | Where-Object FullyQualifiedErrorId -Like 'ServerNotFound,*'
         $complaint.Exception.Message | Should -BeLike '*may be on host1, which does not answer*'
+    }
+}
+
+Describe 'One look at the pool serves all that come down the pipeline' {
+    BeforeAll {
+        $script:File = New-TestPool
+        $env:VMATRIX_POOL = $File
+        $null = New-VMatrixServer FINANCE -Count 4
+        # How often the pool's session, which the module keeps open, asked every host.
+        function Get-Looks {
+            $kept = [VMatrix.Commands.GetVMatrixPoolCommand].Assembly.GetType('VMatrix.Commands.Sessions').GetField('s_open', 'NonPublic, Static').GetValue($null)[$File]
+            $session = $kept.GetType().GetProperty('Session').GetValue($kept)
+            $session.GetType().GetProperty('Looks', [System.Reflection.BindingFlags] 'NonPublic, Instance').GetValue($session)
+        }
+    }
+    AfterAll { $env:VMATRIX_POOL = $null }
+
+    It '<Name>: <Want> for three servers' -ForEach @(
+        @{ Name = 'Compare-VMatrixServer'; Want = 1; Run = { $_ | Compare-VMatrixServer } }
+        @{ Name = 'Compare-VMatrixServer with one that is not there'; Want = 2; Run = { $_ + 'nobody' | Compare-VMatrixServer -ErrorAction SilentlyContinue } }
+        @{ Name = 'Move-VMatrixServer'; Want = 1; Run = { $_ | Move-VMatrixServer -Stage Matrix } }
+        @{ Name = 'Move-VMatrixServer -PassThru'; Want = 2; Run = { $_ | Move-VMatrixServer -Stage Nest -PassThru } }
+        @{ Name = 'Remove-VMatrixServer'; Want = 1; Run = { $_ | Remove-VMatrixServer -Force } }
+        @{ Name = 'Restore-VMatrixServer'; Want = 1; Run = { $_ | Restore-VMatrixServer } }
+        @{ Name = 'Remove-VMatrixServer -WhatIf'; Want = 1; Run = { $_ | Remove-VMatrixServer -WhatIf } }
+        @{ Name = 'Unregister-VMatrixServer -WhatIf'; Want = 1; Run = { $_ | Unregister-VMatrixServer -WhatIf } }
+        @{ Name = 'Publish-VMatrixImage -WhatIf'; Want = 1; Run = { $null = $_ | Move-VMatrixServer -Stage Chamber -Destination chamber1; $script:Before = Get-Looks; $_ | Publish-VMatrixImage -WhatIf } }
+        @{ Name = 'Get-VMatrixServer'; Want = 1; Run = { Get-VMatrixServer -Id $_.Id | Get-VMatrixServer }; Least = 1 }
+        @{ Name = 'Get-VMatrixHost'; Want = 1; Run = { $_ | Get-VMatrixHost } }
+        @{ Name = 'Get-VMatrixService'; Want = 1; Run = { $_ | Get-VMatrixService } }
+        @{ Name = 'Get-VMatrixMove'; Want = 0; Run = { $_ | Get-VMatrixMove } }
+        @{ Name = 'Unregister-VMatrixServer'; Want = 1; Run = { $_ | Unregister-VMatrixServer -Force } }
+        @{ Name = 'Register-VMatrixServer -WhatIf'; Want = 2; Run = { Get-VMatrixServer -Foreign | Register-VMatrixServer -Service FINANCE -WhatIf } }
+        @{ Name = 'Remove-VMatrixServer -Purge'; Want = 2; Run = { 'FINANCE-4' | Remove-VMatrixServer -Purge -Force } }
+    ) {
+        $three = if ($Name -notlike 'Reg*' -and $Name -notlike '*Purge') { @(Get-VMatrixServer -Stage Nest, Chamber, Matrix, Disposed -SkipHealthCheck | Where-Object Name -NE 'FINANCE-4') }
+        if ($three) { $three.Count | Should -Be 3 }
+        $null = Get-VMatrixHost
+        $script:Before = Get-Looks
+        $null = $three | ForEach-Object { } -End { $_ = $three; . $Run }
+        (Get-Looks) - $Before - $(if ($Least) { $Least } else { 0 }) | Should -Be $Want
     }
 }

@@ -153,3 +153,90 @@ Describe 'A move that is stopped or fails' {
         $done.Host | Should -Be 'host1'
     }
 }
+
+Describe 'What ends the pipeline in the middle of a switch' {
+    BeforeEach {
+        # The move to one host fails before the other is done.
+        $pool = New-TestPool -Simulation 'bootTime: 6s', 'wakeTime: 6s', 'halfDead: [host1]'
+        $plan = New-VMatrixPlan -Pool $pool
+    }
+
+    It 'takes nothing back, and is told at the end: <Name>' -ForEach @(
+        @{ Name = '-ErrorAction Stop'; Run = { Invoke-VMatrixSwitch $plan -Pool $pool -ErrorAction Stop } }
+        @{ Name = '$ErrorActionPreference'; Run = { $ErrorActionPreference = 'Stop'; Invoke-VMatrixSwitch $plan -Pool $pool } }
+        @{ Name = 'a reader that fails'; Run = { Invoke-VMatrixSwitch $plan -Pool $pool -PassThru -ErrorAction SilentlyContinue | ForEach-Object { throw 'no more' } } }
+        @{ Name = 'a reader that fails for good'; Run = { Invoke-VMatrixSwitch $plan -Pool $pool -PassThru -ErrorAction SilentlyContinue | ForEach-Object { Get-Item '/no/such/file' -ErrorAction Stop } } }
+    ) {
+        $caught = $null
+        try { & $Run } catch { $caught = $_ }
+        $caught | Should -Not -BeNullOrEmpty
+        $moves = @(Get-VMatrixMove -Pool $pool | Where-Object PlanId -EQ $plan.Id)
+        ($moves | Where-Object ServerName -Like 'SPORTS-*').Status | Select-Object -Unique | Should -Be 'Done'
+        @(Get-VMatrixServer -Pool $pool -Service SPORTS -Stage Matrix).Count | Should -Be 1
+        ($moves | Where-Object Status -NE 'Done').Move.ToHost | Should -Be 'host1'
+        if ($Name -like '*Error*') { $caught.FullyQualifiedErrorId | Should -BeLike 'MoveUndone,*' }
+    }
+
+    It 'leaves what was put out before the error: -PassThru' {
+        $out = [System.Collections.Generic.List[object]]::new()
+        { Invoke-VMatrixSwitch $plan -Pool $pool -PassThru -ErrorAction Stop | ForEach-Object { $out.Add($_) } } | Should -Throw -ErrorId 'MoveUndone,*'
+        $out.Count | Should -Be $plan.Moves.Count
+    }
+
+    It 'is a reader that has had enough, and the switch goes on: Select-Object -First' {
+        $fresh = New-TestPool -Simulation 'bootTime: 1s', 'wakeTime: 1s'
+        @(Invoke-VMatrixSwitch -Pool $fresh -PassThru | Select-Object -First 1).Count | Should -Be 1
+        (Get-VMatrixMove -Pool $fresh).Status | Select-Object -Unique | Should -Be 'Done'
+        (Get-VMatrixServer -Pool $fresh -Stage Matrix).Service | Sort-Object | Should -Be 'FINANCE', 'SPORTS'
+    }
+
+    It 'ends switching again and again once the switch is whole: <Name>' -ForEach @(
+        @{ Name = 'Select-Object -First'; Run = { Invoke-VMatrixSwitch -Pool $fresh -Continuous -Interval 200ms -PassThru | Select-Object -First 1 } }
+        @{ Name = 'a reader that fails'; Run = { try { Invoke-VMatrixSwitch -Pool $fresh -Continuous -Interval 200ms -PassThru | ForEach-Object { throw 'no more' } } catch { 'failed' } } }
+    ) {
+        $fresh = New-TestPool -Simulation 'bootTime: 1s', 'wakeTime: 1s'
+        @(& $Run).Count | Should -Be 1
+        (Get-VMatrixMove -Pool $fresh).Status | Select-Object -Unique | Should -Be 'Done'
+        (Get-VMatrixServer -Pool $fresh -Stage Matrix).Service | Sort-Object | Should -Be 'FINANCE', 'SPORTS'
+        (Get-VMatrixPool $fresh).Decider | Should -BeNullOrEmpty
+    }
+
+    It 'takes nothing back of moves by hand: <Name>' -ForEach @(
+        @{ Name = 'Move-VMatrixServer'; Run = { Move-VMatrixServer SPORTS-1, SPORTS-2 -Destination host2 -Pool $slow } }
+        @{ Name = 'Suspend-VMatrixHost'; Run = { Suspend-VMatrixHost host1 -Pool $slow } }
+    ) {
+        $slow = New-TestPool -Simulation 'bootTime: 1s', 'wakeTime: 1s'
+        $null = New-VMatrixServer SPORTS -Count 2 -Pool $slow
+        Move-VMatrixServer SPORTS-1, SPORTS-2 -Destination host1 -Pool $slow
+        $before = @(Get-VMatrixMove -Pool $slow).Count
+        # The first word about a move is one too many.
+        { $VerbosePreference = 'Stop'; & $Run } | Should -Throw
+        $moves = @(Get-VMatrixMove -Pool $slow)
+        $moves.Count | Should -BeGreaterThan $before
+        $moves.Status | Select-Object -Unique | Should -Be 'Done'
+    }
+
+    It 'is an error of one server, and what was done with it is returned' {
+        $slow = New-TestPool -Simulation 'bootTime: 100ms', 'wakeTime: 100ms', 'halfDead: [host2]'
+        $null = New-VMatrixServer SPORTS -Count 2 -Pool $slow
+        $out = [System.Collections.Generic.List[object]]::new()
+        { [pscustomobject]@{ Name = 'SPORTS-1'; Destination = 'host2' }, [pscustomobject]@{ Name = 'SPORTS-2'; Destination = 'host1' } | Move-VMatrixServer -Force -Pool $slow -PassThru -ErrorAction Stop | ForEach-Object { $out.Add($_) } } | Should -Throw -ErrorId 'Move*,VMatrix.Commands.MoveVMatrixServerCommand'
+        $out.Name | Should -Be 'SPORTS-2'
+    }
+}
+
+Describe 'Moves side by side' {
+    It 'whose hosts VMatrix chose all find room: ForEach-Object -Parallel' {
+        $pool = New-TestPool -Simulation 'bootTime: 300ms', 'wakeTime: 300ms'
+        $servers = New-VMatrixServer SPORTS -Count 4 -Pool $pool
+        $module = $Module
+        $said = $servers.Name | ForEach-Object -ThrottleLimit 4 -Parallel {
+            Import-Module $using:module
+            try { (Move-VMatrixServer $_ -Stage Matrix -Pool $using:pool -PassThru -ErrorAction Stop).Host } catch { "$_" }
+        }
+        $said | Where-Object { $_ -notmatch '^host\d$' } | Should -BeNullOrEmpty
+        $on = (Get-VMatrixServer -Pool $pool -Stage Matrix).Host | Group-Object
+        ($on | Measure-Object Count -Sum).Sum | Should -Be 4
+        ($on | Measure-Object Count -Maximum).Maximum | Should -BeLessOrEqual 2 -Because 'a host takes two'
+    }
+}

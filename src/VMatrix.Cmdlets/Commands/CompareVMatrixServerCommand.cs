@@ -43,16 +43,25 @@ public sealed class CompareVMatrixServerCommand : VMatrixCommand
         {
             ForItem(server.Input, server.Pool, () =>
             {
-                var found = InPool("Comparing", async (pool, cancellation) =>
+                try
                 {
-                    var listing = await pool.ListAsync(cancellation);
-                    var one = server.FindIn(listing.Servers, s => s.Stage is not VMatrix.Stage.Disposed) ?? throw Errors.NotFound("Server", server, pool.Spec.Name, pool.SilentPlaces);
-                    return await pool.CompareAsync(one.Id, Stage, Destination?.Name, Live, cancellation, listing);
-                });
-                WriteEach(found.OrderBy(f => f.Destination, StringComparer.OrdinalIgnoreCase).ThenBy(f => f.Group).ThenByDescending(f => f.Severity));
-                if (found.Count == 0)
-                    WriteVerbose($"Nothing stands in the way of {server}.");
+                    Compare(server);
+                }
+                finally
+                {
+                    _ = ReportSilent();
+                }
             });
         }
+    }
+
+    private void Compare(ServerIdentity server)
+    {
+        var one = Resolve(server, s => s.Stage is not VMatrix.Stage.Disposed);
+        var listing = Listing();
+        var found = InPool("Comparing", (pool, cancellation) => pool.CompareAsync(one.Id, Stage, Destination?.Name, Live, cancellation, listing));
+        WriteEach(found.OrderBy(f => f.Destination, StringComparer.OrdinalIgnoreCase).ThenBy(f => f.Group).ThenByDescending(f => f.Severity));
+        if (found.Count == 0)
+            WriteVerbose($"Nothing stands in the way of {server}.");
     }
 }

@@ -49,6 +49,7 @@ public sealed class GetVMatrixHostCommand : NarrowedCommand
 
         var hosts = InPool("Asking the hosts", (pool, cancellation) => pool.GetHostsAsync(cancellation));
         WriteEach(hosts.Where(h => Fits(h.Name) && (Role is null || h.Role == Role)));
+        _ = ReportSilent(host => host is null ? Name is null && narrowing is null : Fits(host));
         ReportMissing("Host", Name, [.. hosts.Select(h => h.Name)], PoolName);
         return true;
     }

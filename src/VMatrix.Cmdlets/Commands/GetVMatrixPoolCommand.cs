@@ -14,6 +14,9 @@ public sealed class GetVMatrixPoolCommand : ReadingCommand
     public override PoolIdentity? Pool { get; set; }
 
     /// <inheritdoc/>
-    protected override void ProcessRecord() =>
-        ForItem(Pool, null, () => WriteObject(InPool("Asking the hosts", (pool, cancellation) => pool.GetPoolAsync(cancellation))));
+    protected override void ProcessRecord() => ForItem(Pool, null, () =>
+    {
+        WriteObject(InPool("Asking the hosts", (pool, cancellation) => pool.GetPoolAsync(cancellation)));
+        _ = ReportSilent();
+    });
 }

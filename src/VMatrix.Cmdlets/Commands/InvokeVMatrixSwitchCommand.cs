@@ -78,23 +78,35 @@ public sealed class InvokeVMatrixSwitchCommand : ChangingCommand
         var told = new HashSet<Guid>();
         _ = InPool("Switching", async (pool, cancellation) =>
         {
-            await pool.RunAsync(MyInvocation.MyCommand.Name, Interval, plan =>
+            try
             {
-                var waiting = pool.FindApproval(plan);
-                Post(() =>
+                await pool.RunAsync(MyInvocation.MyCommand.Name, Interval, plan =>
                 {
-                    WriteVerbose(plan.Summary);
-                    if (waiting is { } found && told.Add(found.Plan))
-                        WriteWarning(Waits(found.Plan, found.Moves));
-                });
-            }, progress, cancellation, progress);
+                    // The switches before this one are whole: here it ends when the pipeline takes nothing more.
+                    if (Broken || OutputEnded)
+                        throw new OperationCanceledException();
+                    var waiting = pool.FindApproval(plan);
+                    Post(() =>
+                    {
+                        WriteKept();
+                        WriteVerbose(plan.Summary);
+                        if (waiting is { } found && told.Add(found.Plan))
+                            WriteWarning(Waits(found.Plan, found.Moves));
+                    });
+                }, progress, cancellation, progress);
+            }
+            catch (OperationCanceledException) when (Broken || OutputEnded)
+            {
+                // Ended by itself, with every switch whole.
+            }
+
             return true;
         });
     }
 
     private static string Waits(Guid plan, int moves) => $"{moves} move{(moves == 1 ? " waits" : "s wait")} for an approval: Approve-VMatrixPlan -Id {plan}";
 
-    /// <summary>Tells once of a move that has ended: on the pipeline when asked for, and as an error when it was not done.</summary>
+    /// <summary>Tells once of a move that has ended: on the pipeline when asked for, and when it was not done by an error, once all have ended.</summary>
     private void Tell(MoveRecord record)
     {
         if (record.Status is MoveStatus.Pending or MoveStatus.Running || !_reported.Add(record.Id))
@@ -110,7 +122,7 @@ public sealed class InvokeVMatrixSwitchCommand : ChangingCommand
         string what = $"{(record.Action.Kind is HostActionKind.Wake ? "Waking" : "Powering down")} host '{record.Action.Host}'";
         WriteVerbose($"{what}: {record.Status}");
         if (record.Status is not (MoveStatus.Pending or MoveStatus.Running or MoveStatus.Done))
-            WriteError(Errors.HostActionNotDone(record, what));
+            Keep(Errors.HostActionNotDone(record, what));
     }
 
     /// <summary>A plan as -WhatIf prints it: a line a move. -Verbose tells the reasons.</summary>

@@ -41,7 +41,8 @@ public sealed class RegisterVMatrixServerCommand : ChangingCommand
             {
                 // An object of another hypervisor's listing may name the host otherwise than the pool file does; the id is enough then.
                 string? host = HostName?.Name ?? (machine.Input is ForeignMachine ? machine.HostName : null);
-                var move = InPool("Looking at the machine", (pool, cancellation) => pool.PlanRegisterAsync(machine.Text, host, Service?.Name, Name, Force, cancellation));
+                var listing = Listing();
+                var move = InPool("Looking at the machine", (pool, cancellation) => pool.PlanRegisterAsync(machine.Text, host, Service?.Name, Name, Force, cancellation, listing));
                 if (!Agreed(move))
                     return;
                 // The next one's name depends on this one's.

@@ -25,12 +25,7 @@ internal static class DemoCommand
 
     public static Command Create()
     {
-        var seconds = new Option<int>("--seconds") { Description = "How long each of the two runs lasts.", DefaultValueFactory = _ => 45 };
-        seconds.Validators.Add(result =>
-        {
-            if (result.GetValueOrDefault<int>() is var value and not (>= 10 and <= 3600))
-                result.AddError(string.Create(CultureInfo.InvariantCulture, $"--seconds {value} is not between 10 and 3600."));
-        });
+        Option<TimeSpan> duration = DurationOption.Of("--duration", "How long each of the two runs lasts, such as 45s or 2m.", TimeSpan.FromSeconds(45), TimeSpan.FromSeconds(10), TimeSpan.FromHours(1));
         var summary = new Option<FileInfo?>("--summary") { Description = "Write what was measured to this file, as JSON." };
         var seed = new Option<int>("--seed") { Description = "Seed of the load: the same seed, the same requests.", DefaultValueFactory = _ => 1 };
         var spikes = new Option<int?>("--spikes") { Description = "Show instead how so many spikes, one a minute, are met by servers that wake ahead of them (5 or more tell something)." };
@@ -41,12 +36,12 @@ internal static class DemoCommand
         });
         var page = new Option<FileInfo?>("--page") { Description = "Write the live table and the result to this file, as a page of HTML to take a picture of." };
         var folder = new Option<DirectoryInfo?>("--folder") { Description = "Make the demo's folder in this one instead of the system's folder for temporary files; it is removed at the end." };
-        var command = new Command("demo", "Two services share three hosts: real virtual machines change sides as the load moves. First with a static split, then with switching, under the same load. Nothing is left behind.") { seconds, spikes, summary, page, seed, folder };
-        command.SetAction((parsed, cancellation) => RunAsync(parsed.GetValue(seconds), parsed.GetValue(spikes), parsed.GetValue(summary), parsed.GetValue(page), parsed.GetValue(seed), parsed.GetValue(folder), cancellation));
+        var command = new Command("demo", "Two services share three hosts: real virtual machines change sides as the load moves. First with a static split, then with switching, under the same load. Nothing is left behind.") { duration, spikes, summary, page, seed, folder };
+        command.SetAction((parsed, cancellation) => RunAsync(parsed.GetValue(duration), parsed.GetValue(spikes), parsed.GetValue(summary), parsed.GetValue(page), parsed.GetValue(seed), parsed.GetValue(folder), cancellation));
         return command;
     }
 
-    private static async Task<int> RunAsync(int seconds, int? spikes, FileInfo? summaryFile, FileInfo? pageFile, int seed, DirectoryInfo? parent, CancellationToken cancellation)
+    private static async Task<int> RunAsync(TimeSpan duration, int? spikes, FileInfo? summaryFile, FileInfo? pageFile, int seed, DirectoryInfo? parent, CancellationToken cancellation)
     {
         // Told before the minutes, not after them.
         foreach ((FileInfo? file, string what) in new[] { (summaryFile, "summary"), (pageFile, "page") })
@@ -75,7 +70,7 @@ internal static class DemoCommand
             if (spikes is { } count)
                 spiked = await SpikeAsync(folder, count, seed, screen, cancellation);
             else
-                summary = await MeasureAsync(folder, seconds, seed, screen, cancellation);
+                summary = await MeasureAsync(folder, duration, seed, screen, cancellation);
         }
         finally
         {
@@ -112,7 +107,7 @@ internal static class DemoCommand
         return await SpikeDemo.RunAsync(pool, spikes, 1 / s_requestTime.TotalSeconds, seed, screen, cancellation);
     }
 
-    private static async Task<DemoSummary> MeasureAsync(string folder, int seconds, int seed, PageScreen screen, CancellationToken cancellation)
+    private static async Task<DemoSummary> MeasureAsync(string folder, TimeSpan duration, int seed, PageScreen screen, CancellationToken cancellation)
     {
         string guest = Path.Combine(folder, "guest");
         Say("Building the guest from this machine's kernel and busybox ...");
@@ -133,8 +128,8 @@ internal static class DemoCommand
         }
 
         double capacity = 1 / s_requestTime.TotalSeconds;
-        IReadOnlyList<Arrival> arrivals = Arrivals.Make(DemoLoad.Phases(TimeSpan.FromSeconds(seconds), capacity, room), seed);
-        Say(string.Create(CultureInfo.InvariantCulture, $"Run 1, static: {share} servers each for {seconds} s, {arrivals.Count} requests ..."));
+        IReadOnlyList<Arrival> arrivals = Arrivals.Make(DemoLoad.Phases(duration, capacity, room), seed);
+        Say(string.Create(CultureInfo.InvariantCulture, $"Run 1, static: {share} servers each for {Durations.Format(duration)}, {arrivals.Count} requests ..."));
         var fixedRun = new DemoRun(pool, Screen.For(json: false), "static");
         await fixedRun.CarryOutAsync(arrivals, switching: false, cancellation);
 

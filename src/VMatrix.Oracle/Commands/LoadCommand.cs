@@ -19,14 +19,14 @@ internal static class LoadCommand
         Argument<FileInfo> pool = RunCommand.PoolArgument();
         var service = new Option<string>("--service") { Description = "The service to ask.", Required = true };
         var rate = new Option<double>("--rate") { Description = "Requests per second.", DefaultValueFactory = _ => 5 };
-        var seconds = new Option<double>("--seconds") { Description = "How long.", DefaultValueFactory = _ => 30 };
+        Option<TimeSpan> duration = DurationOption.Of("--duration", "How long, such as 30s or 5m.", TimeSpan.FromSeconds(30), TimeSpan.FromSeconds(1), TimeSpan.FromDays(7));
         var seed = new Option<int>("--seed") { Description = "Seed of the load: the same seed, the same requests.", DefaultValueFactory = _ => 1 };
-        var command = new Command("load", "Asks a service of a pool through its balancer, as many users would who know nothing of each other, and says what became of the requests.") { pool, service, rate, seconds, seed };
-        command.SetAction((parsed, cancellation) => RunAsync(parsed.GetValue(pool)!, parsed.GetValue(service)!, parsed.GetValue(rate), parsed.GetValue(seconds), parsed.GetValue(seed), cancellation));
+        var command = new Command("load", "Asks a service of a pool through its balancer, as many users would who know nothing of each other, and says what became of the requests.") { pool, service, rate, duration, seed };
+        command.SetAction((parsed, cancellation) => RunAsync(parsed.GetValue(pool)!, parsed.GetValue(service)!, parsed.GetValue(rate), parsed.GetValue(duration), parsed.GetValue(seed), cancellation));
         return command;
     }
 
-    private static async Task<int> RunAsync(FileInfo file, string name, double rate, double seconds, int seed, CancellationToken cancellation)
+    private static async Task<int> RunAsync(FileInfo file, string name, double rate, TimeSpan duration, int seed, CancellationToken cancellation)
     {
         await using PoolSession session = await PoolSession.OpenAsync(RunCommand.PathOf(file), forChange: false, cancellation);
         ServiceSpec service = session.Spec.Services.FirstOrDefault(service => string.Equals(service.Name, name, StringComparison.OrdinalIgnoreCase))
@@ -35,7 +35,7 @@ internal static class LoadCommand
             throw new VMatrixException("LoadNotSupported", VMatrixErrorKind.NotSupported, $"Service {service.Name} has no address that HAProxy listens on ('listen' in {session.Spec.Path}), so it cannot be asked.");
         var balancer = new HAProxyBalancer(session.Spec, TimeProvider.System);
         using var load = new LoadGenerator(new Dictionary<string, Uri> { [service.Name] = new($"http://{service.Listen}/") }, new HAProxySocket(balancer.SocketAddress, TimeProvider.System), TimeProvider.System);
-        IReadOnlyList<Arrival> arrivals = Arrivals.Make([new LoadPhase(TimeSpan.FromSeconds(seconds), new Dictionary<string, double> { [service.Name] = rate })], seed);
+        IReadOnlyList<Arrival> arrivals = Arrivals.Make([new LoadPhase(duration, new Dictionary<string, double> { [service.Name] = rate })], seed);
         IReadOnlyList<RequestResult> results = await load.RunAsync($"load-{Guid.NewGuid():N}", arrivals, ended: null, cancellation);
         ServiceSummary summary = ServiceSummary.Of(service.Name, results, []);
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture,

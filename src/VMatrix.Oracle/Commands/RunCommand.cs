@@ -1,6 +1,5 @@
 using System;
 using System.CommandLine;
-using System.Globalization;
 using System.IO;
 using System.Threading;
 using System.Threading.Tasks;
@@ -24,25 +23,19 @@ internal static class RunCommand
     {
         Argument<FileInfo> pool = PoolArgument();
         Option<bool> json = JsonOption();
-        var interval = new Option<double?>("--interval") { Description = "Seconds from one switch to the next; the pool file's setting unless said.", HelpName = "seconds" };
-        interval.Validators.Add(result =>
-        {
-            if (result.GetValueOrDefault<double?>() is { } seconds and not (>= 0.1 and <= 86400))
-                result.AddError(string.Create(CultureInfo.InvariantCulture, $"--interval {seconds} is not between 0.1 and 86400 seconds."));
-        });
+        var interval = DurationOption.Optional("--interval", "Time from one switch to the next, such as 30s or 5m; the pool file's setting unless said.", TimeSpan.FromMilliseconds(100), TimeSpan.FromDays(1));
         var command = new Command("run", "Switches again and again until told to stop (Ctrl+C, SIGTERM); the servers keep running then, and nothing is left half done.") { pool, interval, json };
         command.SetAction((parsed, cancellation) => RunAsync(parsed.GetValue(pool)!, parsed.GetValue(interval), Screen.For(parsed.GetValue(json)), cancellation));
         return command;
     }
 
-    private static async Task<int> RunAsync(FileInfo pool, double? interval, Screen screen, CancellationToken cancellation)
+    private static async Task<int> RunAsync(FileInfo pool, TimeSpan? interval, Screen screen, CancellationToken cancellation)
     {
         await using PoolSession session = await PoolSession.OpenAsync(PathOf(pool), forChange: true, cancellation);
         using var stopping = cancellation.Register(() => screen.Say("Stopping: what is under way is brought to a whole state first."));
         try
         {
-            TimeSpan? between = interval is { } seconds ? TimeSpan.FromSeconds(seconds) : null;
-            await screen.RunAsync(session, () => session.RunAsync("vmatrix-oracle", between, screen.Planned, screen, cancellation), cancellation);
+            await screen.RunAsync(session, () => session.RunAsync("vmatrix-oracle", interval, screen.Planned, screen, cancellation), cancellation);
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
         {

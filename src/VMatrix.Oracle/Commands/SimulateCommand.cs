@@ -24,7 +24,7 @@ internal static class SimulateCommand
         var html = new Option<FileInfo?>("--html") { Description = "Write one page with plots of demand, capacity, drops and moves to this file." };
         var json = new Option<FileInfo?>("--json") { Description = "Write the result, row by row of the history, to this file." };
         var seed = new Option<int?>("--seed") { Description = "Seed of all that is left to chance; the pool file's unless given. The same seed gives the same result." };
-        var interval = new Option<double?>("--interval") { Description = "Seconds from one switch to the next; the pool file's unless given." };
+        var interval = DurationOption.Optional("--interval", "Time from one switch to the next, such as 30s or 5m; the pool file's unless given.", TimeSpan.FromSeconds(1), TimeSpan.FromDays(1));
         var timeFormat = new Option<string?>("--time-format") { Description = "The form of the history's times, where it is neither ISO 8601 nor an epoch: a .NET format such as 'dd/MM/yyyy HH:mm', epoch-s or epoch-ms." };
         var timeZone = new Option<string?>("--time-zone") { Description = "The time zone of times that name none, such as Europe/Berlin, +02:00 or local; UTC unless given." };
         var scenario = new Option<FileInfo?>("--scenario") { Description = "Without a pool: a JSON file with hosts, costs and services, on which the Oracle's mind is played alone." };
@@ -39,8 +39,6 @@ internal static class SimulateCommand
                 result.AddError("--compare, --html and --json need a pool file.");
             else if (withPool && result.GetValue(decisions) is not null)
                 result.AddError("--decisions needs --scenario.");
-            if (result.GetValue(interval) is { } seconds && !(seconds >= 1 && seconds <= 86400))
-                result.AddError("--interval is from 1 to 86400 seconds.");
         });
         command.SetAction((parsed, cancellation) => Task.FromResult(parsed.GetValue(pool) is { } path
             ? Run(
@@ -50,7 +48,7 @@ internal static class SimulateCommand
                 {
                     Compare = [.. (parsed.GetValue(compare) ?? []).SelectMany(rule => rule.Split(',', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries))],
                     Seed = parsed.GetValue(seed),
-                    Interval = parsed.GetValue(interval) is { } seconds ? TimeSpan.FromSeconds(seconds) : null,
+                    Interval = parsed.GetValue(interval),
                     TimeFormat = parsed.GetValue(timeFormat),
                     TimeZone = parsed.GetValue(timeZone),
                 },
