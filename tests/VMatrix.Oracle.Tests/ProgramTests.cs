@@ -83,7 +83,7 @@ public sealed class ProgramTests : IDisposable
     public void Every_option_that_is_a_length_of_time_says_so()
     {
         var options = Program.CommandLine().Subcommands.SelectMany(c => c.Subcommands.Append(c)).SelectMany(c => c.Options).ToArray();
-        Assert.NotEmpty(options.Where(o => o.ValueType == typeof(TimeSpan) || o.ValueType == typeof(TimeSpan?)));
+        Assert.Contains(options, o => o.ValueType == typeof(TimeSpan) || o.ValueType == typeof(TimeSpan?));
         Assert.DoesNotContain(options, o => o.Name is "--interval" or "--duration" or "--request-time" && o.ValueType != typeof(TimeSpan) && o.ValueType != typeof(TimeSpan?));
         Assert.DoesNotContain(options, o => o.Name.Contains("seconds", StringComparison.Ordinal) || o.Name.EndsWith("-ms", StringComparison.Ordinal));
     }
