@@ -26,10 +26,11 @@ public sealed partial class PoolSession
     private string[] _called = [];
 
     /// <summary>Looks at the setup of a balancer that the pool joins: adds a server to each backend and removes it again, and compares. Empty where nothing is wrong, or where the pool owns its balancer.</summary>
-    /// <exception cref="VMatrixException">What kept the balancer from being looked at, such as <c>BalancerUnreachable</c>.</exception>
+    /// <exception cref="VMatrixException">What kept the balancer from being looked at, such as <c>BalancerUnreachable</c>; <c>PoolNotOwned</c> for root.</exception>
     public static async Task<IReadOnlyList<BalancerFinding>> CheckBalancerAsync(string path, CancellationToken cancellation)
     {
 #if NET
+        Files.OwnFolder.CheckPoolFile(Path.GetFullPath(path));
         var (pool, _) = Pools.PoolFile.Read(path);
         if (pool is not { Balancer: { Kind: "haproxy", Own: false } })
             return [];

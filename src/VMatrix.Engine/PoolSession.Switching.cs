@@ -332,7 +332,7 @@ public sealed partial class PoolSession
     /// <summary>Takes the decider's lock, and an epoch above all that the drivers have seen: they remember epochs that a lost or restored state folder does not.</summary>
     private async Task<Decider> DecideAsync(string name, CancellationToken cancellation)
     {
-        var decider = _state!.Decide(name);
+        var decider = _state!.Decide(name, cancellation);
         try
         {
             foreach (var keeper in new object[] { _drivers.Hypervisor, _drivers.Balancer }.OfType<IEpochKeeper>())

@@ -92,10 +92,12 @@ public sealed partial class PoolSession : IAsyncDisposable
     /// <param name="forChange">False for reading: the state folder is then never made or written.</param>
     /// <param name="cancellation">Ends the call.</param>
     /// <param name="shells">Opens shells for drivers that call PowerShell; null where this process is no PowerShell, and a child is started when one is needed.</param>
-    /// <exception cref="VMatrixException"><c>PoolInvalid</c> with every finding, <c>PoolNotFound</c>, <c>DriverNotSupported</c>, <c>FolderNotOwned</c> for change.</exception>
+    /// <exception cref="VMatrixException"><c>PoolInvalid</c> with every finding, <c>PoolNotFound</c>, <c>DriverNotSupported</c>; for change <c>FolderNotOwned</c>, and for root <c>PoolNotOwned</c>.</exception>
     public static async Task<PoolSession> OpenAsync(string path, bool forChange, CancellationToken cancellation, IShellProvider? shells = null)
     {
         cancellation.ThrowIfCancellationRequested();
+        if (forChange)
+            OwnFolder.CheckPoolFile(System.IO.Path.GetFullPath(path));
         var (pool, drivers) = await PoolDrivers.OpenAsync(Read(path), TimeProvider.System, shells, cancellation);
         try
         {
@@ -105,7 +107,7 @@ public sealed partial class PoolSession : IAsyncDisposable
                     OwnFolder.Check(folder);
             }
 
-            var state = forChange || Directory.Exists(pool.StateFolder) ? StateFolder.Open(pool.StateFolder, create: forChange, pool.Nest.Folder) : null;
+            var state = forChange || Directory.Exists(pool.StateFolder) ? StateFolder.Open(pool.StateFolder, create: forChange, pool.Nest.Folder, cancellation) : null;
             return new PoolSession(pool, drivers, state, TimeProvider.System, forChange: forChange);
         }
         catch

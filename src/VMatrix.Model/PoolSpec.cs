@@ -341,7 +341,7 @@ public sealed record NestSpec
     /// <summary>Full path of the folder; for Hyper-V a share that every host reaches.</summary>
     public required string Folder { get; init; }
 
-    /// <summary>How long a disposed server can be undone before it may be purged.</summary>
+    /// <summary>How long a disposed server can be undone; after that it is purged once plans have found that time passed for as long again, or for a day if that is shorter.</summary>
     public TimeSpan PurgeAfter { get; init; } = TimeSpan.FromDays(7);
 
     /// <summary>How long a server may keep a memory asleep before the Oracle wakes it in the Chamber once, where the driver tells since when it sleeps; null for ever.</summary>

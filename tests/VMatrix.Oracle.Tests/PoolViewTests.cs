@@ -33,4 +33,23 @@ public sealed class PoolViewTests : IDisposable
         var second = await PoolView.ReadAsync(session, first, CancellationToken.None);
         Assert.Equal(same, ReferenceEquals(first, second));
     }
+
+    [Fact]
+    public async Task The_screen_asks_the_hosts_again_after_the_clock_was_set_back()
+    {
+        string path = Path.Combine(_folder, "pool.yaml");
+        await File.WriteAllTextAsync(path, """
+            pool: view
+            hypervisor: simulation
+            hosts: [{ name: host1, memory: 4 GiB }]
+            services: [{ name: WEB, capacity: 10/s, image: { memory: 512 MiB } }]
+            balancer: { kind: simulation }
+            oracle: { interval: 100ms, staleAfter: 2h }
+            """);
+        await using var session = await PoolSession.OpenAsync(path, forChange: false, CancellationToken.None);
+        var first = await PoolView.ReadAsync(session, shown: null, CancellationToken.None) with { At = DateTimeOffset.UtcNow.AddDays(1) };
+        await Task.Delay(TimeSpan.FromMilliseconds(300));
+        var second = await PoolView.ReadAsync(session, first, CancellationToken.None);
+        Assert.True(second.At < first.At);
+    }
 }

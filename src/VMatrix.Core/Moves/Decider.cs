@@ -14,11 +14,11 @@ public sealed class Decider : IDisposable
     private readonly string? _nest;
     private readonly FileStream _lock;
     private readonly FileStream? _nestLock;
-    private readonly Func<IDisposable> _lockClaims;
+    private readonly Func<CancellationToken, IDisposable> _lockClaims;
     private Holder _holder;
     private VMatrixException? _stale;
 
-    private Decider(string folder, FileStream held, string? nest, FileStream? nestLock, Func<IDisposable> lockClaims, Holder holder) =>
+    private Decider(string folder, FileStream held, string? nest, FileStream? nestLock, Func<CancellationToken, IDisposable> lockClaims, Holder holder) =>
         (_folder, _lock, _nest, _nestLock, _lockClaims, _holder) = (folder, held, nest, nestLock, lockClaims, holder);
 
     /// <summary>The epoch, greater than any before.</summary>
@@ -31,7 +31,7 @@ public sealed class Decider : IDisposable
     {
         if (Epoch > seen)
             return;
-        using (_lockClaims())
+        using (_lockClaims(default))
         {
             _holder = _holder with { Epoch = After(seen, _folder) };
             Write();
@@ -94,19 +94,20 @@ public sealed class Decider : IDisposable
     /// <param name="nest">The nest, which copies of the pool file share though each has a state folder of its own; null to leave it alone.</param>
     /// <param name="by">Who takes it.</param>
     /// <param name="lockClaims">Keeps claims away meanwhile.</param>
-    internal static Decider Take(string folder, string? nest, string by, Func<IDisposable> lockClaims)
+    /// <param name="cancellation">Ends the wait for another.</param>
+    internal static Decider Take(string folder, string? nest, string by, Func<CancellationToken, IDisposable> lockClaims, CancellationToken cancellation)
     {
-        var held = Lock(folder) ?? throw new VMatrixException("DeciderBusy", VMatrixErrorKind.Busy, $"The pool has a decider already: {Read(folder) ?? "one that has just begun"}. Stop it, or let it switch.");
+        var held = Lock(folder, cancellation) ?? throw new VMatrixException("DeciderBusy", VMatrixErrorKind.Busy, $"The pool has a decider already: {Read(folder) ?? "one that has just begun"}. Stop it, or let it switch.");
         FileStream? nestLock = null;
         try
         {
             if (nest is not null)
             {
-                nestLock = LockNest(nest) ?? throw new VMatrixException("DeciderBusy", VMatrixErrorKind.Busy,
+                nestLock = LockNest(nest, cancellation) ?? throw new VMatrixException("DeciderBusy", VMatrixErrorKind.Busy,
                     $"The nest {nest} has a decider already: {Read(nest) ?? "one that has just begun"}. It works by another copy of the pool file, with a state folder of its own. Stop it, and name one state folder as 'state' in both.");
             }
 
-            using (lockClaims())
+            using (lockClaims(cancellation))
             {
                 // The state folder and the nest each keep the epoch twice: one that was lost or restored from a backup does not set it back.
                 var seen = Math.Max(Seen(folder, held), nestLock is null ? 0 : Seen(nest!, nestLock));
@@ -152,27 +153,27 @@ public sealed class Decider : IDisposable
     private static long After(long seen, string folder) => seen < long.MaxValue ? seen + 1
         : throw new VMatrixException("StateCorrupt", VMatrixErrorKind.Corrupt, $"The epoch {seen} that the state folder {folder}, the nest or a driver keeps cannot be right: no decider could follow it. Restore the files decider.json and epoch.json from a backup.");
 
-    private static FileStream? Lock(string folder)
+    private static FileStream? Lock(string folder, CancellationToken cancellation)
     {
         FileStream? held = null;
 
         // Somebody who only looks holds the lock for microseconds; a decider holds it.
         for (var tries = 0; held is null && tries < 5; tries++)
         {
-            if (tries > 0)
-                Thread.Sleep(10);
+            if (tries > 0 && cancellation.WaitHandle.WaitOne(10))
+                cancellation.ThrowIfCancellationRequested();
             held = StateFiles.TryLock(LockPath(folder));
         }
 
         return held;
     }
 
-    private static FileStream? LockNest(string nest)
+    private static FileStream? LockNest(string nest, CancellationToken cancellation)
     {
         try
         {
             OwnFiles.CreateFolder(nest);
-            return Lock(nest);
+            return Lock(nest, cancellation);
         }
         catch (Exception e) when (StateFiles.IsFileError(e))
         {

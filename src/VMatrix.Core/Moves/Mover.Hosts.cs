@@ -51,7 +51,7 @@ public sealed partial class Mover
                 return End(MoveStatus.Refused, $"The pool file names no host '{action.Host}'.");
             cancellation.ThrowIfCancellationRequested();
             State.CheckEpoch(context.Epoch);
-            (claim, string? busy) = State.Guard(() => State.TryClaimHost(new HostClaim(action, State.EnsureOwner(), context.By, record.StartedAt, context.PlanId)));
+            (claim, string? busy) = State.Guard(() => State.TryClaimHost(new HostClaim(action, State.EnsureOwner(cancellation), context.By, record.StartedAt, context.PlanId), cancellation));
             if (claim is null)
                 return End(MoveStatus.Refused, busy);
             Point("host.claimed");

@@ -99,7 +99,7 @@ public sealed partial class Mover
         var records = await AllAsync(tasks);
         State.Guard(() =>
         {
-            State.ClearLeftovers();
+            State.ClearLeftovers(cancellation);
             return true;
         });
         return [.. records.OfType<MoveRecord>()];
@@ -130,8 +130,8 @@ public sealed partial class Mover
         {
             using var pass = await _gate.EnterAsync(HostsOf(found.Move), batch.Cancellation);
             State.CheckEpoch(batch.Context.Epoch);
-            var owner = State.EnsureOwner();
-            open = State.Guard(() => OpenMove.TryTakeOver(State, server, batch.Context, owner, Clock.GetUtcNow()));
+            var owner = State.EnsureOwner(batch.Cancellation);
+            open = State.Guard(() => OpenMove.TryTakeOver(State, server, batch.Context, owner, Clock.GetUtcNow(), batch.Cancellation));
             if (open is null)
                 return null;
             return await new MoveRun(this, open, batch).RecoverAsync(finish);
@@ -178,7 +178,7 @@ public sealed partial class Mover
             }
             using var pass = await _gate.EnterAsync(HostsOf(move), batch.Cancellation);
             State.CheckEpoch(batch.Context.Epoch);
-            (open, var busy) = Claim(move, batch.Context);
+            (open, var busy) = Claim(move, batch.Context, batch.Cancellation);
             if (open is null)
                 return Refuse(busy!);
             Point(move, "claimed");
@@ -207,16 +207,25 @@ public sealed partial class Mover
         }
     }
 
-    private (OpenMove? Open, string? Busy) Claim(Move move, MoveContext context)
+    private (OpenMove? Open, string? Busy) Claim(Move move, MoveContext context, CancellationToken cancellation)
     {
         for (var tries = 0; ; tries++)
         {
-            var owner = State.EnsureOwner();
+            var owner = State.EnsureOwner(cancellation);
             State.SetRunning(move.Id, true);
-            var open = State.Guard(() => OpenMove.TryClaim(State, move, context, owner, Clock.GetUtcNow()));
+            OpenMove? open = null;
+            try
+            {
+                open = State.Guard(() => OpenMove.TryClaim(State, move, context, owner, Clock.GetUtcNow(), cancellation));
+            }
+            finally
+            {
+                if (open is null)
+                    State.SetRunning(move.Id, false);
+            }
+
             if (open is not null)
                 return (open, null);
-            State.SetRunning(move.Id, false);
             var other = State.Guard(() => OpenMove.TryRead(State, State.MovePath(move.ServerId)));
             if (other is not null)
             {
@@ -230,7 +239,7 @@ public sealed partial class Mover
             // The other move has just ended, or its file never held anything: clear that and try again.
             State.Guard(() =>
             {
-                State.ClearLeftovers();
+                State.ClearLeftovers(cancellation);
                 return true;
             });
         }

@@ -4,6 +4,7 @@ using System.IO;
 using System.Linq;
 using System.Text;
 using System.Text.Json;
+using System.Threading;
 using VMatrix.Drivers;
 
 namespace VMatrix.Moves;
@@ -93,7 +94,7 @@ internal sealed class OpenMove
     };
 
     /// <summary>Makes the file; null when the server has one already.</summary>
-    public static OpenMove? TryClaim(StateFolder state, Move move, MoveContext context, Guid owner, DateTimeOffset now)
+    public static OpenMove? TryClaim(StateFolder state, Move move, MoveContext context, Guid owner, DateTimeOffset now, CancellationToken cancellation = default)
     {
         var path = state.MovePath(move.ServerId);
         var first = new Line { At = now, Move = move, Plan = context.PlanId, Owner = owner, By = context.By, HoldFor = context.HoldFor, Epoch = context.Epoch };
@@ -101,15 +102,23 @@ internal sealed class OpenMove
         // Not flushed: nothing is changed before the first step is journaled, and that flushes the whole file. A first line that was
         // torn by a loss of power therefore means that nothing had begun.
         var temporary = StateFiles.WriteTemporary(path, ToLine(first), flush: false);
-        using (state.LockClaims())
+        bool made = false;
+        try
         {
-            if (File.Exists(path))
+            using (state.LockClaims(cancellation))
             {
-                StateFiles.TryDelete(temporary);
-                return null;
+                if (File.Exists(path))
+                    return null;
+                StateFiles.Rename(temporary, path);
+                made = true;
             }
-            StateFiles.Rename(temporary, path);
         }
+        finally
+        {
+            if (!made)
+                StateFiles.TryDelete(temporary);
+        }
+
         return new OpenMove(state, path, first);
     }
 
@@ -174,9 +183,9 @@ internal sealed class OpenMove
     public void Release(DateTimeOffset now, string? error, bool stuck) => Write(new Line { At = now, Released = true, Error = error, Stuck = stuck ? true : null });
 
     /// <summary>Takes the move over from an owner that is dead or has let go; false when it is neither.</summary>
-    public static OpenMove? TryTakeOver(StateFolder state, Guid server, MoveContext context, Guid owner, DateTimeOffset now)
+    public static OpenMove? TryTakeOver(StateFolder state, Guid server, MoveContext context, Guid owner, DateTimeOffset now, CancellationToken cancellation)
     {
-        using (state.LockClaims())
+        using (state.LockClaims(cancellation))
         {
             var move = TryRead(state, state.MovePath(server));
             if (move is null || !state.IsFree(move))

@@ -2,6 +2,7 @@ using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
+using System.Threading;
 using VMatrix.Files;
 
 namespace VMatrix.Moves;
@@ -53,9 +54,9 @@ public sealed partial class StateFolder
     }
 
     /// <summary>Claims a host, in the place of a claim whose owner is gone. A move that goes there looks for this claim after its own is made, and this one for moves: one of the two sees the other.</summary>
-    internal (HostClaim? Claim, string? Busy) TryClaimHost(HostClaim claim)
+    internal (HostClaim? Claim, string? Busy) TryClaimHost(HostClaim claim, CancellationToken cancellation)
     {
-        using (LockClaims())
+        using (LockClaims(cancellation))
         {
             if (ReadHostClaim(claim.Action.Host) is { } other && !IsFree(other))
                 return (null, $"{claim.Action.Host} is being worked on by {other.By}.");

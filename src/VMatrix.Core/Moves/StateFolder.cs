@@ -44,8 +44,9 @@ public sealed partial class StateFolder : IDisposable
     /// <param name="path">The folder.</param>
     /// <param name="create">True to make it, and to write in it.</param>
     /// <param name="nest">The pool's nest, where a decider holds a second lock against one that has another state folder; null for none.</param>
-    /// <exception cref="VMatrixException"><c>StateReadOnly</c>, <c>StateFull</c>, <c>StateCorrupt</c>, <c>StateMissing</c>, <c>StateNoLocks</c>, <c>FolderNotOwned</c>.</exception>
-    public static StateFolder Open(string path, bool create, string? nest = null)
+    /// <param name="cancellation">Ends the wait for another process that is claiming something there.</param>
+    /// <exception cref="VMatrixException"><c>StateReadOnly</c>, <c>StateFull</c>, <c>StateCorrupt</c>, <c>StateMissing</c>, <c>StateNoLocks</c>, <c>StateBusy</c>, <c>FolderNotOwned</c>.</exception>
+    public static StateFolder Open(string path, bool create, string? nest = null, CancellationToken cancellation = default)
     {
         path = System.IO.Path.GetFullPath(path);
         var state = new StateFolder(path, nest, create);
@@ -56,7 +57,7 @@ public sealed partial class StateFolder : IDisposable
                 OwnFolder.Check(path);
                 foreach (var folder in new[] { path, state.MovesFolder, state.OwnersFolder })
                     OwnFiles.CreateFolder(folder);
-                using var claims = state.LockClaims();
+                using var claims = state.LockClaims(cancellation);
                 if (StateFiles.TryLock(state._claimsLock) is { } second)
                 {
                     second.Dispose();
@@ -122,10 +123,11 @@ public sealed partial class StateFolder : IDisposable
 
     /// <summary>Takes the decider's lock and a new epoch. Dispose the result to let go.</summary>
     /// <param name="name">What the decider calls itself, such as <c>vmatrix-oracle</c>.</param>
+    /// <param name="cancellation">Ends the wait for another process that is claiming something.</param>
     /// <exception cref="VMatrixException"><c>DeciderBusy</c>, naming the name, process and machine of the one at work.</exception>
-    public Decider Decide(string name) => Guard(() =>
+    public Decider Decide(string name, CancellationToken cancellation = default) => Guard(() =>
     {
-        var decider = Decider.Take(Path, _nest, Describe(name), () => LockClaims());
+        var decider = Decider.Take(Path, _nest, Describe(name), LockClaims, cancellation);
         lock (_gate)
             _decider = decider;
         return decider;
@@ -239,7 +241,7 @@ public sealed partial class StateFolder : IDisposable
     /// <summary>True when what a plan was made from is kept.</summary>
     public bool HasInput(Guid plan) => File.Exists(InputPath(plan));
 
-    /// <summary>What a stored plan was made from.</summary>
+    /// <summary>What a stored plan was made from: 256 MiB of JSON at most.</summary>
     /// <exception cref="VMatrixException"><c>PlanInputMissing</c>, <c>PlanCorrupt</c>.</exception>
     public PlannerInput LoadInput(Guid plan) => Guard(() =>
     {
@@ -247,10 +249,10 @@ public sealed partial class StateFolder : IDisposable
             ?? throw new VMatrixException("PlanInputMissing", VMatrixErrorKind.NotFound, $"What plan {plan} was made from was not kept, so it cannot be explained. Make a new one with New-VMatrixPlan.");
         try
         {
-            using var zip = new GZipStream(new MemoryStream(packed), CompressionMode.Decompress);
-            return JsonSerializer.Deserialize<PlannerInput>(zip, StateFiles.Json) ?? throw new JsonException("It holds null.");
+            using var zip = new BoundedStream(new GZipStream(new MemoryStream(packed), CompressionMode.Decompress), MostInput, "It");
+            return JsonSerializer.Deserialize<PlannerInput>(zip, StateFiles.Reading) ?? throw new JsonException("It holds null.");
         }
-        catch (Exception e) when (e is JsonException or InvalidDataException or NotSupportedException)
+        catch (Exception e) when (e is JsonException or InvalidDataException or NotSupportedException or InvalidOperationException or ArgumentException)
         {
             throw new VMatrixException("PlanCorrupt", VMatrixErrorKind.Corrupt, $"What plan {plan} was made from cannot be read from {InputPath(plan)}: {e.Message} Make a new one with New-VMatrixPlan.", e);
         }
@@ -364,6 +366,8 @@ public sealed partial class StateFolder : IDisposable
 
     private string ShadowPath => System.IO.Path.Combine(Path, "shadow.json");
 
+    private const long MostInput = 256 << 20;
+
     private string InputPath(Guid plan) => System.IO.Path.Combine(PlansFolder, $"{plan:D}.input.gz");
 
     private string ProgressPath(Guid plan) => System.IO.Path.Combine(PlansFolder, $"{plan:D}.progress");
@@ -377,7 +381,8 @@ public sealed partial class StateFolder : IDisposable
     internal void SyncMoves() => StateFiles.SyncFolder(MovesFolder);
 
     /// <summary>The lock that keeps claims, take-overs and clearing up apart. Held for an instant only.</summary>
-    internal FileStream LockClaims()
+    /// <param name="cancellation">Ends the wait for another who holds it.</param>
+    internal FileStream LockClaims(CancellationToken cancellation = default)
     {
         for (var tries = 0; ; tries++)
         {
@@ -385,12 +390,13 @@ public sealed partial class StateFolder : IDisposable
                 return held;
             if (tries == 2000)
                 throw new VMatrixException("StateBusy", VMatrixErrorKind.Busy, $"The lock {_claimsLock} has been held by another process for 10 seconds, which no sound one does. Find that process and end it.") { IsTransient = true };
-            Thread.Sleep(5);
+            if (cancellation.WaitHandle.WaitOne(5))
+                cancellation.ThrowIfCancellationRequested();
         }
     }
 
     /// <summary>This process's id as an owner of moves: alive as long as its lock file is locked.</summary>
-    internal Guid EnsureOwner()
+    internal Guid EnsureOwner(CancellationToken cancellation = default)
     {
         lock (_gate)
         {
@@ -398,7 +404,7 @@ public sealed partial class StateFolder : IDisposable
                 throw new InvalidOperationException("The state folder is closed.");
             if (_ownerLock is not null)
                 return _owner;
-            using (LockClaims())
+            using (LockClaims(cancellation))
             {
                 var owner = Guid.NewGuid();
                 _ownerLock = StateFiles.TryLock(OwnerPath(owner), FileMode.CreateNew) ?? throw new InvalidOperationException("A new file is locked.");
@@ -455,9 +461,9 @@ public sealed partial class StateFolder : IDisposable
     }
 
     /// <summary>Deletes what dead processes left: lock files of owners without moves, temporary files, claims that never began.</summary>
-    internal void ClearLeftovers()
+    internal void ClearLeftovers(CancellationToken cancellation)
     {
-        using (LockClaims())
+        using (LockClaims(cancellation))
         {
             var owners = new HashSet<Guid>(ReadOpen(out _).Select(m => m.Owner));
             foreach (var path in Directory.EnumerateFiles(OwnersFolder, "*.lock"))

@@ -27,6 +27,12 @@ internal sealed class Forecaster
     private const int Leads = 2;
     private const int ScoreWindow = 2;
     private const double MostGrowth = 1e6;
+
+    // As many minutes of the past are kept as the forecast looks ahead.
+    private const int MostAhead = 100_000;
+
+    // Seconds of all the years that a date can have: no grain is shorter.
+    private const long MostMinute = 10000L * 366 * 24 * 3600;
     private const byte Version = 1;
 
     // Bins of log ratios, narrow around 0 (where a steady service's errors are) and wide far out: sinh spacing, to a factor of 38.
@@ -247,33 +253,31 @@ internal sealed class Forecaster
     {
         try
         {
-            // Unpacked as a whole: a value at a time took longer than a plan.
-            using var whole = new MemoryStream(saved.Length * 16);
-            using (var deflate = new DeflateStream(new MemoryStream(saved), CompressionMode.Decompress))
-                deflate.CopyTo(whole);
-            whole.Position = 0;
-            using var reader = new BinaryReader(whole);
+            // An array at a time, and never more than they hold: what was saved may have been written by anybody.
+            using var deflate = new DeflateStream(new MemoryStream(saved), CompressionMode.Decompress);
+            using var reader = new BinaryReader(deflate);
             if (reader.ReadByte() != Version)
                 return null;
-            int experts = reader.ReadInt32(), day = reader.ReadInt32();
-            var forecaster = new Forecaster(settings, reader.ReadInt32());
+            int experts = reader.ReadInt32(), day = reader.ReadInt32(), far = reader.ReadInt32();
+            if (far > MostAhead)
+                return null;
+            var forecaster = new Forecaster(settings, far);
             if (experts != forecaster._experts || day != forecaster._day)
                 return null;
             forecaster.Minute = reader.ReadInt64();
             forecaster.Seen = reader.ReadInt64();
             forecaster._weight = reader.ReadDouble();
-            byte[] bytes = whole.GetBuffer();
-            int at = (int)whole.Position;
+            if (forecaster.Minute is < -1 or > MostMinute || forecaster.Seen < 0 || !(forecaster._weight >= 1 && forecaster._weight <= 2 * MostGrowth))
+                return null;
             foreach (var array in forecaster.Arrays())
             {
-                int length = Buffer.ByteLength(array);
-                if (at + length > whole.Length)
+                byte[] bytes = reader.ReadBytes(Buffer.ByteLength(array));
+                if (bytes.Length < Buffer.ByteLength(array))
                     return null;
-                Buffer.BlockCopy(bytes, at, array, 0, length);
-                at += length;
+                Buffer.BlockCopy(bytes, 0, array, 0, bytes.Length);
             }
 
-            return forecaster;
+            return deflate.ReadByte() < 0 ? forecaster : null;
         }
         catch (Exception e) when (e is EndOfStreamException or InvalidDataException)
         {

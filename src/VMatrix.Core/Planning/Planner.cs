@@ -22,8 +22,14 @@ public static partial class Planner
     /// <summary>Decides with every look ahead. Returns the draft, and the last look, which may be the draft itself.</summary>
     private static (Draft Draft, Draft Last) Settle(PlannerInput input)
     {
-        input = Soundness.Of(input);
-        var draft = new Draft(InOrder(NotAhead(input)));
+        input = InOrder(NotAhead(Soundness.Of(input)));
+        return Decide(input) ?? Decide(input with { MayGather = false })!.Value;
+    }
+
+    /// <summary>Decides once; null when gathering, which the input allows, was in vain.</summary>
+    private static (Draft Draft, Draft Last)? Decide(PlannerInput sound)
+    {
+        var draft = new Draft(sound);
         Draft last = LookAhead(draft);
         if (!draft.GatheredInVain)
             return (draft, last);
@@ -31,7 +37,7 @@ public static partial class Planner
         // Looking ahead, a rule had a use for the room that gathering made: nothing could be powered down.
         last.Dispose();
         draft.Dispose();
-        return Settle(input with { MayGather = false });
+        return null;
     }
 
     /// <summary>

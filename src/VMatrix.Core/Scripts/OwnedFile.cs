@@ -243,7 +243,7 @@ internal sealed class OwnedFile : IDisposable
     [SupportedOSPlatform("linux")]
     internal static class Linux
     {
-        public const int File = 0x8000, Folder = 0x4000, Link = 0xa000, Sticky = 0x200, OthersWrite = 0x12, EverybodyWrites = 0x2;
+        public const int File = 0x8000, Folder = 0x4000, Link = 0xa000, Sticky = 0x200, OthersWrite = 0x12, GroupWrites = 0x10, EverybodyWrites = 0x2;
 
         private const int CloseOnExec = 0x80000, NoWait = 0x800, OPath = 0x200000, NotThere = 2, NotAFolder = 20;
 
@@ -271,15 +271,23 @@ internal sealed class OwnedFile : IDisposable
         /// <summary>Kind, owner and permissions of what is open.</summary>
         public static (int Kind, uint Owner, int Mode) Examine(SafeFileHandle file, string path)
         {
+            // struct statx has one layout on every processor: owner at byte 20, group at byte 24, mode at byte 28.
+            var stat = Stat(file, path);
+            var mode = BitConverter.ToUInt16(stat, 28);
+            return (mode & 0xf000, BitConverter.ToUInt32(stat, 20), mode & 0xfff);
+        }
+
+        /// <summary>The group of what is open.</summary>
+        public static uint Group(SafeFileHandle file, string path) => BitConverter.ToUInt32(Stat(file, path), 24);
+
+        private static byte[] Stat(SafeFileHandle file, string path)
+        {
             const int ItItself = 0x1000;
             var stat = new byte[256];
             if (statx((int)file.DangerousGetHandle(), [0], ItItself, 0x7ff, stat) != 0)
                 throw new Win32Exception(Marshal.GetLastPInvokeError(), $"{path} cannot be looked at.");
-
-            // struct statx has one layout on every processor: owner at byte 20, mode at byte 28.
-            var mode = BitConverter.ToUInt16(stat, 28);
             GC.KeepAlive(file);
-            return (mode & 0xf000, BitConverter.ToUInt32(stat, 20), mode & 0xfff);
+            return stat;
         }
 
         public static string ReadLink(SafeFileHandle link, string path)

@@ -232,7 +232,7 @@ public sealed class SimulatedBalancer(SimulatedWorld world) : IBalancer, IEpochK
             if (waiting is null or { Point: FaultPoint.After })
                 effect(state);
             return waiting;
-        });
+        }, cancellation);
         if (fault is null)
             return;
         if (fault.Kind == FaultKind.Hang)

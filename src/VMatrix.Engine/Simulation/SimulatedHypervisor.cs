@@ -522,7 +522,7 @@ public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor, IHo
                 return (reason, null, null);
             var struck = TakeFault(state, operation, server);
             return struck is { Point: FaultPoint.Before } ? (null, struck, null) : (null, struck, begin(state));
-        });
+        }, cancellation);
         if (refusal is not null)
         {
             await world.Clock.DelayAsync(s_unreachableAfter, cancellation);
@@ -545,7 +545,7 @@ public sealed class SimulatedHypervisor(SimulatedWorld world) : IHypervisor, IHo
             {
                 SimulatedWorld.Admit(state, call);
                 return Refuse(state, hosts, sharedFrom, operation) is { } reason ? throw reason : step.Effect(state);
-            });
+            }, cancellation);
             if (fault is { Point: FaultPoint.After })
                 await StrikeAsync(fault, operation, cancellation);
             return result;

@@ -2,6 +2,7 @@ using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
+using System.Threading;
 using VMatrix.Drivers;
 
 namespace VMatrix.Simulation;
@@ -270,11 +271,11 @@ public sealed class SimulatedWorld
         return true;
     });
 
-    internal T Change<T>(Func<WorldState, T> change) => _log.Change(state =>
+    internal T Change<T>(Func<WorldState, T> change, CancellationToken cancellation = default) => _log.Change(state =>
     {
         FollowPoolFile(state);
         return change(state);
-    });
+    }, cancellation);
 
     /// <summary>True with the given likelihood, by seed, moment and count of calls.</summary>
     internal bool Chance(double likelihood)

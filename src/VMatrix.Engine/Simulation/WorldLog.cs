@@ -63,11 +63,13 @@ internal sealed class WorldLog
     }
 
     /// <summary>Changes the world: all that <paramref name="change"/> does is kept, or nothing when it throws.</summary>
-    public T Change<T>(Func<WorldState, T> change)
+    /// <param name="change">The change.</param>
+    /// <param name="cancellation">Ends the wait for another process that is changing it.</param>
+    public T Change<T>(Func<WorldState, T> change, CancellationToken cancellation = default)
     {
         lock (_gate)
         {
-            using var held = _folder is null ? null : Hold(_folder);
+            using var held = _folder is null ? null : Hold(_folder, cancellation);
             Refresh();
             try
             {
@@ -84,7 +86,7 @@ internal sealed class WorldLog
         }
     }
 
-    private static FileStream Hold(string folder)
+    private static FileStream Hold(string folder, CancellationToken cancellation)
     {
         OwnFiles.CreateFolder(folder);
         var path = Path.Combine(folder, "world.lock");
@@ -97,7 +99,8 @@ internal sealed class WorldLog
             }
             catch (IOException) when (waited.Elapsed < TimeSpan.FromSeconds(30))
             {
-                Thread.Sleep(1);
+                if (cancellation.WaitHandle.WaitOne(1))
+                    cancellation.ThrowIfCancellationRequested();
             }
             catch (IOException error)
             {

@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Diagnostics;
 using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
@@ -15,12 +16,18 @@ internal sealed record PoolView(DateTimeOffset At, PoolSpec Spec, IReadOnlyList<
     /// <param name="cancellation">Ends the call.</param>
     public static async Task<PoolView> ReadAsync(PoolSession session, PoolView? shown, CancellationToken cancellation)
     {
-        if (session.LastLook is { } last && (shown is null || last.At > shown.At))
+        if (session.LastLook is { } last && !ReferenceEquals(last, shown?.Known))
             return Of(session, last);
-        return shown is not null && DateTimeOffset.UtcNow - shown.At < 2 * session.Spec.Oracle.Interval ? shown : Of(session, await session.LookAsync(cancellation));
+        return shown is not null && Stopwatch.GetElapsedTime(shown.Read) < 2 * session.Spec.Oracle.Interval ? shown : Of(session, await session.LookAsync(cancellation));
     }
 
-    private static PoolView Of(PoolSession session, PoolLook look) => new(look.At, session.Spec, look.Hosts, look.Services, look.Servers);
+    /// <summary>What the switching had seen last when this was read: told from what it sees later without a clock, which may be set back.</summary>
+    private PoolLook? Known { get; init; }
+
+    /// <summary>When it was read, by the steady clock.</summary>
+    private long Read { get; } = Stopwatch.GetTimestamp();
+
+    private static PoolView Of(PoolSession session, PoolLook look) => new(look.At, session.Spec, look.Hosts, look.Services, look.Servers) { Known = session.LastLook };
 
     /// <summary>The servers on a host, by name.</summary>
     public IEnumerable<ServerInfo> On(string host) => Servers.Where(server => server.Host == host).OrderBy(server => server.Name, StringComparer.Ordinal);

@@ -106,6 +106,66 @@ public sealed class OwnFolderTests : IDisposable
         Assert.False(OwnFolder.IsMine(theirs));
     }
 
+    private static void RootRefuses(string path, string names)
+    {
+        var error = Assert.Throws<VMatrixException>(() => OwnFolder.CheckPoolFile(path));
+        Assert.Equal("PoolNotOwned", error.Id);
+        Assert.Contains(names, error.Message, StringComparison.Ordinal);
+        Assert.Contains(path, error.Message, StringComparison.Ordinal);
+    }
+
+    private string PoolFile(string name)
+    {
+        var path = Path.Combine(_root, name);
+        File.WriteAllText(path, "name: test");
+        File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead);
+        return path;
+    }
+
+    [SkippableFact]
+    public void Root_acts_by_no_pool_file_that_another_user_may_write_or_replace()
+    {
+        Skip.IfNot(Environment.UserName == "root", "only root can give files away");
+        var folder = Folder("pools");
+        var pool = PoolFile("pools/pool.yaml");
+        OwnFolder.CheckPoolFile(pool);
+        OwnFolder.CheckPoolFile(Path.Combine(folder, "missing.yaml"));
+
+        File.SetUnixFileMode(pool, Owner | UnixFileMode.OtherWrite);
+        RootRefuses(pool, "everybody may write it");
+        File.SetUnixFileMode(pool, Owner | UnixFileMode.GroupWrite);
+        OwnFolder.CheckPoolFile(pool);
+        Assert.Equal(0, Lchown(pool, 0, Nobody));
+        RootRefuses(pool, "group 65534 may write it");
+        File.SetUnixFileMode(pool, Owner | UnixFileMode.GroupRead);
+        OwnFolder.CheckPoolFile(pool);
+        Assert.Equal(0, Lchown(pool, Nobody, 0));
+        RootRefuses(pool, "belongs to user 65534");
+        Assert.Equal(0, Lchown(pool, 0, 0));
+
+        File.SetUnixFileMode(folder, Owner | UnixFileMode.OtherWrite);
+        RootRefuses(pool, $"everybody may write {folder}");
+        File.SetUnixFileMode(folder, Owner | UnixFileMode.OtherWrite | UnixFileMode.StickyBit);
+        OwnFolder.CheckPoolFile(pool);
+        File.SetUnixFileMode(folder, Owner | UnixFileMode.GroupWrite);
+        OwnFolder.CheckPoolFile(pool);
+        Assert.Equal(0, Lchown(folder, 0, Nobody));
+        RootRefuses(pool, $"group 65534 may write {folder}");
+        Assert.Equal(0, Lchown(folder, Nobody, 0));
+        RootRefuses(pool, $"{folder} belongs to user 65534");
+        Assert.Equal(0, Lchown(folder, 0, 0));
+
+        File.SetUnixFileMode(folder, Owner);
+        var link = Path.Combine(_root, "link.yaml");
+        File.CreateSymbolicLink(link, pool);
+        OwnFolder.CheckPoolFile(link);
+        File.SetUnixFileMode(folder, Owner | UnixFileMode.OtherWrite);
+        RootRefuses(link, folder);
+        File.SetUnixFileMode(folder, Owner);
+        Assert.Equal(0, Lchown(link, Nobody, Nobody));
+        RootRefuses(link, "belongs to user 65534");
+    }
+
 #pragma warning disable SYSLIB1054, CA5392, CA2101
     [DllImport("libc", EntryPoint = "lchown")]
     private static extern int Lchown([MarshalAs(UnmanagedType.LPUTF8Str)] string path, uint user, uint group);

@@ -1,6 +1,9 @@
 using System;
+using System.Collections.Generic;
 using System.IO;
+using System.IO.Compression;
 using System.Linq;
+using System.Text;
 using VMatrix.Moves;
 using Xunit;
 
@@ -94,5 +97,124 @@ public sealed class HostileStateTests : IDisposable
             file.SetLength(3L << 30);
         Assert.Empty(_world.State.Overrides.ReadServices(_world.Time.GetUtcNow()));
         Assert.Contains(path, Assert.Single(_world.State.ReadProblems()));
+    }
+
+    private Guid StoredPlan()
+    {
+        var plan = new Plan { Id = Guid.NewGuid(), Pool = "test", CreatedAt = _world.Time.GetUtcNow(), ExpiresAt = _world.Time.GetUtcNow().AddMinutes(5), Moves = [_world.Create()], Decisions = [], Summary = "one" };
+        _world.State.StorePlan(plan);
+        _world.State.WriteProgress(new PlanProgress { PlanId = plan.Id, By = "test" });
+        return plan.Id;
+    }
+
+    [Fact]
+    public void WhatAPlanWasMadeFromThatUnpacksWithoutEndIsOneErrorWithTheFileAndTheLimit()
+    {
+        var plan = StoredPlan();
+        var path = Path.Combine(_world.StatePath, "plans", $"{plan:D}.input.gz");
+        using (var zip = new GZipStream(File.Create(path), CompressionLevel.Fastest))
+        {
+            var spaces = new byte[1 << 20];
+            Array.Fill(spaces, (byte)' ');
+            for (int i = 0; i < 300; i++)
+                zip.Write(spaces);
+        }
+
+        var error = Assert.Throws<VMatrixException>(() => _world.State.LoadInput(plan));
+        Assert.Equal("PlanCorrupt", error.Id);
+        Assert.Contains(path, error.Message);
+        Assert.Contains("256 MiB", error.Message);
+    }
+
+    [Theory]
+    [InlineData("{}")]
+    [InlineData("null")]
+    [InlineData("[1]")]
+    [InlineData("""{"pool":null,"now":"2026-01-01T00:00:00Z","hosts":[],"servers":[],"loads":{}}""")]
+    [InlineData("""{"pool":7}""")]
+    public void WhatAPlanWasMadeFromThatIsSomethingElseIsOneErrorWithItsFile(string content)
+    {
+        var plan = StoredPlan();
+        var path = Path.Combine(_world.StatePath, "plans", $"{plan:D}.input.gz");
+        using (var zip = new GZipStream(File.Create(path), CompressionLevel.Fastest))
+            zip.Write(Encoding.UTF8.GetBytes(content));
+        var error = Assert.Throws<VMatrixException>(() => _world.State.LoadInput(plan));
+        Assert.Equal("PlanCorrupt", error.Id);
+        Assert.Contains(path, error.Message);
+    }
+
+    public static TheoryData<string, string> AnyFileOfAnyKind()
+    {
+        var all = new TheoryData<string, string>();
+        foreach (var file in new[] { "plans/PLAN.json", "plans/PLAN.input.gz", "plans/PLAN.progress", "moves/SERVER.json", "hosts/M1.json", "overrides/hosts/M1.json", "overrides/services/FINANCE.json", "overrides/approvals/PLAN.json", "memory.json", "shadow.json", "decider.json" })
+            foreach (var kind in new[] { "folder", "pipe", "device", "loop", "deep", "noise", "number", "empty" })
+                all.Add(file, kind);
+        return all;
+    }
+
+    [SkippableTheory]
+    [MemberData(nameof(AnyFileOfAnyKind))]
+    public void AnyStateFileOfAnyKindIsReadAtOnceOrToldAsOneError(string file, string kind)
+    {
+        Skip.If(OperatingSystem.IsWindows(), "pipes and devices have no names in folders there");
+        var plan = StoredPlan();
+        using (_world.State.Decide("test"))
+        {
+        }
+
+        var path = Path.Combine(_world.StatePath, file.Replace("PLAN", plan.ToString("D")).Replace("SERVER", Guid.NewGuid().ToString("D")));
+        if (file.StartsWith("plans/PLAN.json", StringComparison.Ordinal))
+            path = Directory.GetFiles(Path.GetDirectoryName(path)!, plan.ToString("D") + ".*").First(f => f.EndsWith(".json", StringComparison.Ordinal));
+        Directory.CreateDirectory(Path.GetDirectoryName(path)!);
+        File.Delete(path);
+        switch (kind)
+        {
+            case "folder":
+                Directory.CreateDirectory(path);
+                break;
+            case "pipe":
+                using (var made = System.Diagnostics.Process.Start("mkfifo", path))
+                    made.WaitForExit();
+                break;
+            case "device":
+                File.CreateSymbolicLink(path, "/dev/zero");
+                break;
+            case "loop":
+                File.CreateSymbolicLink(path, path);
+                break;
+            case "deep":
+                File.WriteAllText(path, new string('[', 1 << 20));
+                break;
+            case "noise":
+                var noise = new byte[4096];
+                new Random(1).NextBytes(noise);
+                File.WriteAllBytes(path, noise);
+                break;
+            default:
+                File.WriteAllText(path, kind == "number" ? "7" : "");
+                break;
+        }
+
+        var now = _world.Time.GetUtcNow();
+        var errors = new List<VMatrixException>();
+        foreach (Action read in new Action[]
+        {
+            () => _world.State.ReadPlans(), () => _world.State.LoadPlan(plan), () => _world.State.LoadInput(plan), () => _world.State.ReadProgress(plan),
+            () => _world.State.ReadOpenMoves(), () => _world.State.ReadHostClaims(), () => _world.State.ReadProblems(), () => _world.State.ReadShadow(), () => _world.State.ReadMemory(),
+            () => _world.State.Overrides.ReadHosts(now), () => _world.State.Overrides.ReadServices(now), () => _world.State.Overrides.ReadApprovals(),
+            () => _world.State.ReadDecider(), () => _world.State.Decide("again").Dispose(), () => _world.State.TrimPlans(now.AddDays(-1)),
+        })
+        {
+            try
+            {
+                read();
+            }
+            catch (VMatrixException e)
+            {
+                errors.Add(e);
+            }
+        }
+
+        Assert.All(errors, e => Assert.True(e.Id is "PlanInputMissing" || (e.Id is "PlanNotFound" && kind is "folder") || e.Message.Contains(path, StringComparison.Ordinal), e.Message));
     }
 }

@@ -55,6 +55,35 @@ public sealed class ClockSetBackTests
         Assert.True(replaced);
     }
 
+    [Theory]
+    [InlineData(2)]
+    public void The_forecast_learns_again(int minutesBack)
+    {
+        // A clock set back by less than a season catches up with what was learned.
+        var world = new World(4, World.Service("FINANCE", capacity: 5));
+        world.Add("FINANCE", Stage.Matrix, "host1");
+        Run(20, 4);
+        world.Now -= TimeSpan.FromMinutes(minutesBack);
+        Run(minutesBack + 2, 4);
+        long before = Learned(), minute = Minute();
+        Run(5, 4);
+        Assert.Equal((before + 5, minute + 5), (Learned(), Minute()));
+
+        void Run(int minutes, double rate)
+        {
+            for (int step = 0; step < minutes * 6; step++)
+            {
+                world.Now += TimeSpan.FromSeconds(10);
+                world.Load("FINANCE", rate);
+                world.Plan();
+            }
+        }
+
+        Forecaster Forecast() => Assert.IsType<Forecaster>(world.Memory!.Forecasts["FINANCE"].Open(new ForecastSettings { Day = 24 * 60 }));
+        long Learned() => Forecast().Seen;
+        long Minute() => Forecast().Minute;
+    }
+
     [Fact]
     public void A_hold_from_the_future_is_no_longer_than_it_was_made_for()
     {

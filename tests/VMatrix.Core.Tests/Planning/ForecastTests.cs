@@ -39,6 +39,51 @@ public sealed class ForecastTests
     }
 
     [Fact]
+    public void A_saved_forecast_that_unpacks_without_end_or_names_absurd_numbers_is_learned_anew()
+    {
+        var settings = new ForecastSettings();
+        var learned = new Forecaster(settings, 3);
+        for (int minute = 0; minute < 10; minute++)
+            learned.Observe(minute, 2);
+        byte[] plain = Unpack(learned.Save());
+        Assert.Equal(9, Forecaster.Load(settings, Pack(plain, 0))!.Minute);
+
+        byte[] bomb = Pack(plain, 512 << 20);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        Assert.Null(Forecaster.Load(settings, bomb));
+        Assert.InRange(GC.GetAllocatedBytesForCurrentThread() - before, 0, 64 << 20);
+
+        foreach (var (at, value) in new (int, long)[] { (9, int.MaxValue), (13, long.MinValue), (13, long.MaxValue), (21, -1), (29, BitConverter.DoubleToInt64Bits(double.NaN)), (29, 0) })
+        {
+            byte[] absurd = [.. plain];
+            BitConverter.GetBytes(value).AsSpan(0, at == 9 ? 4 : 8).CopyTo(absurd.AsSpan(at));
+            Assert.Null(Forecaster.Load(settings, Pack(absurd, 0)));
+        }
+
+        static byte[] Unpack(byte[] packed)
+        {
+            using var whole = new System.IO.MemoryStream();
+            using var deflate = new System.IO.Compression.DeflateStream(new System.IO.MemoryStream(packed), System.IO.Compression.CompressionMode.Decompress);
+            deflate.CopyTo(whole);
+            return whole.ToArray();
+        }
+
+        static byte[] Pack(byte[] plain, int more)
+        {
+            using var packed = new System.IO.MemoryStream();
+            using (var deflate = new System.IO.Compression.DeflateStream(packed, System.IO.Compression.CompressionLevel.Fastest, leaveOpen: true))
+            {
+                deflate.Write(plain);
+                var zeros = new byte[1 << 20];
+                for (int done = 0; done < more; done += zeros.Length)
+                    deflate.Write(zeros);
+            }
+
+            return packed.ToArray();
+        }
+    }
+
+    [Fact]
     public void A_server_wakes_ahead_of_a_spike_that_repeats_itself()
     {
         var seen = Play(Repeating(TimeSpan.FromMinutes(2)), 12);
