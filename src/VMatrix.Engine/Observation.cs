@@ -22,6 +22,7 @@ internal sealed class Observation
     private readonly List<ForeignMachine> _foreign = [];
     private readonly List<ServerInfo> _coming = [];
     private readonly List<Move> _expected = [];
+    private readonly HashSet<string> _emptied = new(StringComparer.OrdinalIgnoreCase);
     private readonly Dictionary<(string MachineId, string? Host), Guid> _others = [];
     private readonly Guid? _stateId;
     private IReadOnlyDictionary<string, string> _images = new Dictionary<string, string>();
@@ -75,6 +76,16 @@ internal sealed class Observation
                 _coming.Add(found.Info with { Host = move.ToHost, Stage = move.ToStage, Power = PowerState.Running });
         }
     }
+
+    /// <summary>Hosts that are to be emptied: no server goes there.</summary>
+    public void Empty(IEnumerable<string> hosts)
+    {
+        _emptied.UnionWith(hosts);
+        Rules = null;
+    }
+
+    /// <summary>True for a host that is to be emptied.</summary>
+    public bool IsEmptied(string host) => _emptied.Contains(host);
 
     /// <summary>The moves that are to go at the same time.</summary>
     public IReadOnlyList<Move> Expected => _expected;

@@ -12,94 +12,104 @@ namespace VMatrix;
 /// <content>Hosts that an operator takes out of use: their servers go to other hosts, or stay and it is said why.</content>
 public sealed partial class PoolSession
 {
-    /// <summary>Finds where the servers of a host would go if it were taken out of use, without changing anything. Whatever the mode, an operator's word counts; loads are not asked for.</summary>
-    /// <param name="host">The host's name.</param>
+    /// <summary>Finds where the servers of hosts would go if these were taken out of use together, without changing anything. Whatever the mode, an operator's word counts; loads are not asked for.</summary>
+    /// <param name="hosts">The hosts' names.</param>
     /// <param name="force">True to move servers in spite of a window without moves.</param>
     /// <param name="cancellation">Ends the call.</param>
     /// <exception cref="VMatrixException"><c>HostNotFound</c>.</exception>
-    public async Task<Evacuation> PlanEvacuationAsync(string host, bool force, CancellationToken cancellation)
+    public async Task<Evacuation> PlanEvacuationAsync(IReadOnlyList<string> hosts, bool force, CancellationToken cancellation)
     {
-        var spec = FindHost(host);
-        return await PlanEvacuationAsync(await ObserveAsync(null, cancellation), spec, force, cancellation);
+        HostSpec[] specs = [.. hosts.Select(FindHost).Distinct()];
+        return await PlanEvacuationAsync(await ObserveAsync(null, cancellation), specs, force, cancellation);
     }
 
-    /// <summary>Takes a host out of use until <see cref="ResumeHostAsync"/>: nothing is placed on it any more, and its servers are moved to other hosts. One that no other host can take stays where it is.</summary>
+    /// <summary>Takes a host out of use until <see cref="ResumeHostAsync"/>: nothing is placed on it any more. Its servers stay until <see cref="EvacuateAsync"/>, so that those of several hosts do not go from one to the next.</summary>
     /// <param name="host">The host's name.</param>
-    /// <param name="confirmDead">An operator's word that the host is dead, so that its servers may be replaced elsewhere; nothing is evacuated then.</param>
+    /// <param name="confirmDead">An operator's word that the host is dead, so that its servers may be replaced elsewhere.</param>
     /// <param name="until">When the host comes back into use by itself; null for never.</param>
-    /// <param name="progress">Told at each change of a move; may be null.</param>
-    /// <param name="cancellation">Ends the evacuation at the nearest whole state; the host stays suspended.</param>
-    /// <param name="force">True to move servers in spite of a window without moves.</param>
-    /// <param name="warned">Told what the operator should know that is no single server's; may be null.</param>
-    /// <returns>What became of each move of the evacuation, and the servers that stay, as refused moves with the reason.</returns>
+    /// <param name="cancellation">Ends the call.</param>
     /// <exception cref="VMatrixException"><c>HostNotFound</c>, <c>HostAlive</c> when a host said to be dead answers.</exception>
-    public async Task<IReadOnlyList<MoveRecord>> SuspendHostAsync(
-        string host, bool confirmDead, DateTimeOffset? until, IProgress<MoveRecord>? progress, CancellationToken cancellation, bool force = false, Action<string>? warned = null)
+    public async Task SuspendHostAsync(string host, bool confirmDead, DateTimeOffset? until, CancellationToken cancellation)
     {
         var spec = FindHost(host);
         _ = RequireMover();
-        var seen = await ObserveAsync(null, cancellation);
-        bool answers = seen.IsReachable(spec.Name);
-        if (confirmDead && answers)
+        var now = _clock.GetUtcNow();
+        var known = _state!.Overrides.ReadHosts(now).FirstOrDefault(o => o.ConfirmedDead && string.Equals(o.Host, spec.Name, StringComparison.OrdinalIgnoreCase));
+        if ((confirmDead || known is not null) && (await ObserveAsync(null, cancellation)).IsReachable(spec.Name))
         {
-            throw new VMatrixException("HostAlive", VMatrixErrorKind.InvalidState,
-                $"Host '{spec.Name}' answers, so it is not dead. Suspend it without -ConfirmDead to move its servers away.");
+            known = confirmDead ? throw new VMatrixException("HostAlive", VMatrixErrorKind.InvalidState,
+                $"Host '{spec.Name}' answers, so it is not dead. Suspend it without -ConfirmDead to move its servers away.") : null;
         }
 
-        var now = _clock.GetUtcNow();
-        string by = StateFolder.Describe(Environment.UserName);
-
-        // What proved a silent host dead proves it still.
-        var known = answers || confirmDead ? null : _state!.Overrides.ReadHosts(now).FirstOrDefault(o => o.ConfirmedDead && string.Equals(o.Host, spec.Name, StringComparison.OrdinalIgnoreCase));
-        _state!.Overrides.SetHost(new HostOverride
+        // What proved a silent host dead proves it still; who says so anew is asked for it from now on.
+        if (confirmDead)
+            known = null;
+        _state.Overrides.SetHost(new HostOverride
         {
             Host = spec.Name,
             ConfirmedDead = confirmDead || known is not null,
             ConfirmedBy = known is null ? null : known.ConfirmedBy ?? known.By,
             ConfirmedAt = known is null ? null : known.ConfirmedAt ?? known.At,
-            By = by,
+            By = StateFolder.Describe(Environment.UserName),
             At = now,
             Until = until,
         });
-        if (confirmDead)
-            return [];
-        var evacuation = await PlanEvacuationAsync(seen, spec, force, cancellation);
-        if (evacuation.Warning is not null)
-            warned?.Invoke(evacuation.Warning);
+    }
+
+    /// <summary>Moves the servers of hosts that are suspended to other hosts. One that no other host can take stays where it is.</summary>
+    /// <param name="hosts">The hosts' names.</param>
+    /// <param name="force">True to move servers in spite of a window without moves.</param>
+    /// <param name="progress">Told at each change of a move; may be null.</param>
+    /// <param name="cancellation">Ends the evacuation at the nearest whole state; the hosts stay suspended.</param>
+    /// <param name="warned">Told what the operator should know that is no single server's; may be null.</param>
+    /// <returns>What became of each move of the evacuation, and the servers that stay, as refused moves with the reason.</returns>
+    /// <exception cref="VMatrixException"><c>HostNotFound</c>.</exception>
+    public async Task<IReadOnlyList<MoveRecord>> EvacuateAsync(IReadOnlyList<string> hosts, bool force, IProgress<MoveRecord>? progress, CancellationToken cancellation, Action<string>? warned = null)
+    {
+        _ = RequireMover();
+        var evacuation = await PlanEvacuationAsync(hosts, force, cancellation);
+        foreach (var warning in evacuation.Warnings)
+            warned?.Invoke(warning);
         var records = evacuation.Moves.Count == 0 ? [] : await CarryOutAsync(evacuation.Moves, TimeSpan.Zero, progress, cancellation, new HashSet<Guid>(evacuation.Moves.Select(m => m.Id)));
         return [.. records, .. evacuation.Left];
     }
 
-    private async Task<Evacuation> PlanEvacuationAsync(Observation seen, HostSpec host, bool force, CancellationToken cancellation)
+    private async Task<Evacuation> PlanEvacuationAsync(Observation seen, IReadOnlyList<HostSpec> hosts, bool force, CancellationToken cancellation)
     {
-        if (!seen.IsReachable(host.Name))
-        {
-            return new Evacuation(host.Name, [], [],
-                $"Host '{host.Name}' does not answer, so none of its servers is moved{(seen.ProblemOf(host.Name) is { } problem ? $": {problem}" : ".")} If you know that it is dead: Suspend-VMatrixHost {host.Name} -ConfirmDead.");
-        }
-
+        // Under -WhatIf nobody has suspended them yet.
+        string[] names = [.. hosts.Select(h => h.Name)];
+        seen.Empty(names);
         var now = _clock.GetLocalNow();
         var open = _state?.ReadOpenMoves() ?? [];
-        var left = new List<MoveRecord>();
+        var (left, warnings) = (new List<MoveRecord>(), new List<string>());
         var go = new List<(ServerInfo Info, ServerMark Mark)>();
-        foreach (var info in seen.Servers.Where(s => string.Equals(s.Host, host.Name, StringComparison.OrdinalIgnoreCase) && s.Stage is Stage.Matrix or Stage.Chamber))
+        foreach (var host in hosts)
         {
-            var server = seen.Find(info.Id)!.Value;
-            var service = Spec.Services.FirstOrDefault(s => string.Equals(s.Name, info.Service, StringComparison.OrdinalIgnoreCase));
-            var obstacle = service is null ? null : MoveChecks.OfServer(service, info, info.Stage, open.FirstOrDefault(m => m.Move.ServerId == info.Id), now)
-                .FirstOrDefault(o => IsBlock(o) && !(force && o.What is "FrozenWindow"));
-            if (service is null)
-                Leave(server, "ServiceNotFound", $"The pool file {Spec.Path} names no service '{info.Service}'. Name it there, or move the server by hand.");
-            else if (obstacle is not null)
-                Leave(server, obstacle.What, $"{obstacle.Why}{(obstacle.Mend is null || obstacle.What is "FrozenWindow" ? "" : $" Mend: {obstacle.Mend}")}{(obstacle.What is "FrozenWindow" ? " Suspend-VMatrixHost -Force moves it in spite of that; the Oracle moves it when the window has ended." : "")}");
-            else
-                go.Add(server);
+            if (!seen.IsReachable(host.Name))
+            {
+                warnings.Add($"Host '{host.Name}' does not answer, so none of its servers is moved{(seen.ProblemOf(host.Name) is { } problem ? $": {problem}" : ".")} If you know that it is dead: Suspend-VMatrixHost {host.Name} -ConfirmDead.");
+                continue;
+            }
+
+            foreach (var info in seen.Servers.Where(s => string.Equals(s.Host, host.Name, StringComparison.OrdinalIgnoreCase) && s.Stage is Stage.Matrix or Stage.Chamber))
+            {
+                var server = seen.Find(info.Id)!.Value;
+                var service = Spec.Services.FirstOrDefault(s => string.Equals(s.Name, info.Service, StringComparison.OrdinalIgnoreCase));
+                var obstacle = service is null ? null : MoveChecks.OfServer(service, info, info.Stage, open.FirstOrDefault(m => m.Move.ServerId == info.Id), now)
+                    .FirstOrDefault(o => IsBlock(o) && !(force && o.What is "FrozenWindow"));
+                if (service is null)
+                    Leave(server, "ServiceNotFound", $"The pool file {Spec.Path} names no service '{info.Service}'. Name it there, or move the server by hand.");
+                else if (obstacle is not null)
+                    Leave(server, obstacle.What, $"{obstacle.Why}{(obstacle.Mend is null || obstacle.What is "FrozenWindow" ? "" : $" Mend: {obstacle.Mend}")}{(obstacle.What is "FrozenWindow" ? " Suspend-VMatrixHost -Force moves it in spite of that; the Oracle moves it when the window has ended." : "")}");
+                else
+                    go.Add(server);
+            }
         }
 
         if (go.Count == 0)
-            return new Evacuation(host.Name, [], left);
+            return new Evacuation(names, [], left, warnings);
         var advice = await AdviseAsync(seen, cancellation);
-        var moves = PlanTogether(seen, host, go, open, advice, now);
+        var moves = PlanTogether(seen, go, open, advice, now);
         seen.Expect(moves);
 
         // One that the rules of the whole pool found no place for may find one by itself.
@@ -118,12 +128,12 @@ public sealed partial class PoolSession
             }
         }
 
-        return new Evacuation(host.Name, moves, left);
+        return new Evacuation(names, moves, left, warnings);
 
         Move Away(ServerInfo info, ServerMark mark, string? to) => MoveOf(info, mark, MoveKind.Relocate, info.Stage, to) with
         {
             Live = to is not null && _drivers.Hypervisor.Traits.LiveMigration,
-            Reason = $"{host.Name} is taken out of use.",
+            Reason = $"{info.Host} is taken out of use.",
         };
 
         void Leave((ServerInfo Info, ServerMark Mark) server, string id, string why) => left.Add(new MoveRecord
@@ -134,12 +144,12 @@ public sealed partial class PoolSession
             StartedAt = now,
             EndedAt = now,
             ErrorId = id,
-            Error = $"It stays on {host.Name}. {why}",
+            Error = $"It stays on {server.Info.Host}. {why}",
         });
     }
 
     /// <summary>Places the servers together under every rule of the pool. Everything else stays where it is: counts, sleepers and what is broken are no concern of an evacuation.</summary>
-    private List<Move> PlanTogether(Observation seen, HostSpec host, List<(ServerInfo Info, ServerMark Mark)> go, IReadOnlyList<MoveRecord> open, HostAdvice advice, DateTimeOffset now)
+    private List<Move> PlanTogether(Observation seen, List<(ServerInfo Info, ServerMark Mark)> go, IReadOnlyList<MoveRecord> open, HostAdvice advice, DateTimeOffset now)
     {
         var going = new HashSet<Guid>(go.Select(s => s.Info.Id));
         ServerState[] servers =
@@ -162,7 +172,7 @@ public sealed partial class PoolSession
                 {
                     Name = h.Name,
                     Reachable = seen.IsReachable(h.Name),
-                    Suspended = h.Name == host.Name || suspended.ContainsKey(h.Name),
+                    Suspended = seen.IsEmptied(h.Name) || suspended.ContainsKey(h.Name),
                     PoweredDown = seen.IsPoweredDown(h.Name),
                     ForeignMemoryBytes = seen.ForeignBytes(h.Name),
                     ForeignCores = seen.ForeignCores(h.Name),

@@ -324,7 +324,7 @@ public sealed partial class PoolSession
             Problem = seen.ProblemOf(host.Name),
             PoweredDown = seen.IsPoweredDown(host.Name),
             Maintenance = seen.MaintenanceOf(host.Name),
-            SuspendedBy = SuspendedHosts(_clock.GetUtcNow()).TryGetValue(host.Name, out var o) ? Signed(o.By, o.At, o.Until) : null,
+            SuspendedBy = SuspendedHosts(_clock.GetUtcNow()).TryGetValue(host.Name, out var o) ? Signed(o.By, o.At, o.Until) : seen.IsEmptied(host.Name) ? "this command" : null,
             OpenMoves = _state?.ReadOpenMoves().Count(m => m.Status is MoveStatus.Running && (m.Move.FromHost == host.Name || m.Move.ToHost == host.Name)) ?? 0,
         }, (seen.Rules ??= RulesOf(seen)).Check(server.Id, to, host.Name));
 
@@ -343,7 +343,7 @@ public sealed partial class PoolSession
                 {
                     Name = h.Name,
                     Reachable = seen.IsReachable(h.Name),
-                    Suspended = suspended.ContainsKey(h.Name),
+                    Suspended = seen.IsEmptied(h.Name) || suspended.ContainsKey(h.Name),
                     PoweredDown = seen.IsPoweredDown(h.Name),
                     ForeignMemoryBytes = seen.ForeignBytes(h.Name),
                     ForeignCores = seen.ForeignCores(h.Name),

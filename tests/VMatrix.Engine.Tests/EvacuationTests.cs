@@ -44,8 +44,43 @@ public sealed class EvacuationTests : IDisposable
 
     private static async Task<ServerInfo> Find(PoolSession session, Guid id) => (await session.GetServersAsync(false, null, CancellationToken.None)).Single(s => s.Id == id);
 
-    private static Task<IReadOnlyList<MoveRecord>> Suspend(PoolSession session, string host, bool force = false, Action<string>? warned = null) =>
-        session.SuspendHostAsync(host, false, null, null, CancellationToken.None, force, warned);
+    private static async Task<IReadOnlyList<MoveRecord>> Suspend(PoolSession session, string host, bool force = false, Action<string>? warned = null)
+    {
+        await session.SuspendHostAsync(host, false, null, CancellationToken.None);
+        return await session.EvacuateAsync([host], force, null, CancellationToken.None, warned);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Hosts_that_are_emptied_together_give_no_server_to_each_other(bool whatIf)
+    {
+        // The emptiest host, which each of them alone would choose, is one that is emptied too.
+        Write(hosts: 5);
+        await using var session = await Open();
+        ServerInfo[] servers = [await Make(session, Stage.Matrix, "host1"), await Make(session, Stage.Matrix, "host2"), await Make(session, Stage.Matrix, "host3")];
+        string[] emptied = ["host1", "host2", "HOST5"];
+        IReadOnlyList<Move> moves;
+        if (whatIf)
+        {
+            await using var reading = await Open(forChange: false);
+            moves = (await reading.PlanEvacuationAsync(emptied, false, CancellationToken.None)).Moves;
+            Assert.Equal(["host1", "host2", "host3"], (await session.GetServersAsync(false, null, CancellationToken.None)).Select(s => s.Host).Order());
+        }
+        else
+        {
+            foreach (var host in emptied)
+                await session.SuspendHostAsync(host, false, null, CancellationToken.None);
+            var records = await session.EvacuateAsync(emptied, false, null, CancellationToken.None);
+            Assert.All(records, r => Assert.True(r.Status is MoveStatus.Done, r.Error));
+            moves = [.. records.Select(r => r.Move)];
+        }
+
+        // Each moves once, and the two know of each other's room.
+        Assert.Equal(servers.Take(2).Select(s => s.Id).Order(), moves.Where(m => m.FromHost is "host1" or "host2").Select(m => m.ServerId).Order());
+        Assert.All(moves, m => Assert.Contains(m.ToHost, new[] { "host3", "host4" }));
+        Assert.Equal(moves.Count, moves.Select(m => m.ServerId).Distinct().Count());
+    }
 
     [Theory]
     [InlineData("", ", mode: shadow", 0)]
@@ -130,7 +165,7 @@ public sealed class EvacuationTests : IDisposable
         using var stop = new CancellationTokenSource();
         for (int i = 0; i < 200; i++)
             world.Inject(new SimulatedFault { Operation = "Read", Kind = FaultKind.Hang, Count = 1000 });
-        var evacuation = await session.PlanEvacuationAsync("host1", false, CancellationToken.None);
+        var evacuation = await session.PlanEvacuationAsync(["host1"], false, CancellationToken.None);
         Assert.Equal(server.Id, Assert.Single(evacuation.Moves).ServerId);
     }
 
@@ -141,7 +176,7 @@ public sealed class EvacuationTests : IDisposable
         await using (var session = await Open())
             await Make(session, Stage.Matrix, "host1");
         await using var reading = await Open(forChange: false);
-        var evacuation = await reading.PlanEvacuationAsync("HOST1", false, CancellationToken.None);
+        var evacuation = await reading.PlanEvacuationAsync(["HOST1"], false, CancellationToken.None);
         var move = Assert.Single(evacuation.Moves);
         Assert.Equal((MoveKind.Relocate, "host1", Stage.Matrix), (move.Kind, move.FromHost, move.ToStage));
         Assert.NotEqual("host1", move.ToHost);

@@ -48,7 +48,7 @@ public sealed class FenceTests : IDisposable
             throw new SkipException("need Linux");
         await using var session = await PoolSession.OpenAsync(Pool, forChange: true, CancellationToken.None);
         var until = DateTimeOffset.UtcNow.AddHours(4);
-        await session.SuspendHostAsync("host2", false, until, null, CancellationToken.None);
+        await session.SuspendHostAsync("host2", false, until, CancellationToken.None);
         using var state = StateFolder.Open(session.Spec.StateFolder, create: false);
         var before = Assert.Single(state.Overrides.ReadHosts(DateTimeOffset.UtcNow));
         SimulatedWorld.Open(session.Spec, TimeProvider.System).SetHost("host2", HostCondition.Dead);

@@ -207,7 +207,8 @@ public sealed class PoolSessionTests : IDisposable
         var id = (await session.GetServersAsync(false, null, CancellationToken.None)).Single().Id;
         await CarryOut(session, [await session.PlanMoveAsync(id, Stage.Matrix, "host1", false, CancellationToken.None)]);
 
-        var records = await session.SuspendHostAsync("HOST1", false, null, null, CancellationToken.None);
+        await session.SuspendHostAsync("HOST1", false, null, CancellationToken.None);
+        var records = await session.EvacuateAsync(["HOST1"], false, null, CancellationToken.None);
 
         Assert.All(records, r => Assert.True(r.Status is MoveStatus.Done, r.Error));
         Assert.NotEqual("host1", (await Find(session, id)).Host);

@@ -1,4 +1,6 @@
 using System;
+using System.Collections.Generic;
+using System.Linq;
 using System.Management.Automation;
 
 namespace VMatrix.Commands;
@@ -20,27 +22,59 @@ public sealed class SuspendVMatrixHostCommand : HostCommand
     [Parameter]
     public SwitchParameter Force { get; set; }
 
+    private readonly List<(string Pool, string Host)> _leave = [];
+
     private protected override void Change(string host)
     {
         string action = ConfirmDead ? "Take as dead, so that its servers may be started elsewhere" : "Move its servers away and take out of use";
-        if (!Agreed($"host '{host}'", action))
+        bool agreed = Agreed($"host '{host}'", action);
+        if (agreed)
         {
-            if (IsWhatIf && !ConfirmDead)
-                Show(InPool($"Looking for room for the servers of {host}", (pool, cancellation) => pool.PlanEvacuationAsync(host, Force, cancellation)));
-            return;
+            _ = InPool($"Suspending {host}", async (pool, cancellation) =>
+            {
+                await pool.SuspendHostAsync(host, ConfirmDead, Until, cancellation);
+                return true;
+            });
+            Changed(host);
         }
 
+        // Emptied when all are named: a server does not go from one of them to the next.
+        if (!ConfirmDead && (agreed || IsWhatIf))
+            _leave.Add((PoolPath, host));
+    }
+
+    /// <inheritdoc/>
+    protected override void EndProcessing()
+    {
+        foreach (var hosts in _leave.GroupBy(l => l.Pool, l => l.Host))
+        {
+            string[] names = [.. hosts];
+            string told = string.Join(", ", names);
+            ForItem(told, hosts.Key, () => _ = Within(hosts.Key, () =>
+            {
+                if (IsWhatIf)
+                    Show(InPool($"Looking for room for the servers of {told}", (pool, cancellation) => pool.PlanEvacuationAsync(names, Force, cancellation)));
+                else
+                    Empty(names, told);
+                return true;
+            }));
+        }
+
+        base.EndProcessing();
+    }
+
+    private void Empty(string[] hosts, string told)
+    {
         using var progress = new MoveProgress(this, 0);
-        foreach (var record in InPool($"Emptying {host}", (pool, cancellation) => pool.SuspendHostAsync(host, ConfirmDead, Until, progress, cancellation, Force, warning => Post(() => WriteWarning(warning)))))
+        foreach (var record in InPool($"Emptying {told}", (pool, cancellation) => pool.EvacuateAsync(hosts, Force, progress, cancellation, warning => Post(() => WriteWarning(warning)))))
             _ = Report(record);
-        Changed(host);
     }
 
     /// <summary>Tells under -WhatIf which servers would go where, and which would stay and why.</summary>
     private void Show(Evacuation evacuation)
     {
-        if (evacuation.Warning is not null)
-            WriteWarning(evacuation.Warning);
+        foreach (var warning in evacuation.Warnings)
+            WriteWarning(warning);
         foreach (var move in evacuation.Moves)
             _ = Agreed(move);
         foreach (var left in evacuation.Left)

@@ -253,8 +253,11 @@ public sealed record Machine
     /// <summary>A mark on it that does not count: copied with the machine that it is a clone of, or left there when the server was let go; null for none. Only registering reads it.</summary>
     public ServerMark? StaleMark { get; init; }
 
-    /// <summary>What it does.</summary>
+    /// <summary>What it does. <see cref="PowerState.Unknown"/> proves nothing: it may run, and it may not.</summary>
     public required PowerState Power { get; init; }
+
+    /// <summary>True while its platform works on it, so that its <see cref="Power"/> is not known and will be before long.</summary>
+    public bool IsChanging { get; init; }
 
     /// <summary>Where it answers, as <c>address:port</c>; null when it does not run.</summary>
     public string? Address { get; init; }

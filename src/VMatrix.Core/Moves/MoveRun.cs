@@ -100,6 +100,8 @@ internal sealed partial class MoveRun
         var mark = sighting.Mark;
         if (FindFault(mark) is { } wrong)
             return wrong;
+        if (sighting.IsUnseen && _move.Kind is not MoveKind.Unregister)
+            return $"ServerNotSeen: {NotSeen(sighting)}";
         if (_batch.Mending)
         {
             (_route, _original, _ran) = (MoveRoutes.Mend, mark, sighting.Runs);
@@ -216,6 +218,8 @@ internal sealed partial class MoveRun
             return $"{Mover.Sentence(unreachable)} The files of {Who} are on {_move.FromHost}; no other host reaches them. A new server made from the image can take its place, and this one is there again when its host is.";
         if (await _mover.ProveStoppedAsync(_move.ServerId, From, cancellation) is null)
             return $"{Mover.Sentence(unreachable)} Nothing proves that {Who} does not run there: its disk may be in use, no fence script has said that {_move.FromHost} is dead, and nobody has given their word (Suspend-VMatrixHost -ConfirmDead).";
+        if (_move.ToStage is Stage.Matrix && await FindRefusalAsync(cancellation) is { } refusal)
+            return $"BalancerRefuses: {refusal}";
         if (await _mover.FindLackOfRoomAsync(_batch.Truth, To, Service, _move.ServerId, _move.ToStage, default, since, cancellation) is { } lack)
             return lack;
         (_route, _keptMemory) = (MoveRoutes.Restart, false);
@@ -666,13 +670,26 @@ internal sealed partial class MoveRun
         }
     }
 
-    private Task<IReadOnlyList<Sighting>> SeeAsync(CancellationToken cancellation)
+    /// <summary>Where the server is. While its platform works on it that is waited for: what is in between proves neither that a step was done nor that there is something to take back.</summary>
+    private async Task<IReadOnlyList<Sighting>> SeeAsync(CancellationToken cancellation)
     {
-        var truth = _mover.MakeTruth();
+        var began = _mover.Clock.GetTimestamp();
+        while (true)
+        {
+            var truth = _mover.MakeTruth();
 
-        // A dead host cannot be asked; that the server does not run there is proven.
-        return truth.FindAsync(_move.ServerId, _route == MoveRoutes.Restart ? [_move.ToHost] : [_move.FromHost, _move.ToHost], truth.Now(), cancellation);
+            // A dead host cannot be asked; that the server does not run there is proven.
+            var seen = await truth.FindAsync(_move.ServerId, _route == MoveRoutes.Restart ? [_move.ToHost] : [_move.FromHost, _move.ToHost], truth.Now(), cancellation);
+            if (_move.Kind is MoveKind.Unregister || seen.FirstOrDefault(s => s.IsUnseen) is not { } unseen)
+                return seen;
+            if (!unseen.Machine.IsChanging || _mover.Clock.GetElapsedTime(began) >= Limits.StepTimeout)
+                throw new VMatrixException("ServerNotSeen", VMatrixErrorKind.Busy, NotSeen(unseen)) { IsTransient = true };
+            await _mover.Clock.WaitAsync(TimeSpan.FromMilliseconds(200), cancellation);
+        }
     }
+
+    private string NotSeen(Sighting at) => at.Machine.Problem
+        ?? $"What {Who} does on {at.Host} is not known at this moment{(at.Machine.IsChanging ? ", because another operation works on it. Try again when that has ended." : ". See what its host says of it.")}";
 
     private Sighting One(IReadOnlyList<Sighting> seen) => seen.Count switch
     {

@@ -74,7 +74,7 @@ public sealed partial class Mover
         foreach (var member in members)
         {
             var why = inMatrix.TryGetValue(member.ServerId, out var sighting)
-                ? sighting.Runs ? health.TryGetValue(member.ServerId, out var problem) && problem is not null ? $"its health check fails: {problem}" : null : $"it is {sighting.Where}"
+                ? sighting.IsUnseen ? null : sighting.Runs ? health.TryGetValue(member.ServerId, out var problem) && problem is not null ? $"its health check fails: {problem}" : null : $"it is {sighting.Where}"
                 : health.TryGetValue(member.ServerId, out var silent) && silent is not null ? $"it is not in the Matrix and does not answer: {silent}"
                 : blind ? null : "it is not in the Matrix";
             if (why is null)

@@ -24,6 +24,9 @@ internal sealed record Sighting(Machine Machine, Place Place, string? Host)
 
     public bool Sleeps => Machine.Power is PowerState.Off or PowerState.Saved;
 
+    /// <summary>True where its platform does not say what it does at this moment: neither that it runs nor that it does not is concluded from that.</summary>
+    public bool IsUnseen => Place is Place.Host && Machine.Power is PowerState.Unknown;
+
     public bool IsOn(string? host) => Place is Place.Host && Host == host;
 
     public string Where => Place switch

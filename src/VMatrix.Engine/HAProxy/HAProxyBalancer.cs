@@ -23,6 +23,7 @@ public sealed class HAProxyBalancer : IBalancer, IExaminedBalancer, IEpochKeeper
     private readonly HAProxyProcess? _process;
     private readonly HAProxySocket _socket;
     private string? _examined;
+    private IReadOnlyList<BalancerFinding> _refused = [];
 
     /// <summary>Makes the driver; nothing is started or asked yet.</summary>
     /// <exception cref="VMatrixException"><c>BalancerSocketMissing</c>.</exception>
@@ -52,10 +53,18 @@ public sealed class HAProxyBalancer : IBalancer, IExaminedBalancer, IEpochKeeper
             return;
         }
 
-        var (refusals, _, incarnation) = await new HAProxyExamination(_pool, _socket).ExamineAsync(await CheckAsync(cancellation), again: _examined, trial: true, cancellation);
-        if (refusals.Count > 0)
+        // What one backend lacks is its service's trouble (FindRefusalAsync, and ExamineAsync tells of it); a balancer that takes no servers at all is everybody's.
+        var (info, backends) = await AskAsync(cancellation);
+        ServiceSpec[] services = [.. _pool.Services.Where(service => backends.Contains(service.Name))];
+        if (services.Length == 0 && _pool.Services.Count > 0)
+            throw Missing(_pool.Services, backends);
+        var (refusals, _, incarnation) = await new HAProxyExamination(_pool with { Services = services }, _socket).ExamineAsync(info, again: _examined, trial: true, cancellation);
+        if (refusals.Count > 0 && refusals.Count == services.Length)
             throw new VMatrixException("BackendUnfit", VMatrixErrorKind.InvalidState, string.Join(" ", refusals.Select(refusal => refusal.Text)));
-        _examined = incarnation;
+        _refused = refusals;
+
+        // One that refused is tried again by the next who asks: its owner may mend it while it runs.
+        _examined = refusals.Count == 0 && services.Length == _pool.Services.Count ? incarnation : null;
     }
 
     /// <inheritdoc/>
@@ -64,7 +73,7 @@ public sealed class HAProxyBalancer : IBalancer, IExaminedBalancer, IEpochKeeper
         if (_process is not null)
             return [];
         var (refusals, warnings, _) = await new HAProxyExamination(_pool, _socket).ExamineAsync(await CheckAsync(cancellation), again: null, trial, cancellation);
-        return [.. refusals, .. warnings];
+        return [.. trial ? refusals : _refused, .. warnings];
     }
 
     /// <inheritdoc/>
@@ -84,6 +93,17 @@ public sealed class HAProxyBalancer : IBalancer, IExaminedBalancer, IEpochKeeper
     /// <summary>Checks that a joined HAProxy is new enough, may be changed, and has the backends. Returns what it said of itself.</summary>
     private async Task<string> CheckAsync(PoolSpec pool, CancellationToken cancellation)
     {
+        var (info, backends) = await AskAsync(cancellation);
+        ServiceSpec[] missing = [.. pool.Services.Where(service => !backends.Contains(service.Name))];
+        return missing.Length == 0 ? info : throw Missing(missing, backends);
+    }
+
+    private VMatrixException Missing(IEnumerable<ServiceSpec> services, HashSet<string> backends) => new("BackendMissing", VMatrixErrorKind.NotFound,
+        $"HAProxy on {_socket.Address} has no backend named {string.Join(", ", services.Select(service => service.Name))}; a joined HAProxy needs a backend with the name of each service. It has: {(backends.Count == 0 ? "none" : Outsiders.Show(string.Join(", ", backends.Order(StringComparer.Ordinal))))}.");
+
+    /// <summary>Checks that a joined HAProxy is new enough and may be changed. Returns what it said of itself, and the names of its backends.</summary>
+    private async Task<(string Info, HashSet<string> Backends)> AskAsync(CancellationToken cancellation)
+    {
         string[] answers = (await _socket.AskAsync("show info;show stat;show cli level", cancellation)).Split("\n\n");
         string version = HAProxyInfo.Field(answers[0], "Version");
         if (!Version.TryParse(string.Concat(version.TakeWhile(letter => char.IsAsciiDigit(letter) || letter == '.')).Trim('.'), out Version? number) || number < s_oldest)
@@ -98,10 +118,7 @@ public sealed class HAProxyBalancer : IBalancer, IExaminedBalancer, IEpochKeeper
                 $"HAProxy's runtime socket {_socket.Address} may be read only; write 'level admin' on its 'stats socket' line.");
         }
 
-        var backends = HAProxyReport.ParseStat(answers[1]).Where(row => row.Kind == StatKind.Backend).Select(row => row.Proxy).ToHashSet(StringComparer.Ordinal);
-        string[] missing = [.. pool.Services.Select(service => service.Name).Where(name => !backends.Contains(name))];
-        return missing.Length == 0 ? answers[0] : throw new VMatrixException("BackendMissing", VMatrixErrorKind.NotFound,
-            $"HAProxy on {_socket.Address} has no backend named {string.Join(", ", missing)}; a joined HAProxy needs a backend with the name of each service. It has: {(backends.Count == 0 ? "none" : Outsiders.Show(string.Join(", ", backends.Order(StringComparer.Ordinal))))}.");
+        return (answers[0], HAProxyReport.ParseStat(answers[1]).Where(row => row.Kind == StatKind.Backend).Select(row => row.Proxy).ToHashSet(StringComparer.Ordinal));
     }
 
     /// <inheritdoc/>

@@ -138,8 +138,13 @@ internal static class HyperVErrors
         return codes.Select(code => mine ? Known.First(known => known.Commands.Length == 0 && Holds(known, code)) : Find(e, code)).FirstOrDefault(known => known is not null);
     }
 
-    private static HyperVError? Find(ShellException e, int code) =>
-        Known.FirstOrDefault(known => Holds(known, code) && known.Commands.Contains(CommandOf(e), StringComparer.OrdinalIgnoreCase))
+    private static HyperVError? Find(ShellException e, int code) => Find(code, CommandOf(e));
+
+    /// <summary>The entry for a code: one for the command before one for any; null for none.</summary>
+    /// <param name="code">The code.</param>
+    /// <param name="command">The command that told it, without its module.</param>
+    public static HyperVError? Find(int code, string command) =>
+        Known.FirstOrDefault(known => Holds(known, code) && known.Commands.Contains(command, StringComparer.OrdinalIgnoreCase))
         ?? Known.FirstOrDefault(known => Holds(known, code) && known.Commands.Length == 0);
 
     private static bool Holds(HyperVError known, int code) => known.Codes.Contains(unchecked((uint)code));

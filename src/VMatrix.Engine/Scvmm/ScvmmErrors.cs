@@ -1,6 +1,8 @@
 using System.Collections.Generic;
 using System.Globalization;
 using System.Linq;
+using System.Text.RegularExpressions;
+using VMatrix.HyperV;
 using VMatrix.Shells;
 
 namespace VMatrix.Scvmm;
@@ -31,23 +33,56 @@ internal static class ScvmmErrors
         ["1730"] = ("WrongState", VMatrixErrorKind.InvalidState, false, "It is not in the state that the operation needs."),
         ["2606"] = ("WrongState", VMatrixErrorKind.Busy, true, "Another job works on it; wait for that one."),
         ["809"] = ("WrongState", VMatrixErrorKind.InvalidState, false, "It is not in the state that the operation needs."),
+        ["12700"] = ("HyperVFailed", VMatrixErrorKind.Failed, false, "The host refused; its event log Hyper-V-VMMS tells why."),
         ["12711"] = ("HyperVFailed", VMatrixErrorKind.Failed, false, "The host refused; its event log Hyper-V-VMMS tells why."),
         ["10421"] = ("HostNotSuitable", VMatrixErrorKind.NoRoom, false, "Compare-VMatrixServer tells what VMM has against this host."),
+    };
+
+    private static readonly Regex s_returned = new(@"\(0x(80[0-9A-Fa-f]{2})\)", RegexOptions.CultureInvariant);
+
+    /// <summary>The commands of Hyper-V that do on a host what a command of VMM asks for; the first that a code is known of counts.</summary>
+    private static readonly Dictionary<string, string[]> s_beneath = new(System.StringComparer.OrdinalIgnoreCase)
+    {
+        ["Start-SCVirtualMachine"] = ["Start-VM"],
+        ["Resume-SCVirtualMachine"] = ["Resume-VM"],
+        ["Move-SCVirtualMachine"] = ["Move-VM"],
+        ["Save-SCVirtualMachine"] = ["Export-VM"],
+        ["New-SCVirtualMachine"] = ["New-VM"],
+        ["Stop-SCVirtualMachine"] = ["Save-VM"],
     };
 
     /// <summary>What is known, for the help.</summary>
     public static IEnumerable<(string Code, string Id, string Mend)> Known => s_known.Select(e => (e.Key, e.Value.Id, e.Value.Mend));
 
     /// <summary>An error of a command.</summary>
-    public static VMatrixException From(ShellException e, string what) => From(e.ErrorId.Split(',').First(), e.Message, what, e);
+    public static VMatrixException From(ShellException e, string what) => From(e.ErrorId.Split(',').First(), e.Message, what, e.Command, e);
 
     /// <summary>An error of a job that has failed.</summary>
-    public static VMatrixException From(string code, string? problem, string what, ShellException? inner = null)
+    /// <param name="code">VMM's number.</param>
+    /// <param name="problem">What VMM says of it, in its language.</param>
+    /// <param name="what">What was being done, as the begin of a sentence.</param>
+    /// <param name="command">The command of VMM.</param>
+    /// <param name="inner">What PowerShell told; null for a job.</param>
+    public static VMatrixException From(string code, string? problem, string what, string command, ShellException? inner = null)
     {
         var told = string.Format(CultureInfo.InvariantCulture, "{0} failed: {1} ({2}).", what, (problem ?? "VMM does not say why").TrimEnd('.', ' '), code);
         return inner?.Category == "ObjectNotFound" && inner.ExceptionType.EndsWith("CommandNotFoundException", System.StringComparison.Ordinal)
             ? new("ModuleMissing", VMatrixErrorKind.NotSupported, $"{told} Windows PowerShell here lacks the module VirtualMachineManager: install the VMM console.", inner)
-            : s_known.TryGetValue(code, out var known) ? new(known.Id, known.Kind, $"{told} {known.Mend}", inner) { IsTransient = known.Transient }
+            : (!s_known.TryGetValue(code, out var known) || known.Id == "HyperVFailed") && Beneath(inner?.Codes ?? [], problem, command) is { } host ? new(host.Id, host.Kind, $"{told} {host.Mend}", inner) { IsTransient = host.Transient }
+            : known.Id is not null ? new(known.Id, known.Kind, $"{told} {known.Mend}", inner) { IsTransient = known.Transient }
             : new("ScvmmFailed", VMatrixErrorKind.Failed, told, inner);
     }
+
+    /// <summary>What Hyper-V told beneath a number of VMM that only says that the host refused: VMM quotes its codes in the text. Null where it quotes none that is known.</summary>
+    private static HyperVError? Beneath(IReadOnlyList<int> codes, string? problem, string command)
+    {
+        var bare = command.Substring(command.LastIndexOf('\\') + 1);
+        string[] commands = s_beneath.TryGetValue(bare, out var those) ? those : [""];
+        return ErrorCodes.Of([], [problem]).Concat(Returned(problem)).Concat(codes)
+            .SelectMany(code => commands.Select(each => HyperVErrors.Find(code, each))).FirstOrDefault(found => found is not null);
+    }
+
+    /// <summary>Return values of Hyper-V's provider, which VMM writes short: <c>Unknown error (0x8007)</c> is 32775.</summary>
+    private static IEnumerable<int> Returned(string? problem) =>
+        s_returned.Matches(problem ?? "").Cast<Match>().Select(match => unchecked((int)(0x80070000u | uint.Parse(match.Groups[1].Value, NumberStyles.HexNumber, CultureInfo.InvariantCulture))));
 }

@@ -123,17 +123,19 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
             Mark = ours?.Mark,
             StaleMark = machine.Stale,
             Power = machine.Power,
+            IsChanging = machine.IsChanging,
             // While VMM moves it, it answers now here, now there, and now not: that is no failed health check.
-            Address = machine.Power == PowerState.Running && machine.Status != "UnderMigration" && machine.Address is { } address ? $"{address}:{PortOf(ours?.Mark ?? machine.Stale)}" : null,
+            Address = machine.Power == PowerState.Running && machine.Address is { } address ? $"{address}:{PortOf(ours?.Mark ?? machine.Stale)}" : null,
             MemoryBytes = machine.MemoryBytes,
             Cores = machine.Cores,
             Health = died ? ServerHealth.Dead : ServerHealth.Unknown,
             Problem = machine.Foreign
                 ?? (ours is null ? null
-                : unsure
+                : unsure && !machine.HasFailed
                     ? $"{machine.Who} is {machine.Status} in VMM on {machine.Host ?? "the library"}: VMM tells what it remembers, so that nothing is done to it. Look for it on the other hosts, and make VMM look anew: Read-SCVirtualMachine, or Repair-SCVirtualMachine -Dismiss."
-                : machine.Status.EndsWith("Failed", StringComparison.Ordinal)
+                : machine.HasFailed
                     ? $"{machine.Who} is {machine.Status} in VMM on {machine.Host ?? "the library"}: look at its last job, and put it right with Repair-SCVirtualMachine or Read-SCVirtualMachine."
+                : machine.IsChanging ? $"{machine.Who} is {machine.Status} in VMM on {machine.Host ?? "the library"}: a job works on it, and what it does is known when that has ended (Get-SCJob -Running)."
                 : died ? $"{machine.Who} is off on {machine.Host}, and VMatrix has not stopped it: it powered itself off, or its host did. The host's event log Hyper-V-Worker tells why."
                 : ours.Told),
         };
@@ -423,6 +425,8 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
     public Task AdoptAsync(DriverCall call, string machineId, ServerMark mark, HostSpec? on, CancellationToken cancellation) => ChangeAsync(call, mark.ServerId, async () =>
     {
         var machines = await ListAsync(cancellation);
+        if (machines.FirstOrDefault(m => m.IsCopy && string.Equals(m.Id.ToString("D"), machineId, StringComparison.OrdinalIgnoreCase)) is { } copy)
+            throw new VMatrixException("MachineNotFit", VMatrixErrorKind.InvalidState, $"{copy.Name} ({copy.Id}) on {copy.Host} is the copy that Hyper-V Replica keeps of a machine elsewhere: register that one.");
         var machine = machines.FirstOrDefault(m => string.Equals(m.Id.ToString("D"), machineId, StringComparison.OrdinalIgnoreCase) && m.Image is null && (on is null ? m.IsStored : ScvmmServer.IsOn(m, on)))
             ?? throw new VMatrixException("MachineNotFound", VMatrixErrorKind.NotFound, $"There is no machine {machineId} {(on is null ? "in the library" : $"on {on.Name}")} in VMM.");
         if (machine.Ours is { } ours && ours.Mark.ServerId != mark.ServerId)
@@ -582,7 +586,7 @@ public sealed class ScvmmHypervisor : IHypervisor, IHostAdviser, IEpochKeeper
 
     /// <summary>Refuses to do anything to a machine that VMM only remembers.</summary>
     private static ScvmmMachine Seen(ScvmmMachine machine) => !machine.IsUnsure ? machine
-        : throw new VMatrixException("ServerNotSeen", VMatrixErrorKind.Unreachable, $"{machine.Who} is {machine.Status} in VMM on {machine.Host ?? "the library"}: what VMM remembers of it proves nothing, and nothing is done to it. Look for it on the other hosts, and make VMM look anew: Read-SCVirtualMachine.") { IsTransient = machine.Status == "HostNotResponding" };
+        : throw new VMatrixException("ServerNotSeen", VMatrixErrorKind.Unreachable, $"{machine.Who} is {machine.Status} in VMM on {machine.Host ?? "the library"}: that proves nothing, and nothing is done to it. Look for it on the other hosts, and make VMM look anew: Read-SCVirtualMachine.") { IsTransient = machine.Status == "HostNotResponding" };
 
     private static VMatrixException Elsewhere(ScvmmMachine machine, string expected) =>
         new("ServerElsewhere", VMatrixErrorKind.InvalidState, $"{machine.Who} is not in {expected}, it is {machine.Where}.");

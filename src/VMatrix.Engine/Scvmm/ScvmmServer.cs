@@ -52,22 +52,30 @@ internal sealed record ScvmmMachine
 
     public bool IsStored => Host is null;
 
-    /// <summary>What it does. A state in between, or one that is not known, counts as running: nothing is proven by it. A stored machine does not say whether its memory was kept: our line does.</summary>
+    /// <summary>True for the copy that Hyper-V Replica keeps of a machine elsewhere, which has the original's description and its id of Hyper-V. It is never a server.</summary>
+    public bool IsCopy { get; init; }
+
+    /// <summary>What it does. A state in between, or one that is not known, proves nothing. A stored machine does not say whether its memory was kept: our line does.</summary>
     public PowerState Power => Status switch
     {
-        _ when IsUnsure => PowerState.Unknown,
+        "Running" => PowerState.Running,
         "PowerOff" or "CreationFailed" => PowerState.Off,
         "Saved" => PowerState.Saved,
         "Stored" => Ours?.Saved is null ? PowerState.Off : PowerState.Saved,
         "Paused" => PowerState.Paused,
-        _ => PowerState.Running,
+        _ => PowerState.Unknown,
     };
 
-    /// <summary>True when VMM tells what it remembers of it and not what it sees: nothing is proven by that, and nothing is done to it.</summary>
-    public bool IsUnsure => Status is "Missing" or "IncompleteVMConfig" or "HostNotResponding";
+    /// <summary>True when VMM tells what it remembers of it and not what it sees, or that a job of its own went wrong and not what the machine does: nothing is proven by that, and nothing is done to it.</summary>
+    public bool IsUnsure => Power is PowerState.Unknown && (Status is "Missing" or "IncompleteVMConfig" or "HostNotResponding" or "" || IsUnmanageable || HasFailed);
 
-    /// <summary>True while a job works on it.</summary>
-    public bool IsChanging => Status is "Starting" or "Saving" or "PoweringOff" or "Restoring" or "Pausing" or "DiscardSavedState" or "Deleting" || Status.StartsWith("Under", StringComparison.Ordinal);
+    /// <summary>True while a job works on it: every word of VMM that is no state at rest.</summary>
+    public bool IsChanging => Power is PowerState.Unknown && !IsUnsure;
+
+    /// <summary>True where VMM's last job on it failed, such as <c>MigrationFailed</c>.</summary>
+    public bool HasFailed => Status.EndsWith("Failed", StringComparison.Ordinal);
+
+    private bool IsUnmanageable => Status.StartsWith("Unsupported", StringComparison.Ordinal);
 
     public HyperVPlace Place => !IsStored ? HyperVPlace.Host : Ours?.Place == HyperVPlace.Disposed ? HyperVPlace.Disposed : HyperVPlace.Nest;
 
@@ -110,7 +118,7 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
 {
     public const string ImageLine = "VMatrix-image:";
     private static readonly TimeSpan s_pause = TimeSpan.FromMilliseconds(200);
-    private static readonly string[] s_listed = ["ID", "Name", "Status", "Description", "VMHost.Name", "Memory", "CPUCount", "VirtualNetworkAdapters.IPv4Addresses", "BlockDynamicOptimization", "VMId"];
+    private static readonly string[] s_listed = ["ID", "Name", "Status", "Description", "VMHost.Name", "Memory", "CPUCount", "VirtualNetworkAdapters.IPv4Addresses", "BlockDynamicOptimization", "VMId", "IsRecoveryVM"];
     private readonly AskedTogether<IReadOnlyList<ScvmmMachine>> _machines = new(clock);
     private readonly AskedTogether<IReadOnlyList<ScvmmHost>> _hosts = new(clock);
     private readonly System.Collections.Concurrent.ConcurrentDictionary<Guid, string> _twins = new();
@@ -143,7 +151,7 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
     /// </summary>
     private ScvmmMachine[] WithoutTwins(ScvmmMachine[] machines)
     {
-        foreach (var records in machines.Where(m => m.VmId is not null && !m.IsStored).GroupBy(m => m.VmId, StringComparer.OrdinalIgnoreCase).Where(g => g.Count() > 1).ToArray())
+        foreach (var records in machines.Where(m => m.VmId is not null && !m.IsStored && !m.IsCopy).GroupBy(m => m.VmId, StringComparer.OrdinalIgnoreCase).Where(g => g.Count() > 1).ToArray())
         {
             if (records.Where(m => !m.IsUnsure).ToArray() is not [var found])
                 continue;
@@ -224,14 +232,14 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
     public async Task DoAsync(ScvmmMachine machine, string what, string command, CancellationToken cancellation, params (string, object?)[] parameters)
     {
         what = $"{what} {machine.Who}";
-        await FollowAsync(what, await RunAsync(what, ["ID", "MostRecentTaskID"], cancellation, Get(machine.Id), Of(command, [.. parameters, ("RunAsynchronously", true)])), cancellation);
+        await FollowAsync(what, command, await RunAsync(what, ["ID", "MostRecentTaskID"], cancellation, Get(machine.Id), Of(command, [.. parameters, ("RunAsynchronously", true)])), cancellation);
     }
 
     /// <summary>Makes a machine as a job, follows it, and returns the machine.</summary>
     public async Task<ScvmmMachine> MakeAsync(string what, CancellationToken cancellation, params (string, object?)[] parameters)
     {
         var rows = await RunAsync(what, ["ID", "MostRecentTaskID"], cancellation, Of("New-SCVirtualMachine", [.. parameters, ("VMMServer", Connection()), ("RunAsynchronously", true)]));
-        await FollowAsync(what, rows, cancellation);
+        await FollowAsync(what, "New-SCVirtualMachine", rows, cancellation);
         var id = rows.Count == 1 ? Id(rows[0], "ID") : null;
         return (id is { } made ? await SettledAsync(made, cancellation) : null) ?? throw new VMatrixException("ScvmmFailed", VMatrixErrorKind.Failed, $"{what} was reported as done, and there is no such machine.");
     }
@@ -360,7 +368,7 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
 
     private static string Address(HostSpec host) => host.Address ?? host.Name;
 
-    private async Task FollowAsync(string what, IReadOnlyList<PropertyBag> rows, CancellationToken cancellation)
+    private async Task FollowAsync(string what, string command, IReadOnlyList<PropertyBag> rows, CancellationToken cancellation)
     {
         var task = rows.Count == 1 ? Id(rows[0], "MostRecentTaskID") : null;
         if (task is not { } id)
@@ -373,7 +381,7 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
                 case "Completed" or "SucceedWithInfo":
                     return;
                 case "Failed" or "Canceled" or null:
-                    throw ScvmmErrors.From(job is null ? "no job" : Text(job, "ErrorInfo.DisplayableErrorCode") ?? "", job is null ? null : Text(job, "ErrorInfo.Problem"), what);
+                    throw ScvmmErrors.From(job is null ? "no job" : Text(job, "ErrorInfo.DisplayableErrorCode") ?? "", job is null ? null : Text(job, "ErrorInfo.Problem"), what, command);
                 default:
                     await clock.WaitAsync(s_pause, cancellation);
                     break;
@@ -390,6 +398,13 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
         var written = ours;
         if (problem is not null)
             problem = $"{name} ({id}) in VMM is left alone: {problem.Replace("notes", "description")}.";
+        var copy = row.TryGetValue("IsRecoveryVM", out var recovery) && recovery is true;
+        if (copy)
+        {
+            // Its description, a lost or broken mark there too, is the original's.
+            (ours, written, problem) = (null, null, null);
+        }
+
         if (ours is not null && !IsId(ours.Mark.MachineId, id) && !(_twins.TryGetValue(id, out var twin) && twin == ours.Mark.MachineId))
         {
             problem = $"{name} carries the mark of server {ours.Mark.ServerId}, written on another machine: it is a clone or an import. Register it to make it a server of its own.";
@@ -408,7 +423,8 @@ internal sealed class ScvmmServer(PoolSpec pool, IShell shell, TimeProvider cloc
             Written = written,
             VmId = Text(row, "VMId") is { Length: > 0 } vm ? vm : null,
             Foreign = problem,
-            Image = ImageOf(description),
+            IsCopy = copy,
+            Image = copy ? null : ImageOf(description),
             MemoryBytes = Whole(row, "Memory") << 20 ?? 0,
             Cores = (int)(Whole(row, "CPUCount") ?? 1),
             IsLeftToVmm = row.TryGetValue("BlockDynamicOptimization", out var blocked) && blocked is false,

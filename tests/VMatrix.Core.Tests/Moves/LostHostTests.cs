@@ -67,6 +67,20 @@ public sealed class LostHostTests : IDisposable
     });
 
     [Fact]
+    public void ARestartElsewhereIsNotBegunWhereTheBalancerTakesNoServers() => Run(async () =>
+    {
+        _world.SharedDisks = _world.CanProve = true;
+        var server = _world.Add("A", Stage.Matrix, "m1");
+        _world.DownHosts.Add("m1");
+        (server.Power, server.Address) = (PowerState.Off, null);
+        _world.Refusal = new VMatrixException("told", VMatrixErrorKind.InvalidState, "The backend FINANCE takes no servers at run time.");
+        var record = await _world.CarryOut(_world.Move(server, MoveKind.Relocate, Stage.Matrix, "m2"));
+        Assert.Equal((MoveStatus.Refused, "BalancerRefuses"), (record.Status, record.ErrorId));
+        Assert.DoesNotContain("start", _world.Log);
+        Assert.Equal("m1", server.Host);
+    });
+
+    [Fact]
     public void ARestartElsewhereThatFailsSleepsInTheNest() => Run(async () =>
     {
         _world.SharedDisks = _world.CanProve = true;

@@ -477,7 +477,12 @@ internal sealed class World : IHypervisor, IBalancer, IExaminedBalancer, IHealth
 
         public string? Address { get; set; }
 
-        public Machine ToMachine() => new() { MachineId = Mark.MachineId, Name = Mark.Name, Mark = Mark, Power = Power, Address = Address, MemoryBytes = 128 << 20 };
+        /// <summary>So often its host answers that something works on it.</summary>
+        public int ChangingFor { get; set; }
+
+        public Machine ToMachine() => ChangingFor > 0 && ChangingFor-- > 0
+            ? new() { MachineId = Mark.MachineId, Name = Mark.Name, Mark = Mark, Power = PowerState.Unknown, IsChanging = true, MemoryBytes = 128 << 20 }
+            : new() { MachineId = Mark.MachineId, Name = Mark.Name, Mark = Mark, Power = Power, Address = Address, MemoryBytes = 128 << 20 };
     }
 
     /// <summary>Makes one kind of call hang until it is cancelled.</summary>

@@ -485,6 +485,8 @@ public sealed partial class CommandCall
             Memory = (int)(machine.MemoryBytes >> 20),
             CPUCount = machine.Cores,
             BlockDynamicOptimization = machine.BlockOptimization,
+            IsPrimaryVM = machine.Replication is not Microsoft.HyperV.PowerShell.VMReplicationState.Disabled && !machine.IsReplica,
+            IsRecoveryVM = machine.IsReplica,
             VirtualNetworkAdapters = [.. machine.Adapters.Select(adapter => new VirtualNetworkAdapter
             {
                 Name = adapter.Name,

@@ -22,6 +22,7 @@ public enum VMComputerSystemState
     UnderUpdate = 106,
     UnderMigration = 108,
     MigrationFailed = 109,
+    UpdateFailed = 107,
     CreatingCheckpoint = 210,
     HostNotResponding = 221,
     Missing = 220,
@@ -162,6 +163,12 @@ public sealed class VM
     public int CPUCount { get; init; }
 
     public bool BlockDynamicOptimization { get; init; }
+
+    /// <summary>True for what Hyper-V Replica copies.</summary>
+    public bool IsPrimaryVM { get; init; }
+
+    /// <summary>True for the copy that it keeps.</summary>
+    public bool IsRecoveryVM { get; init; }
 
     public VirtualNetworkAdapter[] VirtualNetworkAdapters { get; init; } = [];
 

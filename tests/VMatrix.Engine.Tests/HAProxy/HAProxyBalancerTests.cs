@@ -386,6 +386,52 @@ public sealed class HAProxyBalancerTests : IAsyncLifetime, IDisposable
     }
 
     [Fact]
+    public async Task A_backend_that_takes_no_servers_or_is_missing_is_its_own_service_s_trouble()
+    {
+        string socket = Path.Combine(_folder, "theirs.sock");
+        using Process haproxy = await RunAsync($"""
+            global
+                stats socket {socket} level admin
+            defaults
+                mode http
+                timeout connect 1s
+                timeout client 5s
+                timeout server 5s
+            backend FINANCE
+                balance leastconn
+            backend SPORTS
+                balance source
+            """, new HAProxySocket(socket, TimeProvider.System));
+        try
+        {
+            ServiceSpec finance = Finance() with { Listen = null }, sports = finance with { Name = "SPORTS" }, news = finance with { Name = "NEWS" };
+            HAProxyBalancer balancer = Balancer(Joined(Pool(finance, sports, news), socket));
+            await balancer.EnsureAsync(default);
+            var id = Guid.NewGuid();
+            await balancer.JoinAsync(s_call, finance, id, "127.0.0.1:2", default);
+            Assert.Equal(id, Assert.Single((await balancer.ReadAsync(default)).Members).ServerId);
+            Assert.Null(await balancer.FindRefusalAsync(finance, default));
+            Assert.Contains("SPORTS", await balancer.FindRefusalAsync(sports, default), StringComparison.Ordinal);
+            Assert.Equal("BackendMissing", (await Assert.ThrowsAsync<VMatrixException>(() => balancer.FindRefusalAsync(news, default))).Id);
+
+            // Told without another trial, of its service.
+            HAProxyBalancer two = Balancer(Joined(Pool(finance, sports), socket));
+            await two.EnsureAsync(default);
+            BalancerFinding told = Assert.Single(await two.ExamineAsync(trial: false, default), finding => finding.IsRefusal);
+            Assert.Equal("SPORTS", told.Service);
+
+            // One that takes none at all is everybody's.
+            Assert.Equal("BackendUnfit", (await Assert.ThrowsAsync<VMatrixException>(() => Balancer(Joined(Pool(sports), socket)).EnsureAsync(default))).Id);
+            Assert.Equal("BackendMissing", (await Assert.ThrowsAsync<VMatrixException>(() => Balancer(Joined(Pool(news), socket)).EnsureAsync(default))).Id);
+        }
+        finally
+        {
+            haproxy.Kill();
+            await haproxy.WaitForExitAsync();
+        }
+    }
+
+    [Fact]
     public async Task Servers_that_come_and_go_cost_no_request()
     {
         ServiceSpec service = Finance() with { Concurrency = 1 };
@@ -515,7 +561,7 @@ public sealed class HAProxyBalancerTests : IAsyncLifetime, IDisposable
             Assert.False(haproxy.HasExited);
 
             ServiceSpec unknown = service with { Name = "SPORTS" };
-            var missing = await Assert.ThrowsAsync<VMatrixException>(() => Balancer(Joined(Pool(service, unknown), socket)).EnsureAsync(default));
+            var missing = await Assert.ThrowsAsync<VMatrixException>(() => Balancer(Joined(Pool(service, unknown), socket)).FindRefusalAsync(unknown, default));
             Assert.Equal("BackendMissing", missing.Id);
             Assert.Contains("SPORTS", missing.Message, StringComparison.Ordinal);
             missing = await Assert.ThrowsAsync<VMatrixException>(() => balancer.JoinAsync(s_call, unknown, id, ours.Address, default));

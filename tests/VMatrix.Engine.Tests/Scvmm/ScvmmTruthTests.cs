@@ -34,6 +34,77 @@ public sealed class ScvmmTruthTests
             Assert.Equal("ServerNotSeen", (await Assert.ThrowsAsync<VMatrixException>(act)).Id);
     });
 
+    /// <summary>Words of VMM's VMComputerSystemState between two at rest, and those that a failed job leaves.</summary>
+    [Theory]
+    [InlineData("UnderMigration", true)]
+    [InlineData("UnderUpdate", true)]
+    [InlineData("CreatingCheckpoint", true)]
+    [InlineData("MergingDrives", true)]
+    [InlineData("Starting", true)]
+    [InlineData("MigrationFailed", false)]
+    [InlineData("UpdateFailed", false)]
+    public Task A_state_in_between_or_of_a_failed_job_proves_nothing(string status, bool passes) => OnHostAsync(async (world, driver, server, service, here) =>
+    {
+        await driver.StartAsync(default, server, service, here, default);
+        var mark = Assert.Single((await driver.ReadHostAsync(here, default)).Machines).Mark!;
+        await driver.MarkAsync(default, mark with { Stage = Stage.Matrix }, here, default);
+        world.World.SetMachine(world.MachineOf(server).Id, machine => machine with { VmmStatus = status });
+        var shown = Assert.Single((await driver.ReadHostAsync(here, default)).Machines);
+        Assert.Equal((PowerState.Unknown, passes, ServerHealth.Unknown, (string?)null), (shown.Power, shown.IsChanging, shown.Health, shown.Address));
+        Assert.Contains(status, shown.Problem, StringComparison.Ordinal);
+        Assert.False(await driver.ProveStoppedAsync(server, here, default));
+        var seen = await Observation.ReadAsync(world.Pool, driver, null, null, default, new PoolReads(world.Pool, world.Clock));
+        var state = Assert.Single(seen.ToStates(world.Pool, [], new System.Collections.Generic.Dictionary<Guid, ServerHealth>()));
+        Assert.Equal((true, (Stage?)Stage.Matrix, here.Name), (state.Claimed, state.ClaimedTo, state.ClaimedHost));
+        if (!passes)
+            Assert.Equal("ServerNotSeen", (await Assert.ThrowsAsync<VMatrixException>(() => driver.StopAsync(default, server, here, default))).Id);
+    });
+
+    /// <summary>Scripts for VMM tell copies of Hyper-V Replica by IsRecoveryVM of Get-SCVirtualMachine, and originals by IsPrimaryVM. Hyper-V gives both one id.</summary>
+    [Theory]
+    [InlineData(null)]
+    [InlineData("Missing")]
+    [InlineData("HostNotResponding")]
+    public Task The_copy_that_Hyper_V_Replica_keeps_is_never_the_server(string? original) => OnHostAsync(async (world, driver, server, service, here) =>
+    {
+        var there = world.Pool.Hosts[1];
+        var (first, copy) = (world.MachineOf(server), Guid.NewGuid());
+        world.World.Change(state =>
+        {
+            state.Put(first with { VmmStatus = original });
+            state.Put(first with { Id = copy, Host = there.Name, SameAs = first.Id, IsReplica = true, Job = null, VmmStatus = null });
+        });
+        var shown = Assert.Single((await driver.ReadHostAsync(there, default)).Machines);
+        Assert.Equal((null, null, (string?)null), (shown.Mark, shown.StaleMark, shown.Problem));
+        Assert.Equal((Guid?)server, Assert.Single((await driver.ReadHostAsync(here, default)).Machines).Mark?.ServerId);
+        var mark = TestPool.Mark(world.Pool, service.Name, 2, Guid.NewGuid(), "1", world.Clock.GetUtcNow(), Guid.NewGuid());
+        Assert.Equal("MachineNotFit", (await Assert.ThrowsAsync<VMatrixException>(() => driver.AdoptAsync(default, copy.ToString("D"), mark, there, default))).Id);
+        Assert.Equal(first.Description, world.World.Machine(copy).Description);
+    });
+
+    /// <summary>VMM quotes what Hyper-V told: codes, and return values of its provider written short (32775 is 0x8007): https://msdn.microsoft.com/library/windows/desktop/hh850051.</summary>
+    [Theory]
+    [InlineData("12700", "Start-SCVirtualMachine", "'FINANCE-1' konnte nicht gestartet werden. (0x80070005)", "DiskAccessDenied", false)]
+    [InlineData("12711", "Start-SCVirtualMachine", "Zu wenig Speicher (0x8007000E)", "HostMemoryShort", false)]
+    [InlineData("12711", "Start-SCVirtualMachine", "Unknown error (0x8009)", "WrongState", true)]
+    [InlineData("12711", "Move-SCVirtualMachine", "Die Anmeldeinformationen (0x8009030E)", "DelegationMissing", false)]
+    [InlineData("10698", "Move-SCVirtualMachine", "Zugriff verweigert: '0x80070005'", "FileAccessDenied", false)]
+    [InlineData("12711", "Start-SCVirtualMachine", "Unknown error (0x8000)", "HyperVFailed", false)]
+    [InlineData("12710", "Start-SCVirtualMachine", "Kein Recht (0x8007000E)", "HostAccessDenied", false)]
+    [InlineData("10698", "Move-SCVirtualMachine", "Etwas", "ScvmmFailed", false)]
+    public void What_Hyper_V_told_beneath_VMM_s_number_is_read(string number, string command, string text, string id, bool passing)
+    {
+        foreach (var error in new[]
+        {
+            ScvmmErrors.From(number, text, "Starting FINANCE-1", command),
+            ScvmmErrors.From(new Shells.ShellException(text) { ErrorId = number + ",Microsoft", Command = "VirtualMachineManager\\" + command }, "Starting FINANCE-1"),
+        })
+        {
+            Assert.Equal((id, passing), (error.Id, error.IsTransient));
+            Assert.Contains(text, error.Message, StringComparison.Ordinal);
+        }
+    }
+
     [Fact]
     public Task A_server_of_the_Matrix_that_VMM_only_remembers_counts_as_there_and_is_left_alone() => OnHostAsync(async (world, driver, server, service, here) =>
     {
