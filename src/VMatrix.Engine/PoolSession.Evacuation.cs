@@ -23,6 +23,10 @@ public sealed partial class PoolSession
         return await PlanEvacuationAsync(await ObserveAsync(null, cancellation), specs, force, cancellation);
     }
 
+    /// <summary>Makes sure that the pool has a host.</summary>
+    /// <exception cref="VMatrixException"><c>HostNotFound</c>.</exception>
+    public void RequireHost(string host) => _ = FindHost(host);
+
     /// <summary>Takes a host out of use until <see cref="ResumeHostAsync"/>: nothing is placed on it any more. Its servers stay until <see cref="EvacuateAsync"/>, so that those of several hosts do not go from one to the next.</summary>
     /// <param name="host">The host's name.</param>
     /// <param name="confirmDead">An operator's word that the host is dead, so that its servers may be replaced elsewhere.</param>

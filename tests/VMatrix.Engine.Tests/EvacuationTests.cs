@@ -55,17 +55,17 @@ public sealed class EvacuationTests : IDisposable
     [InlineData(true)]
     public async Task Hosts_that_are_emptied_together_give_no_server_to_each_other(bool whatIf)
     {
-        // The emptiest host, which each of them alone would choose, is one that is emptied too.
+        // A host takes one server: there is room for both on host4 and host5, and on host1, which each alone would choose and is emptied too.
         Write(hosts: 5);
         await using var session = await Open();
-        ServerInfo[] servers = [await Make(session, Stage.Matrix, "host1"), await Make(session, Stage.Matrix, "host2"), await Make(session, Stage.Matrix, "host3")];
-        string[] emptied = ["host1", "host2", "HOST5"];
+        ServerInfo[] servers = [await Make(session, Stage.Matrix, "host2"), await Make(session, Stage.Matrix, "host3")];
+        string[] emptied = ["host2", "host3", "HOST1"];
         IReadOnlyList<Move> moves;
         if (whatIf)
         {
             await using var reading = await Open(forChange: false);
             moves = (await reading.PlanEvacuationAsync(emptied, false, CancellationToken.None)).Moves;
-            Assert.Equal(["host1", "host2", "host3"], (await session.GetServersAsync(false, null, CancellationToken.None)).Select(s => s.Host).Order());
+            Assert.Equal(["host2", "host3"], (await session.GetServersAsync(false, null, CancellationToken.None)).Select(s => s.Host).Order());
         }
         else
         {
@@ -77,9 +77,8 @@ public sealed class EvacuationTests : IDisposable
         }
 
         // Each moves once, and the two know of each other's room.
-        Assert.Equal(servers.Take(2).Select(s => s.Id).Order(), moves.Where(m => m.FromHost is "host1" or "host2").Select(m => m.ServerId).Order());
-        Assert.All(moves, m => Assert.Contains(m.ToHost, new[] { "host3", "host4" }));
-        Assert.Equal(moves.Count, moves.Select(m => m.ServerId).Distinct().Count());
+        Assert.Equal(servers.Select(s => s.Id).Order(), moves.Select(m => m.ServerId).Order());
+        Assert.Equal(["host4", "host5"], moves.Select(m => m.ToHost).Order());
     }
 
     [Theory]

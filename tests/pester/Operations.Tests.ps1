@@ -26,6 +26,21 @@ Describe 'A host' {
         Resume-VMatrixHost $busy
     }
 
+    It 'that the pool does not have is told alone, with -WhatIf too' {
+        $complaints = $null
+        Suspend-VMatrixHost nohost, host3 -WhatIf -ErrorAction SilentlyContinue -ErrorVariable complaints
+        $complaints.FullyQualifiedErrorId | Should -Be 'HostNotFound,VMatrix.Commands.SuspendVMatrixHostCommand'
+        $complaints.TargetObject | Should -Be 'nohost'
+    }
+
+    It 'is suspended with others before any of them is emptied' {
+        $hosts = @((Get-VMatrixServer -Stage Matrix).Host | Select-Object -Unique)
+        $null = $hosts | Suspend-VMatrixHost -ErrorAction SilentlyContinue
+        @(Get-VMatrixHost $hosts | Where-Object Suspended).Count | Should -Be @($hosts).Count
+        Get-VMatrixMove | Where-Object { $_.Move.FromHost -in $hosts -and $_.Move.ToHost -in $hosts -and $_.Move.FromHost -ne $_.Move.ToHost } | Should -BeNullOrEmpty
+        $hosts | Resume-VMatrixHost
+    }
+
     It 'that answers is not dead' {
         $complaints = $null
         Suspend-VMatrixHost host3, nohost -ConfirmDead -ErrorAction SilentlyContinue -ErrorVariable complaints

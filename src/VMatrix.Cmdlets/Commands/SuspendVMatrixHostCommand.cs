@@ -2,6 +2,7 @@ using System;
 using System.Collections.Generic;
 using System.Linq;
 using System.Management.Automation;
+using System.Threading.Tasks;
 
 namespace VMatrix.Commands;
 
@@ -36,6 +37,14 @@ public sealed class SuspendVMatrixHostCommand : HostCommand
                 return true;
             });
             Changed(host);
+        }
+        else if (IsWhatIf)
+        {
+            _ = InPool("Opening the pool", (pool, _) =>
+            {
+                pool.RequireHost(host);
+                return Task.FromResult(true);
+            });
         }
 
         // Emptied when all are named: a server does not go from one of them to the next.
