@@ -85,6 +85,14 @@ internal sealed class LoadGenerator : IDisposable
 
         await Task.WhenAll(open).WaitAsync(cancellation);
         IReadOnlyDictionary<string, string> codes = await ReadCodesAsync(cancellation);
+
+        // HAProxy writes a record after its answer has gone out, so that the last may not be there yet.
+        for (int again = 0; again < 20 && results.Any(pair => pair.Value.Problem?.StartsWith("status ", StringComparison.Ordinal) is true && !codes.ContainsKey(pair.Key)); again++)
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(50), _clock, cancellation);
+            codes = await ReadCodesAsync(cancellation);
+        }
+
         return [.. results.OrderBy(pair => pair.Value.ArrivedAt).Select(pair => Judge(pair.Value, codes.GetValueOrDefault(pair.Key)))];
 
         async Task SendAsync(string id, Arrival arrival)
