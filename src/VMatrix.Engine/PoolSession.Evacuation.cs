@@ -38,17 +38,21 @@ public sealed partial class PoolSession
         var spec = FindHost(host);
         _ = RequireMover();
         var now = _clock.GetUtcNow();
-        var known = _state!.Overrides.ReadHosts(now).FirstOrDefault(o => o.ConfirmedDead && string.Equals(o.Host, spec.Name, StringComparison.OrdinalIgnoreCase));
-        if ((confirmDead || known is not null) && (await ObserveAsync(null, cancellation)).IsReachable(spec.Name))
-        {
-            known = confirmDead ? throw new VMatrixException("HostAlive", VMatrixErrorKind.InvalidState,
-                $"Host '{spec.Name}' answers, so it is not dead. Suspend it without -ConfirmDead to move its servers away.") : null;
-        }
 
         // What proved a silent host dead proves it still; who says so anew is asked for it from now on.
-        if (confirmDead)
+        var known = confirmDead ? null : _state!.Overrides.ReadHosts(now).FirstOrDefault(o => o.ConfirmedDead && string.Equals(o.Host, spec.Name, StringComparison.OrdinalIgnoreCase));
+        if ((confirmDead || known is not null) && (await ObserveAsync(null, cancellation)).IsReachable(spec.Name))
+        {
+            if (confirmDead)
+            {
+                throw new VMatrixException("HostAlive", VMatrixErrorKind.InvalidState,
+                    $"Host '{spec.Name}' answers, so it is not dead. Suspend it without -ConfirmDead to move its servers away.");
+            }
+
             known = null;
-        _state.Overrides.SetHost(new HostOverride
+        }
+
+        _state!.Overrides.SetHost(new HostOverride
         {
             Host = spec.Name,
             ConfirmedDead = confirmDead || known is not null,
@@ -161,7 +165,6 @@ public sealed partial class PoolSession
             .. seen.ToStates(Spec, open.Select(m => m.Move), new Dictionary<Guid, ServerHealth>()).Where(s => s.Mark.Stage is Stage.Matrix or Stage.Chamber || s.Claimed)
                 .Select(s => s with { Health = ServerHealth.Unknown, Mark = going.Contains(s.Mark.ServerId) ? s.Mark with { HeldUntil = null } : s.Mark }),
         ];
-        var suspended = SuspendedHosts(now);
         var input = new PlannerInput
         {
             Pool = Spec with
@@ -172,16 +175,7 @@ public sealed partial class PoolSession
             Now = now,
             Hosts =
             [
-                .. Spec.Hosts.Select(h => new HostState
-                {
-                    Name = h.Name,
-                    Reachable = seen.IsReachable(h.Name),
-                    Suspended = seen.IsEmptied(h.Name) || suspended.ContainsKey(h.Name),
-                    PoweredDown = seen.IsPoweredDown(h.Name),
-                    ForeignMemoryBytes = seen.ForeignBytes(h.Name),
-                    ForeignCores = seen.ForeignCores(h.Name),
-                    Images = seen.ImagesOn(h.Name),
-                }),
+                .. HostStates(seen, now).Select(h => h with { Images = seen.ImagesOn(h.Name) }),
             ],
             Servers = servers,
             Loads = new Dictionary<string, IReadOnlyList<ServiceLoad>>(),

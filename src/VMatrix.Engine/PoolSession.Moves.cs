@@ -332,27 +332,30 @@ public sealed partial class PoolSession
     private PlacementRules RulesOf(Observation seen)
     {
         var now = _clock.GetUtcNow();
-        var suspended = SuspendedHosts(now);
         return new PlacementRules(new PlannerInput
         {
             Pool = Spec,
             Now = now,
-            Hosts =
-            [
-                .. Spec.Hosts.Select(h => new HostState
-                {
-                    Name = h.Name,
-                    Reachable = seen.IsReachable(h.Name),
-                    Suspended = seen.IsEmptied(h.Name) || suspended.ContainsKey(h.Name),
-                    PoweredDown = seen.IsPoweredDown(h.Name),
-                    ForeignMemoryBytes = seen.ForeignBytes(h.Name),
-                    ForeignCores = seen.ForeignCores(h.Name),
-                }),
-            ],
+            Hosts = [.. HostStates(seen, now)],
             Servers = seen.ToStates(Spec, Claims().Concat(seen.Expected), new Dictionary<Guid, ServerHealth>()),
             Loads = new Dictionary<string, IReadOnlyList<ServiceLoad>>(),
             // Licences that were assigned to hosts are remembered there.
             Memory = Spec.Licences.Any(l => l.Seats > 0) ? _memory ?? _state?.ReadMemory() : null,
+        });
+    }
+
+    /// <summary>The hosts as the planner and its rules take them, as they were seen.</summary>
+    private IEnumerable<HostState> HostStates(Observation seen, DateTimeOffset now)
+    {
+        var suspended = SuspendedHosts(now);
+        return Spec.Hosts.Select(h => new HostState
+        {
+            Name = h.Name,
+            Reachable = seen.IsReachable(h.Name),
+            Suspended = seen.IsEmptied(h.Name) || suspended.ContainsKey(h.Name),
+            PoweredDown = seen.IsPoweredDown(h.Name),
+            ForeignMemoryBytes = seen.ForeignBytes(h.Name),
+            ForeignCores = seen.ForeignCores(h.Name),
         });
     }
 

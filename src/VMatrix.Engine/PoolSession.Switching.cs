@@ -58,7 +58,6 @@ public sealed partial class PoolSession
         seen.RequireNest();
         var advice = await AdviseAsync(seen, cancellation);
         var now = _clock.GetLocalNow();
-        var suspended = SuspendedHosts(now);
         HostAction[] powered = Spec.Oracle.PowerDown && _state is not null ? [.. _state.ReadHostClaims().Select(c => c.Action)] : [];
         var (servers, dead) = await AddLostAsync(seen, seen.ToStates(Spec, claims.Concat(Claims()), health.ToDictionary(h => h.Key, h => h.Value.Health), _sensor.Told), fence, cancellation);
         var input = new PlannerInput
@@ -67,17 +66,12 @@ public sealed partial class PoolSession
             Now = now,
             Hosts =
             [
-                .. Spec.Hosts.Select(h => new HostState
+                .. HostStates(seen, now).Select(h => h with
                 {
-                    Name = h.Name,
-                    Reachable = seen.IsReachable(h.Name),
-                    Silence = seen.IsReachable(h.Name) ? null : seen.ProblemOf(h.Name),
-                    Suspended = suspended.ContainsKey(h.Name),
+                    Silence = h.Reachable ? null : seen.ProblemOf(h.Name),
                     ProvenDead = dead.Contains(h.Name),
-                    PoweredDown = seen.IsPoweredDown(h.Name) || powered.Any(c => c.Kind is HostActionKind.PowerDown && c.Host == h.Name),
+                    PoweredDown = h.PoweredDown || powered.Any(c => c.Kind is HostActionKind.PowerDown && c.Host == h.Name),
                     Waking = powered.Any(c => c.Kind is HostActionKind.Wake && c.Host == h.Name),
-                    ForeignMemoryBytes = seen.ForeignBytes(h.Name),
-                    ForeignCores = seen.ForeignCores(h.Name),
                     Images = seen.ImagesOn(h.Name),
                 }),
             ],

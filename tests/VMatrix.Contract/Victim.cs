@@ -29,6 +29,16 @@ public static class Victim
     /// <param name="HasEffect">True when the compensating step really changes something there, and not only finds that nothing is to be taken back.</param>
     public sealed record BackPoint(string Point, Way Way, Trouble Trouble, bool HasEffect);
 
+    /// <summary>Some of them, others on each day: a process is started for each, so that all of them take long.</summary>
+    /// <param name="all">What is chosen from.</param>
+    /// <param name="count">How many.</param>
+    /// <param name="salt">Another number chooses others on the same day.</param>
+    public static IReadOnlyList<T> OfTheDay<T>(IEnumerable<T> all, int count, int salt = 0)
+    {
+        var random = new Random(DateTime.UtcNow.DayOfYear + salt);
+        return [.. all.OrderBy(_ => random.Next()).Take(count)];
+    }
+
     /// <summary>The child's side: carries out the move of an order. Exit code 0 when it came to an end alive.</summary>
     public static async Task<int> RunAsync(string orderPath, Func<Order, DriverWorld> open)
     {

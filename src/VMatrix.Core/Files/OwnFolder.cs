@@ -95,7 +95,7 @@ internal static class OwnFolder
         string? Look(string here, bool last)
         {
             using var found = OwnedFile.Linux.Open(null, here, OwnedFile.Linux.PathOnly) ?? throw new FileNotFoundException();
-            var (kind, owner, mode) = OwnedFile.Linux.Examine(found, here);
+            var (kind, owner, group, mode) = OwnedFile.Linux.Examine(found, here);
             uint user = OwnedFile.Linux.Geteuid();
             if (owner != 0 && owner != user)
                 throw refuse(FormattableString.Invariant($"{(here == path ? "it" : here)} belongs to user {owner}, not to user {user}, who runs this, or root"), null);
@@ -105,7 +105,7 @@ internal static class OwnFolder
                 return null;
             if ((mode & OwnedFile.Linux.EverybodyWrites) != 0)
                 throw refuse($"everybody may write {(here == path ? "it" : here)} (chmod o-w {here})", null);
-            if (groupsToo && (mode & OwnedFile.Linux.GroupWrites) != 0 && OwnedFile.Linux.Group(found, here) is var group and not RootsGroup)
+            if (groupsToo && (mode & OwnedFile.Linux.GroupWrites) != 0 && group != RootsGroup)
                 throw refuse(FormattableString.Invariant($"group {group} may write {(here == path ? "it" : here)} (chmod g-w {here})"), null);
             return null;
         }

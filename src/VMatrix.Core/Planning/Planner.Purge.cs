@@ -29,13 +29,13 @@ public static partial class Planner
         {
             var after = _input.Pool.Nest.PurgeAfter;
             var wait = after < s_longestPurgeWait ? after : s_longestPurgeWait;
+            var most = TimeSpan.FromTicks(wait.Ticks / PurgeLooks);
             var before = new Dictionary<Guid, PurgeDue>();
             foreach (var seen in _input.Memory?.PurgeDue ?? [])
                 before[seen.Server] = seen;
             foreach (var server in _input.Servers.Where(s => s.Mark.Stage is Stage.Disposed && s.Mark.ChangedAt > DateTimeOffset.MinValue && Now - s.Mark.ChangedAt >= after))
             {
                 var passed = before.TryGetValue(server.Mark.ServerId, out var seen) ? Now - seen.SeenAt : TimeSpan.Zero;
-                var most = TimeSpan.FromTicks(wait.Ticks / PurgeLooks);
                 passed = passed < TimeSpan.Zero ? TimeSpan.Zero : passed < most ? passed : most;
                 _purgeDue.Add(new PurgeDue(server.Mark.ServerId, Now, (seen?.For ?? TimeSpan.Zero) + passed));
             }

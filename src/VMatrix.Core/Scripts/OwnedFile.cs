@@ -86,7 +86,7 @@ internal sealed class OwnedFile : IDisposable
                 var found = Linux.Open(folder, name, Linux.PathOnly) ?? throw NotFound(path);
                 try
                 {
-                    var (kind, owner, _) = Linux.Examine(found, here);
+                    var (kind, owner, _, _) = Linux.Examine(found, here);
                     if (kind == Linux.Link)
                     {
                         CheckOwner(owner, here);
@@ -152,7 +152,7 @@ internal sealed class OwnedFile : IDisposable
     [SupportedOSPlatform("linux")]
     private static void CheckFolder(SafeFileHandle handle, string path, bool last)
     {
-        var (_, owner, mode) = Linux.Examine(handle, path);
+        var (_, owner, _, mode) = Linux.Examine(handle, path);
         CheckOwner(owner, path);
 
         // In a folder with the sticky bit each may replace only their own; the file's own folder is where it finds its neighbours, and must be clean.
@@ -163,7 +163,7 @@ internal sealed class OwnedFile : IDisposable
     [SupportedOSPlatform("linux")]
     private static void CheckFile(SafeFileHandle handle, string path)
     {
-        var (kind, owner, mode) = Linux.Examine(handle, path);
+        var (kind, owner, _, mode) = Linux.Examine(handle, path);
         if (kind != Linux.File)
             throw NotOwned($"{path} is no regular file.");
         CheckOwner(owner, path);
@@ -268,26 +268,18 @@ internal sealed class OwnedFile : IDisposable
             return error is NotThere or NotAFolder ? null : throw new Win32Exception(error, $"{name} cannot be opened: {new Win32Exception(error).Message}.");
         }
 
-        /// <summary>Kind, owner and permissions of what is open.</summary>
-        public static (int Kind, uint Owner, int Mode) Examine(SafeFileHandle file, string path)
-        {
-            // struct statx has one layout on every processor: owner at byte 20, group at byte 24, mode at byte 28.
-            var stat = Stat(file, path);
-            var mode = BitConverter.ToUInt16(stat, 28);
-            return (mode & 0xf000, BitConverter.ToUInt32(stat, 20), mode & 0xfff);
-        }
-
-        /// <summary>The group of what is open.</summary>
-        public static uint Group(SafeFileHandle file, string path) => BitConverter.ToUInt32(Stat(file, path), 24);
-
-        private static byte[] Stat(SafeFileHandle file, string path)
+        /// <summary>Kind, owner, group and permissions of what is open.</summary>
+        public static (int Kind, uint Owner, uint Group, int Mode) Examine(SafeFileHandle file, string path)
         {
             const int ItItself = 0x1000;
             var stat = new byte[256];
             if (statx((int)file.DangerousGetHandle(), [0], ItItself, 0x7ff, stat) != 0)
                 throw new Win32Exception(Marshal.GetLastPInvokeError(), $"{path} cannot be looked at.");
+
+            // struct statx has one layout on every processor: owner at byte 20, group at byte 24, mode at byte 28.
+            var mode = BitConverter.ToUInt16(stat, 28);
             GC.KeepAlive(file);
-            return stat;
+            return (mode & 0xf000, BitConverter.ToUInt32(stat, 20), BitConverter.ToUInt32(stat, 24), mode & 0xfff);
         }
 
         public static string ReadLink(SafeFileHandle link, string path)

@@ -151,7 +151,10 @@ internal static class HyperVErrors
 
     private static bool IsCommandMissing(ShellException e) => e.ExceptionType.EndsWith("CommandNotFoundException", StringComparison.OrdinalIgnoreCase);
 
-    private static string CommandOf(ShellException e) => e.Command.Substring(e.Command.LastIndexOf('\\') + 1);
+    private static string CommandOf(ShellException e) => WithoutModule(e.Command);
+
+    /// <summary>A command's name without its module: <c>Start-VM</c> of <c>Hyper-V\Start-VM</c>.</summary>
+    public static string WithoutModule(string command) => command.Substring(command.LastIndexOf('\\') + 1);
 
     private static string First(string errorId) => errorId.Split(',')[0];
 }

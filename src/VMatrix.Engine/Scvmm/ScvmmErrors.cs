@@ -66,18 +66,18 @@ internal static class ScvmmErrors
     public static VMatrixException From(string code, string? problem, string what, string command, ShellException? inner = null)
     {
         var told = string.Format(CultureInfo.InvariantCulture, "{0} failed: {1} ({2}).", what, (problem ?? "VMM does not say why").TrimEnd('.', ' '), code);
-        return inner?.Category == "ObjectNotFound" && inner.ExceptionType.EndsWith("CommandNotFoundException", System.StringComparison.Ordinal)
-            ? new("ModuleMissing", VMatrixErrorKind.NotSupported, $"{told} Windows PowerShell here lacks the module VirtualMachineManager: install the VMM console.", inner)
-            : (!s_known.TryGetValue(code, out var known) || known.Id == "HyperVFailed") && Beneath(inner?.Codes ?? [], problem, command) is { } host ? new(host.Id, host.Kind, $"{told} {host.Mend}", inner) { IsTransient = host.Transient }
-            : known.Id is not null ? new(known.Id, known.Kind, $"{told} {known.Mend}", inner) { IsTransient = known.Transient }
-            : new("ScvmmFailed", VMatrixErrorKind.Failed, told, inner);
+        if (inner?.Category == "ObjectNotFound" && inner.ExceptionType.EndsWith("CommandNotFoundException", System.StringComparison.Ordinal))
+            return new("ModuleMissing", VMatrixErrorKind.NotSupported, $"{told} Windows PowerShell here lacks the module VirtualMachineManager: install the VMM console.", inner);
+        var isKnown = s_known.TryGetValue(code, out var known);
+        if ((!isKnown || known.Id == "HyperVFailed") && Beneath(inner?.Codes ?? [], problem, command) is { } host)
+            return new(host.Id, host.Kind, $"{told} {host.Mend}", inner) { IsTransient = host.Transient };
+        return isKnown ? new(known.Id, known.Kind, $"{told} {known.Mend}", inner) { IsTransient = known.Transient } : new("ScvmmFailed", VMatrixErrorKind.Failed, told, inner);
     }
 
     /// <summary>What Hyper-V told beneath a number of VMM that only says that the host refused: VMM quotes its codes in the text. Null where it quotes none that is known.</summary>
     private static HyperVError? Beneath(IReadOnlyList<int> codes, string? problem, string command)
     {
-        var bare = command.Substring(command.LastIndexOf('\\') + 1);
-        string[] commands = s_beneath.TryGetValue(bare, out var those) ? those : [""];
+        string[] commands = s_beneath.TryGetValue(HyperVErrors.WithoutModule(command), out var those) ? those : [""];
         return ErrorCodes.Of([], [problem]).Concat(Returned(problem)).Concat(codes)
             .SelectMany(code => commands.Select(each => HyperVErrors.Find(code, each))).FirstOrDefault(found => found is not null);
     }

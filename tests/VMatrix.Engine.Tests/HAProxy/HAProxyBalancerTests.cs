@@ -343,12 +343,7 @@ public sealed class HAProxyBalancerTests : IAsyncLifetime, IDisposable
     {
         string socket = Path.Combine(_folder, "theirs.sock"), mode = backend.StartsWith("mode", StringComparison.Ordinal) ? "" : "mode http";
         using Process haproxy = await RunAsync($"""
-            global
-                stats socket {socket} level admin
-            defaults
-                timeout connect 1s
-                timeout client 5s
-                timeout server 5s
+            {Head(socket)}
             backend FINANCE
                 {mode}
                 {backend}
@@ -385,18 +380,23 @@ public sealed class HAProxyBalancerTests : IAsyncLifetime, IDisposable
         }
     }
 
+    /// <summary>The begin of a configuration of somebody else's HAProxy, as far as into its defaults.</summary>
+    private static string Head(string socket) => $"""
+        global
+            stats socket {socket} level admin
+        defaults
+            timeout connect 1s
+            timeout client 5s
+            timeout server 5s
+        """;
+
     [Fact]
     public async Task A_backend_that_takes_no_servers_or_is_missing_is_its_own_service_s_trouble()
     {
         string socket = Path.Combine(_folder, "theirs.sock");
         using Process haproxy = await RunAsync($"""
-            global
-                stats socket {socket} level admin
-            defaults
+            {Head(socket)}
                 mode http
-                timeout connect 1s
-                timeout client 5s
-                timeout server 5s
             backend FINANCE
                 balance leastconn
             backend SPORTS
@@ -516,13 +516,8 @@ public sealed class HAProxyBalancerTests : IAsyncLifetime, IDisposable
         WebServer theirs = Web("theirs"), ours = Web("ours");
         string socket = overTcp ? FreeAddress() : Path.Combine(_folder, "theirs.sock");
         using Process haproxy = await RunAsync($"""
-            global
-                stats socket {socket} level admin
-            defaults
+            {Head(socket)}
                 mode http
-                timeout connect 1s
-                timeout client 5s
-                timeout server 5s
                 timeout queue 300ms
                 balance roundrobin
             frontend in

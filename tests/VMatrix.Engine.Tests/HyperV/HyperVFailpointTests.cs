@@ -22,12 +22,7 @@ public sealed class HyperVFailpointTests
     [Theory]
     [InlineData("hyperv")]
     [InlineData("hyperv-share")]
-    public Task Killed_at_a_few_points_of_the_day(string driver)
-    {
-        var points = Points.ToArray();
-        var random = new Random(DateTime.UtcNow.DayOfYear + driver.Length);
-        return EachAsync(driver, points.OrderBy(_ => random.Next()).Take(6));
-    }
+    public Task Killed_at_a_few_points_of_the_day(string driver) => EachAsync(driver, Victim.OfTheDay(Points, 6, driver.Length));
 
     [Theory]
     [InlineData("hyperv")]
@@ -38,11 +33,7 @@ public sealed class HyperVFailpointTests
     [Theory]
     [InlineData("hyperv")]
     [InlineData("hyperv-share")]
-    public async Task Killed_at_a_few_points_of_the_day_on_the_way_back(string driver)
-    {
-        var random = new Random(DateTime.UtcNow.DayOfYear + driver.Length);
-        await EachAsync(driver, (await BackAsync()).OrderBy(_ => random.Next()).Take(3));
-    }
+    public async Task Killed_at_a_few_points_of_the_day_on_the_way_back(string driver) => await EachAsync(driver, Victim.OfTheDay(await BackAsync(), 3, driver.Length));
 
     [Theory]
     [InlineData("hyperv")]

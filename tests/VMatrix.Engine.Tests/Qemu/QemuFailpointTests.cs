@@ -49,14 +49,7 @@ public sealed class QemuFailpointTests(QemuImage image)
     public static TheoryData<string> AllPoints => [.. s_points];
 
     /// <summary>Another dozen each day; the test names say which.</summary>
-    public static TheoryData<string> SomePoints
-    {
-        get
-        {
-            var random = new Random(DateTime.UtcNow.DayOfYear);
-            return [.. s_points.OrderBy(_ => random.Next()).Take(12)];
-        }
-    }
+    public static TheoryData<string> SomePoints => [.. Victim.OfTheDay(s_points, 12)];
 
     [Theory]
     [MemberData(nameof(SomePoints))]
@@ -70,8 +63,7 @@ public sealed class QemuFailpointTests(QemuImage image)
     [Fact]
     public async Task Killed_at_two_points_of_the_day_on_the_way_back()
     {
-        var random = new Random(DateTime.UtcNow.DayOfYear);
-        foreach (var back in (await BackAsync()).OrderBy(_ => random.Next()).Take(2))
+        foreach (var back in Victim.OfTheDay(await BackAsync(), 2))
             await KillAsync(back.Way, back.Point, back.Trouble);
     }
 
